@@ -1,0 +1,339 @@
+// Package control is a worker's control socket: one JSON request line in, one JSON reply line out, then
+// close. It promises an answer or an error within [Timeout] to every request, and never more than
+// [MaxRequest] bytes of memory for one.
+//
+// The socket's directory decides who may ask (see unix(7)): whoever can connect may do everything.
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+const (
+	// Timeout bounds one exchange on the serving side, from accept to close.
+	Timeout = 10 * time.Second
+	// MaxRequest is the length in bytes, newline included, above which a request is refused.
+	MaxRequest = 64 << 10
+	// MaxReply is the same for a reply, checked by Call.
+	MaxReply = 16 << 20
+	// maxOpen is how many exchanges go on at once; further ones wait in the accept queue.
+	maxOpen = 16
+)
+
+// Operations that fdt's own workers answer.
+const (
+	OpStatus = "status" // → Status
+	OpCancel = "cancel" // Cancel → nothing
+	OpDrain  = "drain"  // Drain → nothing
+)
+
+// Sentinels.
+var (
+	// ErrUnknownOp is the serving side's answer to an operation that it has no handler for.
+	ErrUnknownOp = errors.New("unknown operation")
+	// ErrServerClosed is what Serve returns after Close.
+	ErrServerClosed = errors.New("control: server closed")
+)
+
+// Status is a worker's answer to OpStatus. Fields are only ever added.
+type Status struct {
+	Generation int       `json:"generation"`
+	Slot       int       `json:"slot"`
+	PID        int       `json:"pid"`
+	State      string    `json:"state"` // starting, serving, draining
+	Open       int       `json:"open"`  // connections accepted and not yet closed
+	Busy       int       `json:"busy"`
+	Idle       int       `json:"idle"`
+	Reserve    int       `json:"reserve"` // of Open, how many wait for a slot
+	Threads    int       `json:"threads"`
+	Accepted   uint64    `json:"accepted"` // since the start
+	InDoubt    int       `json:"in_doubt"`
+	Since      time.Time `json:"since"` // when State began
+	Detail     string    `json:"detail,omitempty"`
+}
+
+// Cancel is the argument of OpCancel: a PostgreSQL CancelRequest's key, as the session's BackendKeyData
+// gave it.
+type Cancel struct {
+	PID    uint32 `json:"pid"`
+	Secret uint32 `json:"secret"`
+}
+
+// Drain is the argument of OpDrain.
+type Drain struct {
+	// Within is a Go duration: connections that are still open after it are cut. Empty leaves the
+	// worker's own deadline; it can only become shorter.
+	Within string `json:"within,omitempty"`
+}
+
+// Handler answers one operation; args is the request object, all of it, so a handler decodes the fields
+// it knows. ctx ends with the exchange's Timeout, or when the server closes. A nil reply is sent as null.
+type Handler func(ctx context.Context, args json.RawMessage) (reply any, err error)
+
+// Handlers maps operations to their handlers. It must not change once served.
+type Handlers map[string]Handler
+
+type response struct {
+	Error string          `json:"error,omitempty"`
+	Code  string          `json:"code,omitempty"`
+	Reply json.RawMessage `json:"reply,omitempty"`
+}
+
+// Listen makes the socket at path with mode 0660, replacing a dead worker's. It returns an error if a
+// live process serves path. The listener removes the file when closed.
+func Listen(path string) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("control: %s is served by another process", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("control: remove stale socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	return l, nil
+}
+
+// Server answers requests on one or more listeners.
+type Server struct {
+	// Handlers are the operations; nothing else is answered.
+	Handlers Handlers
+
+	mu        sync.Mutex
+	closed    bool
+	listeners []net.Listener
+	ctx       context.Context
+	cancel    context.CancelFunc
+	open      sync.WaitGroup
+}
+
+// Serve answers requests from l with h until l fails or is closed.
+func Serve(l net.Listener, h Handlers) error {
+	s := &Server{Handlers: h}
+	err := s.Serve(l)
+	return errors.Join(err, s.Close())
+}
+
+// Serve accepts from l, which it owns, until l fails or Close is called; then it returns
+// ErrServerClosed.
+func (s *Server) Serve(l net.Listener) error {
+	ctx, err := s.start(l)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	slots := make(chan struct{}, maxOpen)
+	for {
+		slots <- struct{}{}
+		c, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return ErrServerClosed
+			}
+			return fmt.Errorf("control: %w", err)
+		}
+		s.open.Go(func() {
+			defer func() { <-slots }()
+			s.exchange(ctx, c)
+		})
+	}
+}
+
+func (s *Server) start(l net.Listener) (context.Context, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrServerClosed
+	}
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancel(context.Background())
+	}
+	s.listeners = append(s.listeners, l)
+	return s.ctx, nil
+}
+
+// Close closes the listeners, cancels the handlers' contexts and returns when all exchanges have ended.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	listeners := s.listeners
+	s.listeners = nil
+	if s.cancel != nil {
+		s.cancel()
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, l := range listeners {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	s.open.Wait()
+	return errors.Join(errs...)
+}
+
+// exchange is one connection, from the request's line to the close.
+func (s *Server) exchange(ctx context.Context, c net.Conn) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	defer c.Close()
+
+	line, err := readLine(c, MaxRequest)
+	if err != nil {
+		if errors.Is(err, errTooLong) {
+			writeLine(c, response{Error: err.Error()})
+		}
+		return
+	}
+	reply, err := s.answer(ctx, line)
+	if err != nil {
+		r := response{Error: err.Error()}
+		if errors.Is(err, ErrUnknownOp) {
+			r.Code = "unknown_op"
+		}
+		writeLine(c, r)
+		return
+	}
+	writeLine(c, response{Reply: reply})
+}
+
+func (s *Server) answer(ctx context.Context, line []byte) (json.RawMessage, error) {
+	var req struct {
+		Op string `json:"op"`
+	}
+	if err := json.Unmarshal(line, &req); err != nil {
+		return nil, fmt.Errorf("request is not a JSON object: %w", err)
+	}
+	h, ok := s.Handlers[req.Op]
+	if !ok {
+		return nil, fmt.Errorf("%w %q", ErrUnknownOp, req.Op)
+	}
+	reply, err := h(ctx, line)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(reply)
+	if err != nil {
+		return nil, fmt.Errorf("encode the reply: %w", err)
+	}
+	return b, nil
+}
+
+var errTooLong = errors.New("line too long")
+
+// readLine reads up to the newline, which it strips.
+func readLine(r io.Reader, limit int64) ([]byte, error) {
+	b, err := bufio.NewReaderSize(io.LimitReader(r, limit), 1024).ReadBytes('\n')
+	if err != nil {
+		if errors.Is(err, io.EOF) && int64(len(b)) == limit {
+			return nil, fmt.Errorf("%w: more than %d bytes", errTooLong, limit)
+		}
+		return nil, err
+	}
+	return b[:len(b)-1], nil
+}
+
+func writeLine(w io.Writer, r response) {
+	b, err := json.Marshal(r)
+	if err != nil { // a json.RawMessage from Marshal and two strings: cannot fail
+		return
+	}
+	_, _ = w.Write(append(b, '\n')) // an asker that has gone needs no answer
+}
+
+// Call sends op with the fields of args, a struct or map that encodes as a JSON object, or nil, to the
+// worker at path, and decodes its answer into reply unless that is nil. An error of the other side wraps
+// ErrUnknownOp where it applies. ctx bounds the whole call.
+func Call(ctx context.Context, path, op string, args, reply any) error {
+	if err := call(ctx, path, op, args, reply); err != nil {
+		return fmt.Errorf("control: %s %s: %w", filepath.Base(path), op, err)
+	}
+	return nil
+}
+
+func call(ctx context.Context, path, op string, args, reply any) error {
+	req, err := request(op, args)
+	if err != nil {
+		return err
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := c.Write(req); err != nil {
+		return cause(ctx, err)
+	}
+	line, err := readLine(c, MaxReply)
+	if err != nil {
+		return cause(ctx, fmt.Errorf("no answer: %w", err))
+	}
+	var resp response
+	if err := json.Unmarshal(line, &resp); err != nil {
+		return fmt.Errorf("answer: %w", err)
+	}
+	switch {
+	case resp.Code == "unknown_op":
+		return ErrUnknownOp
+	case resp.Error != "":
+		return errors.New(resp.Error)
+	case reply == nil:
+		return nil
+	}
+	if err := json.Unmarshal(resp.Reply, reply); err != nil {
+		return fmt.Errorf("answer: %w", err)
+	}
+	return nil
+}
+
+// cause prefers the context's reason to the time-out that it provoked.
+func cause(ctx context.Context, err error) error {
+	if c := context.Cause(ctx); c != nil {
+		return c
+	}
+	return err
+}
+
+// request is args' fields with "op" added, and a newline.
+func request(op string, args any) ([]byte, error) {
+	fields := map[string]json.RawMessage{}
+	if args != nil {
+		b, err := json.Marshal(args)
+		if err != nil {
+			return nil, fmt.Errorf("encode the request: %w", err)
+		}
+		if err := json.Unmarshal(b, &fields); err != nil {
+			return nil, fmt.Errorf("encode the request: not an object: %w", err)
+		}
+	}
+	name, err := json.Marshal(op)
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	fields["op"] = name
+	b, err := json.Marshal(fields)
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	return append(b, '\n'), nil
+}
