@@ -1,0 +1,177 @@
+package txn
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Isolation is what the client asked for at BEGIN, in the words of SQL; empty
+// is the resource's own default.
+type Isolation string
+
+// The levels of ISO/IEC 9075-2.
+const (
+	IsolationDefault Isolation = ""
+	ReadUncommitted  Isolation = "read uncommitted"
+	ReadCommitted    Isolation = "read committed"
+	RepeatableRead   Isolation = "repeatable read"
+	Serializable     Isolation = "serializable"
+)
+
+// Vote is a branch's answer to Prepare.
+type Vote int
+
+// The votes. A no is an error of Prepare.
+const (
+	// VotePrepared: the branch is durable and in doubt.
+	VotePrepared Vote = iota + 1
+	// VoteReadOnly: the branch has ended and needs no second phase. Only a
+	// branch enlisted with ReadOnly may say so.
+	VoteReadOnly
+)
+
+// Decision is what phase two tells the branches.
+type Decision int
+
+// The decisions.
+const (
+	Commit Decision = iota + 1
+	Abort
+)
+
+var decisionNames = map[Decision]string{Commit: "commit", Abort: "abort"}
+
+// String returns commit or abort.
+func (d Decision) String() string {
+	if s, ok := decisionNames[d]; ok {
+		return s
+	}
+	return fmt.Sprintf("Decision(%d)", int(d))
+}
+
+// MarshalText is String.
+func (d Decision) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads commit or abort.
+func (d *Decision) UnmarshalText(text []byte) error {
+	for k, v := range decisionNames {
+		if v == string(text) {
+			*d = k
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown decision %q", text)
+}
+
+// Proof is what a resource needs to tell later how a branch ended that it no
+// longer knows by its gid: PostgreSQL's xid8, for instance. Its text is the
+// resource's own, kept in the log; empty if there is none.
+type Proof string
+
+// Resolution is what Resolve found or did.
+type Resolution int
+
+// The resolutions.
+const (
+	// ResolvedDone: the branch has the outcome that was asked for, by this
+	// call or by an earlier one, and that is proven. A branch that is not
+	// there and was asked to abort is done too, unless it is proven committed.
+	ResolvedDone Resolution = iota + 1
+	// ResolvedUnknown: the branch is not there and nothing proves a commit:
+	// a heuristic hazard.
+	ResolvedUnknown
+	// ResolvedAgainst: the branch is proven to have the opposite outcome.
+	ResolvedAgainst
+)
+
+// BranchOptions says what a new branch is to be.
+type BranchOptions struct {
+	GID         GID // the transaction; its Role may still become X at Prepare
+	Isolation   Isolation
+	ReadOnly    bool
+	Deferrable  bool
+	LockTimeout time.Duration // longest wait for one lock; 0 means the resource's default
+}
+
+// PreparedBranch is one branch that a resource holds in doubt.
+type PreparedBranch struct {
+	GID   GID
+	Since time.Time // when it was prepared; zero if the resource does not know
+}
+
+// Resource is one resource manager. Its methods are called concurrently, and
+// all but Enlist by any process of the service.
+//
+// A method that returns an error has not told the outcome: callers ask again.
+type Resource interface {
+	// Name is the name of the resource in the configuration.
+	Name() string
+	// Identity names the very store behind the resource, so that a name which
+	// came to point elsewhere is noticed. It never changes for one store.
+	Identity(ctx context.Context) (string, error)
+	// Enlist begins a branch. ErrExhausted if no connection gets free before
+	// ctx ends.
+	Enlist(ctx context.Context, opt BranchOptions) (Branch, error)
+	// InDoubt lists every prepared branch whose gid carries id, of any
+	// incarnation, complete or with an error.
+	InDoubt(ctx context.Context, id LogID) ([]PreparedBranch, error)
+	// Resolve tells a prepared branch the decision, from any process, any
+	// number of times. It must not take "not found" for "finished" while a
+	// session may still hold the branch.
+	Resolve(ctx context.Context, gid GID, d Decision, proof Proof) (Resolution, error)
+	// Fence returns when nothing that the dead incarnation began can still
+	// change the resource: no late PREPARE, no session with locks. What is
+	// prepared stays.
+	Fence(ctx context.Context, id LogID, incarnation uint64) error
+	// Close frees what the resource holds; no method may be called after it.
+	Close() error
+}
+
+// Branch is the part of one transaction on one resource. It belongs to one
+// session, which calls one method at a time. A branch ends, and frees what it
+// holds, with the return of Commit, Rollback, CommitPrepared, RollbackPrepared,
+// of a Prepare that votes VoteReadOnly, and of a Prepare with a gid of
+// RoleExternal that votes VotePrepared (such a branch is resolved through its
+// Resource).
+type Branch interface {
+	// Prepare is phase one. An error says nothing: the branch may be
+	// prepared or not, and RollbackPrepared follows. A branch that failed
+	// must not vote yes.
+	Prepare(ctx context.Context, gid GID) (Vote, error)
+	// Proof is valid after Prepare voted VotePrepared, or before Commit if
+	// the resource can then tell a lost outcome by Prover.
+	Proof() Proof
+	// Commit is the one-phase commit. An error for which InDoubt holds leaves
+	// the outcome open, after any other nothing was committed.
+	Commit(ctx context.Context) error
+	// Rollback undoes what is not prepared. An error means that the resource
+	// could not be told; its own fencing undoes the branch then.
+	Rollback(ctx context.Context) error
+	// CommitPrepared is phase two, after Prepare of a local gid.
+	CommitPrepared(ctx context.Context, gid GID) error
+	// RollbackPrepared undoes the branch after Prepare, whatever Prepare
+	// returned; nil if there was nothing to undo.
+	RollbackPrepared(ctx context.Context, gid GID) error
+	// Savepoint sets a savepoint. Names are given by the session: a lower-case
+	// letter and digits, none twice in a transaction.
+	Savepoint(ctx context.Context, name string) error
+	// RollbackTo undoes what came after the savepoint, which stays.
+	RollbackTo(ctx context.Context, name string) error
+	// Release drops the savepoint and keeps what came after it.
+	Release(ctx context.Context, name string) error
+}
+
+// Prover is a Resource that can tell how a branch ended after the reply to its
+// one-phase Commit was lost.
+type Prover interface {
+	// Outcome returns how the branch with that proof ended; an error if that
+	// is not known (yet).
+	Outcome(ctx context.Context, gid GID, proof Proof) (Decision, error)
+}
+
+// Forgetter is a Resource that keeps a proof of each committed branch until it
+// is told that the outcome is in the log.
+type Forgetter interface {
+	Forget(ctx context.Context, gid GID) error
+}

@@ -1,0 +1,164 @@
+package txn
+
+import "fmt"
+
+// State is where a session's transaction stands, as ReadyForQuery reports it.
+type State int
+
+// The states of a session.
+const (
+	Idle   State = iota + 1 // no transaction
+	Active                  // in a transaction
+	Failed                  // in a transaction of which a statement failed
+	Closed                  // the session has ended
+)
+
+var stateNames = map[State]string{Idle: "idle", Active: "active", Failed: "failed", Closed: "closed"}
+
+// String returns the state in lower case.
+func (s State) String() string {
+	if n, ok := stateNames[s]; ok {
+		return n
+	}
+	return fmt.Sprintf("State(%d)", int(s))
+}
+
+// Terminal tells whether no event leads out of s.
+func (s State) Terminal() bool { return s == Closed }
+
+// Event is what a client, or a failing statement, does to a session.
+type Event int
+
+// The events of a session.
+const (
+	EventBegin Event = iota + 1
+	EventUse         // enlist a resource, set or release a savepoint
+	EventFail        // a statement failed
+	EventRollbackTo
+	EventCommit
+	EventRollback
+	EventPrepare
+	EventDecide // COMMIT PREPARED, ROLLBACK PREPARED
+	EventClose
+)
+
+var eventNames = map[Event]string{
+	EventBegin: "begin", EventUse: "use", EventFail: "fail", EventRollbackTo: "rollback-to",
+	EventCommit: "commit", EventRollback: "rollback", EventPrepare: "prepare",
+	EventDecide: "decide", EventClose: "close",
+}
+
+// String returns the event in lower case.
+func (e Event) String() string {
+	if n, ok := eventNames[e]; ok {
+		return n
+	}
+	return fmt.Sprintf("Event(%d)", int(e))
+}
+
+// sessionTable is the whole behaviour of a session's state; what is absent is
+// refused with the error of refusals.
+var sessionTable = map[State]map[Event]State{
+	Idle: {
+		EventBegin:  Active,
+		EventFail:   Idle,
+		EventDecide: Idle,
+		EventClose:  Closed,
+	},
+	Active: {
+		EventUse:        Active,
+		EventFail:       Failed,
+		EventRollbackTo: Active,
+		EventCommit:     Idle,
+		EventRollback:   Idle,
+		EventPrepare:    Idle,
+		EventClose:      Closed,
+	},
+	Failed: {
+		EventFail:       Failed,
+		EventRollbackTo: Active,
+		EventCommit:     Idle, // rolls back, as PostgreSQL does
+		EventRollback:   Idle,
+		EventClose:      Closed,
+	},
+	Closed: {
+		EventFail:  Closed,
+		EventClose: Closed,
+	},
+}
+
+// refusals names the error for every event absent from sessionTable.
+var refusals = map[State]map[Event]*Error{
+	Idle: {
+		EventUse: ErrNoTransaction, EventRollbackTo: ErrNoTransaction, EventCommit: ErrNoTransaction,
+		EventRollback: ErrNoTransaction, EventPrepare: ErrNoTransaction,
+	},
+	Active: {EventBegin: ErrActiveTransaction, EventDecide: ErrActiveTransaction},
+	Failed: {
+		EventBegin: ErrFailedTransaction, EventUse: ErrFailedTransaction,
+		EventPrepare: ErrFailedTransaction, EventDecide: ErrFailedTransaction,
+	},
+	Closed: {
+		EventBegin: ErrClosed, EventUse: ErrClosed, EventRollbackTo: ErrClosed, EventCommit: ErrClosed,
+		EventRollback: ErrClosed, EventPrepare: ErrClosed, EventDecide: ErrClosed,
+	},
+}
+
+// next returns the state after e, or why e is refused in s.
+func (s State) next(e Event) (State, error) {
+	if to, ok := sessionTable[s][e]; ok {
+		return to, nil
+	}
+	return s, refusals[s][e]
+}
+
+// Phase is where a distributed transaction stands: what its records in the
+// log, all taken together, say.
+type Phase int
+
+// The phases.
+const (
+	// Preparing: an outside coordinator asked for the vote, which is not
+	// durable yet. If its worker is dead it is rolled back.
+	Preparing Phase = iota + 1
+	// Prepared: the vote is durable, the transaction in doubt.
+	Prepared
+	// Committing: the decision to commit is durable, not all resources know.
+	Committing
+	// Aborting: the decision to roll back is durable, not all resources know.
+	Aborting
+	// Committed: every resource has committed.
+	Committed
+	// Aborted: every resource has rolled back.
+	Aborted
+)
+
+var phaseNames = map[Phase]string{
+	Preparing: "preparing", Prepared: "prepared", Committing: "committing",
+	Aborting: "aborting", Committed: "committed", Aborted: "aborted",
+}
+
+// String returns the phase in lower case.
+func (p Phase) String() string {
+	if n, ok := phaseNames[p]; ok {
+		return n
+	}
+	return fmt.Sprintf("Phase(%d)", int(p))
+}
+
+// Terminal tells whether every resource knows the outcome.
+func (p Phase) Terminal() bool { return p == Committed || p == Aborted }
+
+// MarshalText is String.
+func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (p *Phase) UnmarshalText(text []byte) error {
+	for k, v := range phaseNames {
+		if v == string(text) {
+			*p = k
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown phase %q", text)
+}
