@@ -27,7 +27,8 @@ const (
 	// VotePrepared: the branch is durable and in doubt.
 	VotePrepared Vote = iota + 1
 	// VoteReadOnly: the branch has ended and needs no second phase. Only a
-	// branch enlisted with ReadOnly may say so.
+	// branch that is certain to have changed nothing may say so, such as one
+	// enlisted with ReadOnly.
 	VoteReadOnly
 )
 

@@ -1,0 +1,124 @@
+// Package pool keeps a bounded number of connections of one resource.
+// It never opens more than its limit and never hands out one connection twice; it does not test an idle connection before it hands it
+// out, since only the first statement can tell.
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/fdtserver/fdt/txn"
+)
+
+// ErrClosed is what Get returns after Close.
+var ErrClosed = errors.New("the resource is closed")
+
+// Pool holds connections of type C. Each was opened for a key, and is handed out again only for the same one.
+type Pool[C any] struct {
+	open  func(ctx context.Context, key string) (C, error)
+	close func(C)
+	slots chan struct{} // one token per connection that is out or being opened; those who wait are served in their order
+	done  chan struct{}
+
+	mu   sync.Mutex
+	idle []entry[C] // the one used last is the last
+	shut bool
+}
+
+type entry[C any] struct {
+	key  string
+	conn C
+}
+
+// New returns a pool of at most limit connections. close must not block for long and is called once for each connection.
+func New[C any](limit int, open func(ctx context.Context, key string) (C, error), close func(C)) *Pool[C] {
+	return &Pool[C]{open: open, close: close, slots: make(chan struct{}, limit), done: make(chan struct{})}
+}
+
+// Get returns a connection for key and whether it has been used before. It waits for a free one until ctx ends, then the error is
+// txn.ErrExhausted. The caller gives the connection to Put or Drop.
+func (p *Pool[C]) Get(ctx context.Context, key string) (conn C, used bool, err error) {
+	var none C
+	select {
+	case <-p.done:
+		return none, false, ErrClosed
+	default:
+	}
+	select {
+	case p.slots <- struct{}{}:
+	case <-p.done:
+		return none, false, ErrClosed
+	case <-ctx.Done():
+		return none, false, fmt.Errorf("%w: all %d are in use (%w)", txn.ErrExhausted, cap(p.slots), context.Cause(ctx))
+	}
+	for {
+		e, ok := p.pop()
+		if !ok {
+			break
+		}
+		if e.key == key {
+			return e.conn, true, nil
+		}
+		p.close(e.conn)
+	}
+	conn, err = p.open(ctx, key)
+	if err != nil {
+		<-p.slots
+		return none, false, err
+	}
+	return conn, false, nil
+}
+
+func (p *Pool[C]) pop() (entry[C], bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return entry[C]{}, false
+	}
+	e := p.idle[n-1]
+	p.idle = p.idle[:n-1]
+	return e, true
+}
+
+// Put gives a connection back for further use.
+func (p *Pool[C]) Put(key string, conn C) {
+	p.mu.Lock()
+	if p.shut {
+		p.mu.Unlock()
+		p.Drop(conn)
+		return
+	}
+	p.idle = append(p.idle, entry[C]{key, conn})
+	p.mu.Unlock()
+	<-p.slots
+}
+
+// Drop closes a connection that Get returned, and frees its place.
+func (p *Pool[C]) Drop(conn C) {
+	p.close(conn)
+	<-p.slots
+}
+
+// Flush closes the idle connections: one of them was found dead, and so may be the others.
+func (p *Pool[C]) Flush() {
+	for e, ok := p.pop(); ok; e, ok = p.pop() {
+		p.close(e.conn)
+	}
+}
+
+// InUse returns how many connections are out or being opened.
+func (p *Pool[C]) InUse() int { return len(p.slots) }
+
+// Close closes the idle connections at once and those that are out when they come back. It may be called again.
+func (p *Pool[C]) Close() {
+	p.mu.Lock()
+	if !p.shut {
+		p.shut = true
+		close(p.done)
+	}
+	p.mu.Unlock()
+	p.Flush()
+}
