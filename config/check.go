@@ -1,0 +1,102 @@
+package config
+
+import (
+	"maps"
+	"slices"
+)
+
+// check finds what is wrong between keys, and fills in the defaults that depend on other keys.
+func (d *decoder) check(c *Config) {
+	d.listeners(c)
+	d.resources(c)
+	for _, name := range slices.Sorted(maps.Keys(c.Procedures)) {
+		p := c.Procedures[name]
+		if p.Allow == nil && d.places["procedures."+name+".allow"] != nil {
+			d.at("procedures."+name+".allow", "leave it out to let every user call it", "an empty list lets nobody call it")
+		}
+		d.procedure(c, &p)
+		c.Procedures[name] = p
+	}
+}
+
+type claimed struct {
+	addr Address
+	path string
+}
+
+func (d *decoder) listeners(c *Config) {
+	if len(c.Listen) == 0 && d.places["listen"] != nil {
+		d.at("listen", "leave it out for "+DefaultSocket, "there must be at least one listener")
+	}
+	var all []claimed
+	for _, name := range slices.Sorted(maps.Keys(c.Listen)) {
+		l, path := c.Listen[name], "listen."+name
+		if d.places[path+".address"] != nil && d.places[path+".address"].items == nil && len(l.Addresses) == 0 && !d.faulted(path+".address") {
+			d.at(path+".address", "", "%s.address needs at least one address", path)
+		}
+		for i, a := range l.Addresses {
+			all = d.claim(all, a, path, i, len(l.Addresses))
+		}
+		d.listener(&l, path, c)
+		c.Listen[name] = l
+	}
+	if c.Metrics.Address != nil {
+		d.claim(all, *c.Metrics.Address, "metrics", 0, 1)
+	}
+}
+
+// faulted reports whether something is already wrong with the value of a path.
+func (d *decoder) faulted(path string) bool {
+	v := d.places[path]
+	return slices.ContainsFunc(d.faults, func(f Fault) bool {
+		return f.File == v.src.name && f.Line == v.line && f.Column == v.column
+	})
+}
+
+// claim adds the i-th of n addresses at path, unless another has its place.
+func (d *decoder) claim(all []claimed, a Address, path string, i, n int) []claimed {
+	path += ".address"
+	if n > 1 {
+		path += "[" + string(rune('0'+i%10)) + "]"
+	}
+	for _, other := range all {
+		if a.covers(other.addr) {
+			d.at(path, "keep one of them", "%s is already listened at as %s by %s", a, other.addr, other.path)
+			break
+		}
+	}
+	return append(all, claimed{addr: a, path: path})
+}
+
+// listener checks one listener, and fills in how its clients prove who they are.
+func (d *decoder) listener(l *Listener, path string, c *Config) {
+	unix := slices.ContainsFunc(l.Addresses, func(a Address) bool { return a.Network == "unix" })
+	tcp := slices.ContainsFunc(l.Addresses, func(a Address) bool { return a.Network != "unix" })
+	if l.Auth == "" && d.places[path+".auth"] == nil {
+		l.Auth = AuthSCRAM
+		if !tcp {
+			l.Auth = AuthPeer
+		}
+	}
+	if tcp && !unix {
+		for _, key := range []string{"mode", "group"} {
+			if d.places[path+"."+key] != nil {
+				d.at(path+"."+key, "leave it out", "%s is for unix sockets", key)
+			}
+		}
+	}
+	switch l.Auth {
+	case AuthPeer, AuthTrust:
+		if tcp {
+			d.at(path+".auth", "use scram or cert", "%s is for unix sockets, and %s also listens on TCP", l.Auth, path)
+		}
+	case AuthCert:
+		if l.TLS == nil || l.TLS.ClientCA == "" && d.places[path+".tls.client_ca"] == nil {
+			d.at(path+".auth", "", "cert needs the key client_ca in %s.tls", path)
+		}
+	case AuthSCRAM:
+		if len(c.Users) == 0 {
+			d.at(path+".auth", "add one to users, with a verifier from fdtctl password", "scram lets nobody in because there are no users")
+		}
+	}
+}

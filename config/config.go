@@ -1,0 +1,156 @@
+// Package config is fdt's configuration: its types, its defaults and its one strict reader.
+// Whatever [Load] returns without an error is complete and consistent: every default is filled in, every
+// reference leads somewhere, and no package that uses it needs to check it again.
+//
+// The file itself is described in fdt.yaml(5).
+package config
+
+import (
+	"io/fs"
+	"time"
+)
+
+// Dir is where an installed fdt keeps its configuration.
+const Dir = "/etc/fdt"
+
+// Config is the whole configuration. The maps are never nil, and each value knows its own name.
+type Config struct {
+	Listen      map[string]Listener
+	Workers     Workers
+	Drain       Drain
+	Reload      Reload
+	Transaction Transaction
+	Resources   map[string]Resource
+	Procedures  map[string]Procedure
+	Users       map[string]User
+	Metrics     Metrics
+}
+
+// The ways a client proves who it is.
+const (
+	AuthPeer  = "peer"  // the kernel's word for the process at the other end of a unix socket
+	AuthSCRAM = "scram" // SCRAM-SHA-256, RFC 7677
+	AuthCert  = "cert"  // a TLS client certificate
+	AuthTrust = "trust" // no proof; unix sockets only
+)
+
+// Listener is one named way in: one or more addresses with the same rules.
+type Listener struct {
+	Name      string
+	Addresses []Address
+	Auth      string
+	Mode      fs.FileMode // of unix sockets
+	Group     string      // of unix sockets; empty: root
+	Backlog   int
+	TLS       *TLS // nil: plaintext
+}
+
+// TLS names PEM files by absolute path. They are opened by the workers, never by this package.
+type TLS struct {
+	Certificate string
+	Key         string
+	ClientCA    string // empty: client certificates are not asked for
+}
+
+// Workers says how many processes serve, and how much each takes on.
+type Workers struct {
+	Count   int // processes, at least 1; "auto" is already resolved to the number of CPUs
+	Threads int // connections served at once by each process
+	Recycle Recycle
+}
+
+// Recycle says when a worker is replaced by a fresh one. Zero means never.
+type Recycle struct {
+	After  time.Duration
+	Memory int64 // bytes of resident memory
+}
+
+// Drain limits how long a worker that was told to go may still serve.
+type Drain struct {
+	Timeout     time.Duration // from being told to the cutting of what is left
+	Idle        time.Duration // silence after which an idle connection is told goodbye
+	Shutdown    time.Duration // in place of Timeout when the host goes down
+	Generations int           // old generations that may drain at once
+}
+
+// Reload limits how a new generation takes over.
+type Reload struct {
+	ReadyTimeout time.Duration // for each new worker, from start to READY=1
+	Settle       time.Duration // health demanded of the new workers before old ones are told
+	Surge        Surge
+}
+
+// Surge is how many workers beyond the configured number may run during a reload: a number or a percentage.
+type Surge struct {
+	Count   int
+	Percent int
+}
+
+// Workers returns how many of count workers may be started at a time: at least one, at most count.
+func (s Surge) Workers(count int) int {
+	return max(1, min(count, s.Count+(count*s.Percent+99)/100))
+}
+
+// Transaction limits a session's transactions. Zero means no limit.
+type Transaction struct {
+	Timeout     time.Duration // from its beginning to its end or its PREPARE
+	IdleTimeout time.Duration // between two statements of an open transaction
+	LockTimeout time.Duration // for a lock at a resource; never zero
+}
+
+// The kinds of resource.
+const (
+	TypeSpool    = "spool"
+	TypePostgres = "postgres"
+	TypeMariaDB  = "mariadb"
+)
+
+// Resource is one resource manager that takes part in transactions.
+type Resource struct {
+	Name         string
+	Type         string
+	Directory    string // spool
+	DSN          string // postgres and mariadb; holds no password
+	PasswordFile string // postgres and mariadb; empty: none needed
+	Pool         int    // postgres and mariadb: connections over all workers together
+}
+
+// Procedure is a named sequence of steps that clients call.
+type Procedure struct {
+	Name       string
+	Parameters []Parameter // in the order written
+	Steps      []Step
+	Returns    []Parameter   // columns of the one result row; each names a parameter or the As of a step
+	Allow      []string      // users who may call it; empty: every authenticated user
+	Timeout    time.Duration // of one call; zero: the transaction's limits alone
+}
+
+// Parameter is a name with an SQL type, spelt as PostgreSQL spells it ("double precision", never "float8").
+type Parameter struct {
+	Name    string
+	Type    string
+	Default *string // as text; nil: the caller must give it
+}
+
+// Step is one action at one resource.
+type Step struct {
+	On       string // name of the resource
+	SQL      string // one statement with :name placeholders; for postgres and mariadb
+	Put      string // one message with :name placeholders; for a spool
+	Rows     *int   // rows that the statement must affect; nil: any number
+	Else     string // message of the error when Rows is not met
+	SQLState string // of that error
+	As       string // later steps find the first column of the first row as :As
+	When     string // name of a value; the step is skipped when that is false or null
+}
+
+// User may log in with a password.
+type User struct {
+	Name     string
+	Verifier string // SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey
+}
+
+// Metrics is the Prometheus exposition.
+type Metrics struct {
+	Address *Address // nil: none
+}

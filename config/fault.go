@@ -1,0 +1,142 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Fault is one thing wrong with the configuration, and what to do about it.
+type Fault struct {
+	File    string // as opened
+	Line    int    // from 1; 0: the file as a whole
+	Column  int    // from 1, in characters; 0: the line as a whole
+	What    string
+	Hint    string // what to do; may be empty
+	Excerpt string // the line with a caret below the place, each indented, without a final newline; may be empty
+}
+
+// Error is the fault on one line: file:line:column: what; hint.
+func (f Fault) Error() string {
+	var b strings.Builder
+	b.WriteString(f.File)
+	if f.Line > 0 {
+		fmt.Fprintf(&b, ":%d", f.Line)
+		if f.Column > 0 {
+			fmt.Fprintf(&b, ":%d", f.Column)
+		}
+	}
+	b.WriteString(": " + f.What)
+	if f.Hint != "" {
+		b.WriteString("; " + f.Hint)
+	}
+	return b.String()
+}
+
+// Faults is everything wrong with a configuration, in the order of files and lines. It is the error that [Load]
+// returns, and never empty there.
+type Faults []Fault
+
+// Error is every fault on its line, each followed by its excerpt.
+func (fs Faults) Error() string {
+	var b strings.Builder
+	for i, f := range fs {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(f.Error())
+		if f.Excerpt != "" {
+			b.WriteString("\n" + f.Excerpt)
+		}
+	}
+	return b.String()
+}
+
+func (fs Faults) sort() {
+	slices.SortStableFunc(fs, func(a, b Fault) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+}
+
+// excerptWidth bounds a quoted line, in characters.
+const excerptWidth = 100
+
+// excerpt quotes one line of a file with a caret under the width characters from column on.
+func excerpt(text string, line, column, width int) string {
+	if line < 1 {
+		return ""
+	}
+	lines := strings.Split(text, "\n")
+	if line > len(lines) {
+		return ""
+	}
+	runes := []rune(strings.TrimRight(lines[line-1], "\r"))
+	for i, r := range runes {
+		if !unicode.IsPrint(r) {
+			runes[i] = ' '
+		}
+	}
+	at := min(max(column-1, 0), len(runes))
+	if from := at - excerptWidth/2; from > 0 && len(runes) > excerptWidth {
+		from = min(from, len(runes)-excerptWidth)
+		runes, at = runes[from:], at-from
+	}
+	runes = runes[:min(len(runes), excerptWidth)]
+	number := fmt.Sprintf("%5d", line)
+	out := number + " | " + strings.TrimRight(string(runes), " ")
+	if column < 1 {
+		return out
+	}
+	width = max(1, min(width, len(runes)-at))
+	return out + "\n" + strings.Repeat(" ", len(number)) + " | " + strings.Repeat(" ", at) + "^" + strings.Repeat("~", width-1)
+}
+
+// suggest returns the candidate that was probably meant, or "".
+func suggest(got string, candidates []string) string {
+	best, bestDistance := "", 1+max(1, len(got)/3)
+	for _, c := range candidates {
+		if d := distance(strings.ToLower(got), strings.ToLower(c)); d < bestDistance {
+			best, bestDistance = c, d
+		}
+	}
+	return best
+}
+
+// distance is the Damerau-Levenshtein distance, restricted to adjacent transpositions.
+func distance(a, b string) int {
+	before := make([]int, len(b)+1)
+	last := make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(row[j-1]+1, last[j]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
+}
+
+// didYouMean is the hint for a name that does not exist among the candidates.
+func didYouMean(got string, candidates []string) string {
+	if s := suggest(got, candidates); s != "" {
+		return fmt.Sprintf("did you mean %q?", s)
+	}
+	if len(candidates) == 0 {
+		return ""
+	}
+	sorted := slices.Sorted(slices.Values(candidates))
+	return "it is one of " + strings.Join(sorted, ", ")
+}

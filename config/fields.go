@@ -1,0 +1,326 @@
+package config
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultSocket is the unix socket that fdt listens on when nothing else is said.
+const DefaultSocket = "/run/fdt/.s.PGSQL.7432"
+
+// nameRule is what a name in the configuration must look like.
+type nameRule struct {
+	pattern *regexp.Regexp
+	says    string
+	taken   []string
+}
+
+func (r *nameRule) check(name string) error {
+	if !r.pattern.MatchString(name) {
+		return errors.New(r.says)
+	}
+	for _, t := range r.taken {
+		if name == t {
+			return errors.New("fdt answers this name itself; choose another")
+		}
+	}
+	return nil
+}
+
+// builtins are the functions that a session answers without the configuration.
+var builtins = []string{
+	"version", "current_database", "current_schema", "current_schemas", "current_user", "session_user", "user",
+	"current_setting", "set_config", "txid_current",
+}
+
+var (
+	plainName = nameRule{pattern: regexp.MustCompile(`^[a-z][a-z0-9_-]{0,39}$`),
+		says: "a name begins with a small letter and goes on with at most 39 small letters, digits, - or _"}
+	sqlName = nameRule{pattern: regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`),
+		says: "a name that clients write in SQL has at most 63 small letters, digits or _, and no digit first"}
+	procedureName = nameRule{pattern: regexp.MustCompile(`^[a-oq-z_][a-z0-9_]{0,62}$|^p([a-fh-z0-9_][a-z0-9_]{0,61})?$|^pg([a-z0-9][a-z0-9_]{0,60})?$`),
+		says: sqlName.says + "; pg_ is PostgreSQL's own", taken: builtins}
+	userName = nameRule{pattern: regexp.MustCompile(`^[^\x00-\x20\x7f:,/"'\\]{1,63}$`),
+		says: `a user's name has at most 63 bytes, no white space, and none of : , / " ' \`}
+	groupName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,30}$`)
+	modeText  = regexp.MustCompile(`^0?[0-7]{3}$`)
+	countText = regexp.MustCompile(`^[0-9]{1,6}$`)
+	scramText = regexp.MustCompile(`^SCRAM-SHA-256\$([1-9][0-9]{0,6}):([A-Za-z0-9+/]+=*)\$([A-Za-z0-9+/]+=*):([A-Za-z0-9+/]+=*)$`)
+	stateText = regexp.MustCompile(`^[0-9A-Z]{5}$`)
+)
+
+// maxCount bounds what is counted; no machine has more.
+const maxCount = 1 << 20
+
+func rootFields(c *Config) []field {
+	return []field{
+		{key: "listen", def: "{local: {address: " + DefaultSocket + ", auth: peer}}",
+			doc:  "The sockets that clients connect to, by name. systemd owns them.",
+			kind: named(&c.Listen, &plainName, func(n string, l *Listener) kind { l.Name = n; return mapping(listenerFields(l)) })},
+		{key: "workers", def: "{}", kind: mapping(workersFields(&c.Workers)),
+			doc: "How many processes serve, and how much each takes on."},
+		{key: "drain", def: "{}", kind: mapping(drainFields(&c.Drain)),
+			doc: "How long a worker that was told to go may still serve."},
+		{key: "reload", def: "{}", kind: mapping(reloadFields(&c.Reload)),
+			doc: "How a new generation of workers takes over."},
+		{key: "transaction", def: "{}", kind: mapping(transactionFields(&c.Transaction)),
+			doc: "Limits of every transaction."},
+		{key: "resources", def: "{}",
+			doc:  "The resource managers that take part in transactions, by name.",
+			kind: named(&c.Resources, &plainName, func(n string, r *Resource) kind { r.Name = n; return mapping(resourceFields(r)) })},
+		{key: "procedures", def: "{}",
+			doc:  "What clients may call, by name.",
+			kind: named(&c.Procedures, &procedureName, func(n string, p *Procedure) kind { p.Name = n; return mapping(procedureFields(p)) })},
+		{key: "users", def: "{}",
+			doc:  "Users who log in with a password, by name, each with a SCRAM verifier from \"fdtctl password\".",
+			kind: named(&c.Users, &userName, func(n string, u *User) kind { u.Name = n; return verifier(u) })},
+		{key: "metrics", def: "{}", kind: mapping(metricsFields(&c.Metrics)),
+			doc: "The Prometheus exposition."},
+	}
+}
+
+func listenerFields(l *Listener) []field {
+	l.TLS = nil
+	return []field{
+		{key: "address", required: true,
+			doc:  "Where to listen: host:port with the host in numbers, [host]:port for IPv6, an absolute path for a unix socket, or a list of these.",
+			kind: list(schema{}, func() kind { return address(func(a Address) { l.Addresses = append(l.Addresses, a) }) })},
+		{key: "auth", kind: choice(&l.Auth, AuthPeer, AuthSCRAM, AuthCert, AuthTrust),
+			doc: "How clients prove who they are. Default: peer on unix sockets, scram elsewhere. peer and trust are for unix sockets only."},
+		{key: "mode", def: `"0666"`, kind: mode(&l.Mode),
+			doc: "Permissions of the unix socket, in octal."},
+		{key: "group", kind: text(&l.Group, schema{Pattern: groupName.String()}, matches(groupName, "this is no name of a group")),
+			doc: "Group of the unix socket. Default: root."},
+		{key: "backlog", def: "4096", kind: number(&l.Backlog, 1, maxCount),
+			doc: "Connections that may wait in the kernel until a worker is free; net.core.somaxconn bounds it."},
+		{key: "tls", doc: "Certificate for encrypted connections. Default: plaintext.", kind: tlsKind(l)},
+	}
+}
+
+func tlsKind(l *Listener) kind {
+	fields := func(t *TLS) []field {
+		return []field{
+			{key: "certificate", required: true, kind: file(&t.Certificate), doc: "PEM file with the certificate and its chain."},
+			{key: "key", required: true, kind: file(&t.Key), doc: "PEM file with the private key."},
+			{key: "client_ca", kind: file(&t.ClientCA), doc: "PEM file with the authorities of client certificates. Default: none are asked for."},
+		}
+	}
+	return kind{schema: objectSchema(fields(new(TLS))), read: func(d *decoder, v *value, path string) {
+		l.TLS = new(TLS)
+		d.section(v, path, fields(l.TLS))
+	}}
+}
+
+func workersFields(w *Workers) []field {
+	return []field{
+		{key: "count", def: "auto", kind: workerCount(&w.Count),
+			doc: "Worker processes; auto is the number of CPUs."},
+		{key: "threads", def: "256", kind: number(&w.Threads, 1, maxCount),
+			doc: "Connections that each worker serves at once. More wait in the kernel's queue."},
+		{key: "recycle", def: "{}", doc: "When a worker is replaced by a fresh one.", kind: mapping([]field{
+			{key: "after", def: "24h", kind: duration(&w.Recycle.After, 0), doc: "Age; 0s means never."},
+			{key: "memory", def: "1GiB", kind: size(&w.Recycle.Memory), doc: "Resident memory; 0 means never."},
+		})},
+	}
+}
+
+func drainFields(d *Drain) []field {
+	return []field{
+		{key: "timeout", def: "10m", kind: duration(&d.Timeout, 0),
+			doc: "How long busy connections may go on after their worker was told to go. Then what is not prepared is rolled back."},
+		{key: "idle", def: "5s", kind: duration(&d.Idle, 0),
+			doc: "How long a connection without an open transaction may stay silent before it is told goodbye."},
+		{key: "shutdown", def: "60s", kind: duration(&d.Shutdown, 0),
+			doc: "The same as timeout when the host shuts down."},
+		{key: "generations", def: "3", kind: number(&d.Generations, 1, 100),
+			doc: "Old generations that may drain at once. A reload beyond that is refused."},
+	}
+}
+
+func reloadFields(r *Reload) []field {
+	return []field{
+		{key: "ready_timeout", def: "30s", kind: duration(&r.ReadyTimeout, time.Millisecond),
+			doc: "How long a new worker may take to be ready before the reload is given up."},
+		{key: "settle", def: "2s", kind: duration(&r.Settle, 0),
+			doc: "How long the new workers must stay healthy before the old ones are told to go."},
+		{key: "surge", def: "100%", kind: surge(&r.Surge),
+			doc: "How many workers beyond workers.count may run during a reload: a number, or a percentage of the count."},
+	}
+}
+
+func transactionFields(t *Transaction) []field {
+	return []field{
+		{key: "timeout", def: "60s", kind: duration(&t.Timeout, 0),
+			doc: "Longest transaction, from its beginning to its end or its PREPARE TRANSACTION; 0s means no limit."},
+		{key: "idle_timeout", def: "60s", kind: duration(&t.IdleTimeout, 0),
+			doc: "Longest silence of a client within a transaction; 0s means no limit."},
+		{key: "lock_timeout", def: "10s", kind: duration(&t.LockTimeout, time.Millisecond),
+			doc: "Longest wait for a lock at a resource. It ends deadlocks across resources, so it has no 0s."},
+	}
+}
+
+func resourceFields(r *Resource) []field {
+	return []field{
+		{key: "type", required: true, kind: choice(&r.Type, TypeSpool, TypePostgres, TypeMariaDB),
+			doc: "What it is."},
+		{key: "directory", kind: file(&r.Directory),
+			doc: "spool: the directory that holds tmp, prepared and new."},
+		{key: "dsn", kind: text(&r.DSN, schema{}, nil),
+			doc: "postgres: a connection string or URL as for libpq. mariadb: user@unix(/path)/database or user@tcp(host:port)/database. Without a password."},
+		{key: "password_file", kind: file(&r.PasswordFile),
+			doc: "postgres, mariadb: a file that holds the password and nothing else. Default: none is needed."},
+		{key: "pool", kind: number(&r.Pool, 1, maxCount),
+			doc: "postgres, mariadb: connections over all workers together. Default: 32."},
+	}
+}
+
+func procedureFields(p *Procedure) []field {
+	return []field{
+		{key: "parameters", kind: parameters(&p.Parameters, true),
+			doc: "Parameters in the order of a call: name: type, or name: {type: …, default: …}. Default: none."},
+		{key: "steps", required: true, doc: "What a call does, in order.", kind: steps(&p.Steps)},
+		{key: "returns", kind: parameters(&p.Returns, false),
+			doc: "Columns of the one result row, name: type; each name is a parameter or an earlier as. Default: no result."},
+		{key: "allow", doc: "Users who may call it. Default: every authenticated user.", kind: list(schema{}, func() kind {
+			return scalar(schema{Type: "string", Pattern: userName.pattern.String()}, "the name of a user", tagAny, func(t string) (string, error) {
+				p.Allow = append(p.Allow, t)
+				return "", userName.check(t)
+			})
+		})},
+		{key: "timeout", def: "0s", kind: duration(&p.Timeout, 0),
+			doc: "Longest call; 0s leaves it to the limits of the transaction."},
+	}
+}
+
+func stepFields(s *Step) []field {
+	return []field{
+		{key: "on", required: true, kind: text(&s.On, schema{}, nil),
+			doc: "The resource."},
+		{key: "sql", kind: text(&s.SQL, schema{}, checkStatement),
+			doc: "postgres, mariadb: one statement; :name stands for a parameter or an earlier as."},
+		{key: "put", kind: text(&s.Put, schema{}, nil),
+			doc: "spool: the message; :name stands for a parameter or an earlier as, :: for a colon."},
+		{key: "rows", doc: "How many rows the statement must affect. Default: any number.", kind: rows(&s.Rows)},
+		{key: "else", kind: text(&s.Else, schema{}, nil),
+			doc: "Message of the error when rows is not met."},
+		{key: "sqlstate", kind: text(&s.SQLState, schema{Pattern: stateText.String()}, matches(stateText, "an SQLSTATE is five capital letters or digits")),
+			doc: "SQLSTATE of that error. Default: P0001."},
+		{key: "as", kind: text(&s.As, schema{Pattern: sqlName.pattern.String()}, sqlName.check),
+			doc: "Name under which later steps and returns find the first column of the first row."},
+		{key: "when", kind: text(&s.When, schema{Pattern: sqlName.pattern.String()}, sqlName.check),
+			doc: "Name of a parameter or an earlier as; the step is skipped when it is false or null. Default: never skipped."},
+	}
+}
+
+func metricsFields(m *Metrics) []field {
+	return []field{
+		{key: "address", kind: address(func(a Address) { m.Address = &a }),
+			doc: "Where to serve /metrics over HTTP. Default: nowhere."},
+	}
+}
+
+func address(add func(Address)) kind {
+	return scalar(schema{Type: "string"}, "an address", tagText, func(t string) (string, error) {
+		a, err := ParseAddress(t)
+		if err == nil {
+			add(a)
+		}
+		return "", err
+	})
+}
+
+// file is an absolute path.
+func file(dst *string) kind { return text(dst, schema{Pattern: "^/"}, checkPath) }
+
+func matches(r *regexp.Regexp, says string) func(string) error {
+	return func(t string) error {
+		if !r.MatchString(t) {
+			return errors.New(says)
+		}
+		return nil
+	}
+}
+
+func mode(dst *fs.FileMode) kind {
+	s := schema{Type: []string{"string", "integer"}, Pattern: modeText.String()}
+	return scalar(s, "permissions such as 0660", tagEither, func(t string) (string, error) {
+		if !modeText.MatchString(t) {
+			return "", errors.New("write permissions as three octal digits, such as 0660")
+		}
+		n, err := strconv.ParseUint(t, 8, 9)
+		*dst = fs.FileMode(n)
+		return "", err
+	})
+}
+
+func workerCount(dst *int) kind {
+	s := schema{AnyOf: []schema{{Type: "string", Enum: []string{"auto"}}, number(new(int), 1, 4096).schema}}
+	return scalar(s, "auto or a number", tagEither, func(t string) (string, error) {
+		if t == "auto" {
+			*dst = runtime.NumCPU()
+			return "", nil
+		}
+		n, err := strconv.Atoi(t)
+		if err != nil || n < 1 || n > 4096 {
+			return "", errors.New("write auto or a number from 1 to 4096")
+		}
+		*dst = n
+		return "", nil
+	})
+}
+
+func surge(dst *Surge) kind {
+	s := schema{Type: []string{"string", "integer"}, Pattern: "^[0-9]{1,6}%?$"}
+	return scalar(s, "a number or a percentage", tagEither, func(t string) (string, error) {
+		digits, percent := strings.CutSuffix(t, "%")
+		if !countText.MatchString(digits) {
+			return "", errors.New("write a number or a percentage such as 50%")
+		}
+		n, err := strconv.Atoi(digits)
+		switch {
+		case n == 0:
+			return "", errors.New("at least one worker beyond the count is needed")
+		case percent:
+			*dst = Surge{Percent: n}
+		default:
+			*dst = Surge{Count: n}
+		}
+		return "", err
+	})
+}
+
+func rows(dst **int) kind {
+	n := new(int)
+	k := number(n, 0, 1<<30)
+	read := k.read
+	k.read = func(d *decoder, v *value, path string) {
+		*dst = n
+		read(d, v, path)
+	}
+	return k
+}
+
+func verifier(u *User) kind {
+	s := schema{Type: "string", Pattern: scramText.String()}
+	return scalar(s, "a SCRAM verifier", tagText, func(t string) (string, error) {
+		m := scramText.FindStringSubmatch(t)
+		if m == nil {
+			return "make one with fdtctl password", errors.New("this is no SCRAM-SHA-256 verifier")
+		}
+		for i, want := range []int{0, 32, 32} { // a salt of any length, two SHA-256 keys
+			b, err := base64.StdEncoding.DecodeString(m[2+i])
+			if err != nil || want > 0 && len(b) != want {
+				return "make one with fdtctl password", fmt.Errorf("part %d of the verifier is damaged", 2+i)
+			}
+		}
+		u.Verifier = t
+		return "", nil
+	})
+}

@@ -1,0 +1,115 @@
+package config
+
+import (
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// source is one file that was read.
+type source struct {
+	name string
+	text string
+}
+
+// value is a YAML value that knows where it stands, also after files were merged.
+type value struct {
+	src          *source
+	line, column int
+	width        int // characters that a caret underlines
+	kind         yaml.Kind
+	tag          string  // !!str, !!int, …
+	text         string  // of a scalar
+	items        []value // of a sequence
+	entries      []entry // of a mapping, in the order written
+}
+
+type entry struct {
+	key value
+	val value
+}
+
+// isNull tells a key without a value from one with an empty value.
+func (v *value) isNull() bool { return v.kind == yaml.ScalarNode && v.tag == "!!null" }
+
+// describe names the kind of a value in words of the file's author.
+func (v *value) describe() string {
+	switch v.kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch v.tag {
+	case "!!null":
+		return "nothing"
+	case "!!int", "!!float":
+		return "the number " + v.text
+	case "!!bool":
+		return v.text
+	}
+	return `"` + v.text + `"`
+}
+
+// build turns yaml's nodes into values and reports what a strict configuration does not have.
+func (d *decoder) build(src *source, n *yaml.Node) value {
+	v := value{src: src, line: n.Line, column: n.Column, width: 1, kind: n.Kind, tag: n.ShortTag(), text: n.Value}
+	if n.Kind == yaml.ScalarNode && n.Style == 0 {
+		v.width = len([]rune(n.Value))
+	}
+	if n.Anchor != "" {
+		d.fault(&v, "write the value out where it is needed", "anchors are not read here")
+	}
+	switch n.Kind {
+	case yaml.AliasNode:
+		if n.Anchor == "" {
+			d.fault(&v, "write the value out where it is needed", "aliases are not read here")
+		}
+		v.kind, v.tag, v.text = yaml.ScalarNode, "!!null", ""
+	case yaml.SequenceNode:
+		for _, c := range n.Content {
+			v.items = append(v.items, d.build(src, c))
+		}
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			e := entry{key: d.build(src, n.Content[i]), val: d.build(src, n.Content[i+1])}
+			if e.key.kind != yaml.ScalarNode {
+				d.fault(&e.key, "", "a key must be a plain word")
+				continue
+			}
+			if e.key.tag == "!!merge" {
+				d.fault(&e.key, "write the value out where it is needed", "merge keys are not read here")
+				continue
+			}
+			d.add(&v, e)
+		}
+	}
+	return v
+}
+
+// add puts an entry into a mapping. A key that both have is merged if both values are mappings, of different
+// files; otherwise it is given twice.
+func (d *decoder) add(v *value, e entry) {
+	for i := range v.entries {
+		old := &v.entries[i]
+		if old.key.text != e.key.text {
+			continue
+		}
+		mergeable := old.val.kind == yaml.MappingNode && e.val.kind == yaml.MappingNode && old.key.src != e.key.src
+		if !mergeable {
+			d.fault(&e.key, "keep one of them", "%q is given twice; first at %s", e.key.text, old.key.place())
+			return
+		}
+		for _, inner := range e.val.entries {
+			d.add(&old.val, inner)
+		}
+		return
+	}
+	v.entries = append(v.entries, e)
+}
+
+// place is where the value stands, as file:line:column.
+func (v *value) place() string {
+	f := Fault{File: v.src.name, Line: v.line, Column: v.column}
+	return strings.TrimSuffix(f.Error(), ": ")
+}
