@@ -1,0 +1,180 @@
+// Package snapshot keeps what the master must not forget while it is away: the configuration of each generation
+// that lives, and which of them serves. Readers never see half of anything: files and directories appear under
+// their names only when they are complete.
+//
+// The master writes, and it alone; the generator, the workers and fdtctl read.
+package snapshot
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/fdtserver/fdt/config"
+)
+
+// Dir is the directory that holds the state and the snapshots; [Default] on an installed system.
+type Dir string
+
+// Default is where an installed fdt keeps its state. It is in memory: a boot begins without any.
+const Default Dir = "/run/fdt"
+
+// LastGood holds a copy of the last configuration that served, across boots.
+const LastGood = "/var/lib/fdt/last-good"
+
+// Schema is the version of [State] that this program writes and reads. Fields may be added without a new one.
+const Schema = 1
+
+// State is what unit names cannot tell a master that comes back. A generation is a number from 1; 0 is none.
+type State struct {
+	Schema        int    `json:"schema"`
+	Next          int    `json:"next"`                     // number of the next generation; no number is used twice
+	Applied       int    `json:"applied,omitempty"`        // the generation that serves
+	Pending       int    `json:"pending,omitempty"`        // the generation that a reload in progress starts
+	Draining      []int  `json:"draining,omitempty"`       // generations told to go that are not gone
+	RestartWanted bool   `json:"restart_wanted,omitempty"` // the next master rolls a generation
+	UnitHash      string `json:"unit_hash,omitempty"`      // of the workers' units as they were when Applied began
+	BinaryHash    string `json:"binary_hash,omitempty"`    // of the workers' program, likewise
+	Rejected      string `json:"rejected,omitempty"`       // why the configuration in /etc is not what serves
+	Step          string `json:"step,omitempty"`           // of the reload in progress
+}
+
+// Live returns the generations whose sockets and workers may exist, without repetition, in ascending order.
+func (s State) Live() []int {
+	live := slices.Clone(s.Draining)
+	for _, gen := range []int{s.Applied, s.Pending} {
+		if gen != 0 {
+			live = append(live, gen)
+		}
+	}
+	slices.Sort(live)
+	return slices.Compact(live)
+}
+
+func (d Dir) statePath() string { return filepath.Join(string(d), "state.json") }
+
+func (d Dir) generations() string { return filepath.Join(string(d), "generation") }
+
+// Path is the directory of a generation's snapshot, which has the form of /etc/fdt.
+func (d Dir) Path(gen int) string { return filepath.Join(d.generations(), strconv.Itoa(gen)) }
+
+// ReadState returns the state. The error is [fs.ErrNotExist] if there is none, as after a boot.
+func (d Dir) ReadState() (State, error) {
+	b, err := os.ReadFile(d.statePath())
+	if err != nil {
+		return State{}, err
+	}
+	s, err := decodeState(b)
+	if err != nil {
+		return State{}, fmt.Errorf("%s: %w", d.statePath(), err)
+	}
+	return s, nil
+}
+
+func decodeState(b []byte) (State, error) {
+	var s State
+	if err := json.Unmarshal(b, &s); err != nil {
+		return State{}, err
+	}
+	if s.Schema != Schema {
+		return State{}, fmt.Errorf("schema %d is not known to this version of fdt, which knows %d", s.Schema, Schema)
+	}
+	for _, gen := range append([]int{s.Applied, s.Pending}, s.Draining...) {
+		if gen < 0 || gen >= s.Next {
+			return State{}, fmt.Errorf("generation %d is not below the next one, %d", gen, s.Next)
+		}
+	}
+	return s, nil
+}
+
+// WriteState replaces the state as a whole; its Schema is set here.
+func (d Dir) WriteState(s State) error {
+	s.Schema = Schema
+	b, err := json.Marshal(s)
+	if err == nil {
+		_, err = decodeState(b)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", d.statePath(), err)
+	}
+	return replace(d.statePath(), append(b, '\n'), 0o644)
+}
+
+// Load reads a generation's configuration.
+func (d Dir) Load(gen int) (*config.Config, error) { return config.Load(d.Path(gen)) }
+
+// Take copies the configuration in directory from into the snapshot of a generation, which must not exist yet.
+// The files are 0640; their group is that of the directory of snapshots if that is setgid.
+func (d Dir) Take(gen int, from string) error {
+	if err := os.MkdirAll(d.generations(), 0o750); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(d.Path(gen)); err == nil {
+		return fmt.Errorf("snapshot of generation %d: %w", gen, fs.ErrExist)
+	}
+	temp := filepath.Join(d.generations(), ".new-"+strconv.Itoa(gen))
+	if err := os.RemoveAll(temp); err != nil { // of a master that was killed at this point
+		return err
+	}
+	if err := copyConfig(from, temp, false); err != nil {
+		return errors.Join(fmt.Errorf("snapshot of generation %d: %w", gen, err), os.RemoveAll(temp))
+	}
+	return os.Rename(temp, d.Path(gen))
+}
+
+// Remove deletes a generation's snapshot; one that does not exist is no error.
+func (d Dir) Remove(gen int) error {
+	gone := filepath.Join(d.generations(), ".old-"+strconv.Itoa(gen))
+	if err := os.RemoveAll(gone); err != nil {
+		return err
+	}
+	if err := os.Rename(d.Path(gen), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
+
+// Generations returns the generations that have a snapshot, in ascending order.
+func (d Dir) Generations() ([]int, error) {
+	entries, err := os.ReadDir(d.generations())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var found []int
+	for _, e := range entries {
+		if gen, err := strconv.Atoi(e.Name()); err == nil && gen > 0 && strconv.Itoa(gen) == e.Name() && e.IsDir() {
+			found = append(found, gen)
+		}
+	}
+	slices.Sort(found)
+	return found, nil
+}
+
+// Same reports whether two directories hold the same configuration, byte for byte.
+func Same(a, b string) (bool, error) {
+	namesA, errA := config.Files(a)
+	namesB, errB := config.Files(b)
+	if err := errors.Join(errA, errB); err != nil {
+		return false, err
+	}
+	if !slices.Equal(namesA, namesB) {
+		return false, nil
+	}
+	for _, name := range namesA {
+		textA, errA := os.ReadFile(filepath.Join(a, name))
+		textB, errB := os.ReadFile(filepath.Join(b, name))
+		if err := errors.Join(errA, errB); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(textA, textB) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
