@@ -1,0 +1,368 @@
+// Package bed boots real systemd in a container of its own, for tests that need units, sockets, a package
+// manager or databases. Whatever ends the owner - a failed test, a panic, Ctrl-C, SIGKILL - the container
+// ends too, and no process, mount, cgroup or file of it stays behind.
+//
+// To try something by hand, with the package built from the working tree installed:
+//
+//	make bed-shell                                # a shell inside
+//	make bed-shell CMD='systemctl status fdt'     # one command
+//	go run ./internal/bed/cmd/bed -deb dist/fdt_*.deb -release trixie -databases -- CMD…
+//
+// It needs root, systemd-nspawn(1) and mmdebstrap(1). Root trees are kept in $FDT_CACHE (default
+// /var/cache/fdt-bed) and made once per release and list of packages.
+package bed
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+//go:embed guard.sh
+var guard string
+
+// ErrEnded reports that the container ended by itself.
+var ErrEnded = errors.New("the container has ended")
+
+// Options say what to boot.
+type Options struct {
+	// Release is the Debian release: "bookworm" (the default) or "trixie".
+	Release string
+	// Databases starts PostgreSQL and MariaDB at boot; they are installed in any case.
+	Databases bool
+	// Disk keeps the container's writes on disk and not in memory: for tests of durability.
+	Disk bool
+	// Binds are mounts in the form of systemd-nspawn's --bind=, HOST:INSIDE.
+	Binds []string
+	// Files are written before the boot: path inside to content, mode 0644.
+	Files map[string]string
+	// Env is added to the environment of every command that is run inside, as NAME=VALUE.
+	Env []string
+}
+
+// Bed is a booted container. Its methods may be called from several goroutines, except Reboot, PowerCut
+// and Close, which need it alone.
+type Bed struct {
+	name   string
+	dir    string
+	env    []string
+	guard  *exec.Cmd
+	hand   io.Closer // the guard's standard input
+	notify *net.UnixConn
+	leader int           // the container's PID 1, as seen here
+	ended  chan struct{} // closed when the guard has ended, and so everything
+}
+
+// Boot starts a container and waits until systemd in it has finished booting. The caller owns the result and
+// must Close it; ctx bounds the boot only.
+func Boot(ctx context.Context, o Options) (_ *Bed, err error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("bed: needs root")
+	}
+	if o.Release == "" {
+		o.Release = "bookworm"
+	}
+	tree, err := Tree(ctx, o.Release)
+	if err != nil {
+		return nil, err
+	}
+	id := make([]byte, 16)
+	rand.Read(id) //nolint:errcheck // never fails, by its documentation
+	b := &Bed{
+		name:  "fdt-" + hex.EncodeToString(id[:4]),
+		env:   o.Env,
+		ended: make(chan struct{}),
+	}
+	lock, err := b.prepare(filepath.Join(cacheDir(), "run"), o)
+	if err != nil {
+		return nil, fmt.Errorf("bed: %w", errors.Join(err, os.RemoveAll(b.dir)))
+	}
+	err = b.start(tree, lock, nspawnArguments(o, hex.EncodeToString(id)), o.Disk)
+	if err = errors.Join(err, lock.Close()); err != nil {
+		return nil, fmt.Errorf("bed: start: %w", errors.Join(err, os.RemoveAll(b.dir)))
+	}
+	if err := b.await(ctx); err != nil {
+		console := b.Console()
+		return nil, errors.Join(fmt.Errorf("bed: boot: %w\n%s", err, console), b.Close())
+	}
+	return b, nil
+}
+
+// prepare removes what dead guards have left in runs, and makes this container's directory there, with the lock
+// that tells a living guard from a dead one.
+func (b *Bed) prepare(runs string, o Options) (*os.File, error) {
+	if err := os.MkdirAll(runs, 0o700); err != nil {
+		return nil, err
+	}
+	// Nobody may sweep a directory that has no lock yet.
+	door, err := os.Open(runs)
+	if err != nil {
+		return nil, err
+	}
+	defer door.Close() //nolint:errcheck // only read
+	if err := unix.Flock(int(door.Fd()), unix.LOCK_EX); err != nil {
+		return nil, err
+	}
+	if err := sweep(runs); err != nil {
+		return nil, fmt.Errorf("sweep: %w", err)
+	}
+	b.dir = filepath.Join(runs, b.name)
+	if err := os.Mkdir(b.dir, 0o700); err != nil {
+		return nil, err
+	}
+	for path, content := range o.Files {
+		path = filepath.Join(b.dir, "seed", path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := os.Create(filepath.Join(b.dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	address := &net.UnixAddr{Name: filepath.Join(b.dir, "notify"), Net: "unixgram"}
+	if b.notify, err = net.ListenUnixgram("unixgram", address); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
+}
+
+// nspawnArguments are those of systemd-nspawn(1), but for directory and name; id is the machine id.
+func nspawnArguments(o Options, id string) []string {
+	args := []string{
+		"--uuid=" + id, "--hostname=bed",
+		"--register=no", "--keep-unit", "--notify-ready=yes", "--console=passive", "--link-journal=no",
+		"--private-network", "--resolv-conf=off",
+		// Or tzdata's postinst fails on a bind-mounted /etc/localtime, and PostgreSQL's with it.
+		"--timezone=off",
+	}
+	for _, bind := range o.Binds {
+		args = append(args, "--bind="+bind)
+	}
+	args = append(args, "--boot")
+	if o.Databases {
+		args = append(args, "systemd.wants=postgresql.service", "systemd.wants=mariadb.service")
+	}
+	return args
+}
+
+// start runs the guard. Its end closes b.ended.
+func (b *Bed) start(tree string, lock *os.File, args []string, disk bool) error {
+	console, err := os.Create(b.consolePath())
+	if err != nil {
+		return errors.Join(err, b.notify.Close())
+	}
+	defer console.Close() //nolint:errcheck // the guard has its own descriptor
+	b.guard = exec.Command("bash", append([]string{"-c", guard, "guard", "run"}, args...)...)
+	b.guard.Env = append(os.Environ(), "BED_NAME="+b.name, "BED_DIR="+b.dir, "BED_TREE="+tree,
+		"NOTIFY_SOCKET="+filepath.Join(b.dir, "notify"))
+	if disk {
+		b.guard.Env = append(b.guard.Env, "BED_DISK=1")
+	}
+	b.guard.Stdout, b.guard.Stderr = console, console
+	b.guard.ExtraFiles = []*os.File{lock}
+	b.guard.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Unshareflags: syscall.CLONE_NEWNS}
+	if b.hand, err = b.guard.StdinPipe(); err != nil {
+		return errors.Join(err, b.notify.Close())
+	}
+	if err := b.guard.Start(); err != nil {
+		return errors.Join(err, b.notify.Close())
+	}
+	// Ends with the guard, for which Close waits.
+	go func() {
+		defer close(b.ended)
+		b.guard.Wait() //nolint:errcheck // how it ended stands in the console's log
+	}()
+	return nil
+}
+
+// await waits until a container has been started and its systemd has finished booting.
+func (b *Bed) await(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	defer func() { cancel(nil); <-watched }()
+	go func() {
+		defer close(watched)
+		select {
+		case <-b.ended:
+			cancel(ErrEnded)
+		case <-ctx.Done():
+		}
+		b.notify.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // only fails on a closed socket
+	}()
+	if err := b.notify.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	b.leader = 0
+	buffer := make([]byte, 4096)
+	for ready := false; !ready || b.leader == 0; {
+		n, err := b.notify.Read(buffer)
+		if err != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+		for line := range strings.Lines(string(buffer[:n])) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			switch {
+			case key == "X_NSPAWN_LEADER_PID":
+				if b.leader, err = strconv.Atoi(value); err != nil {
+					return fmt.Errorf("systemd-nspawn's notification: %w", err)
+				}
+			case key == "READY" && value == "1":
+				ready = true
+			}
+		}
+	}
+	out, err := b.Run(ctx, "systemctl", "is-system-running", "--wait")
+	if err != nil {
+		failed, _ := b.Run(ctx, "systemctl", "--failed", "--no-legend")
+		return errors.Join(context.Cause(ctx), fmt.Errorf("system is %s: %w\n%s", strings.TrimSpace(out), err, failed))
+	}
+	return nil
+}
+
+// Command is a command inside, to be started by the caller; the container's end ends it too. Cancelling ctx
+// kills it with all processes of its group.
+func (b *Bed) Command(ctx context.Context, args ...string) *exec.Cmd {
+	enter := []string{"--target=" + strconv.Itoa(b.leader), "--all", "--", "/usr/bin/env", "-i",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
+		"TERM=" + os.Getenv("TERM"), "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_PAGER="}
+	enter = append(enter, b.env...)
+	c := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
+	c.WaitDelay = 10 * time.Second
+	return c
+}
+
+// Run runs a command inside and returns its standard output. The error of one that fails holds its standard error.
+func (b *Bed) Run(ctx context.Context, args ...string) (string, error) {
+	return b.feed(ctx, nil, args...)
+}
+
+// Shell runs a script inside with bash, ending at its first failing command.
+func (b *Bed) Shell(ctx context.Context, script string) (string, error) {
+	return b.feed(ctx, nil, "bash", "-euo", "pipefail", "-c", script)
+}
+
+func (b *Bed) feed(ctx context.Context, in io.Reader, args ...string) (string, error) {
+	c := b.Command(ctx, args...)
+	var out, complaint bytes.Buffer
+	c.Stdin, c.Stdout, c.Stderr = in, &out, &complaint
+	if err := c.Run(); err != nil {
+		what := strings.Join(args, " ")
+		if len(what) > 200 {
+			what = what[:200] + "…"
+		}
+		return out.String(), fmt.Errorf("%s: %w: %s", what, errors.Join(err, context.Cause(ctx)),
+			strings.TrimSpace(complaint.String()))
+	}
+	return out.String(), nil
+}
+
+// WriteFile writes a file inside; its directory must exist.
+func (b *Bed) WriteFile(ctx context.Context, path string, data []byte) error {
+	_, err := b.feed(ctx, bytes.NewReader(data), "sh", "-c", `cat >"$1"`, "sh", path)
+	return err
+}
+
+// ReadFile reads a file inside.
+func (b *Bed) ReadFile(ctx context.Context, path string) ([]byte, error) {
+	out, err := b.Run(ctx, "cat", path)
+	return []byte(out), err
+}
+
+// Path is the name on this side of a file inside, valid until the next boot. Absolute symbolic links on the
+// way lead astray.
+func (b *Bed) Path(inside string) string {
+	return filepath.Join("/proc", strconv.Itoa(b.leader), "root", inside)
+}
+
+// Install installs a package by apt, as an operator would, and returns what apt said.
+func (b *Bed) Install(ctx context.Context, deb string) (string, error) {
+	data, err := os.ReadFile(deb)
+	if err != nil {
+		return "", err
+	}
+	path := "/var/tmp/" + filepath.Base(deb)
+	if err := b.WriteFile(ctx, path, data); err != nil {
+		return "", err
+	}
+	return b.Shell(ctx, "apt-get install -q -y --no-install-recommends "+path+" 2>&1")
+}
+
+// Journal is what journalctl(1) prints for these arguments.
+func (b *Bed) Journal(ctx context.Context, args ...string) (string, error) {
+	return b.Run(ctx, append([]string{"journalctl", "--no-pager", "--quiet"}, args...)...)
+}
+
+// Console is what systemd-nspawn and the container's systemd have printed.
+func (b *Bed) Console() string {
+	data, err := os.ReadFile(b.consolePath())
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
+
+func (b *Bed) consolePath() string { return filepath.Join(b.dir, "console.log") }
+
+// Name is the machine's name, unique on this host.
+func (b *Bed) Name() string { return b.name }
+
+// Leader is the container's PID 1 as this side numbers it. It changes with each boot.
+func (b *Bed) Leader() int { return b.leader }
+
+// Ended is closed when the container is gone.
+func (b *Bed) Ended() <-chan struct{} { return b.ended }
+
+// Reboot reboots in order and waits for the end of the boot. Without Options.Disk too what was written stays.
+func (b *Bed) Reboot(ctx context.Context) error {
+	// The reboot kills the command that asks for it, sooner or later.
+	b.Run(ctx, "systemctl", "reboot") //nolint:errcheck // see above
+	return b.await(ctx)
+}
+
+// PowerCut kills every process inside at one stroke and boots again. What a process has written without
+// forcing it to disk is still there: the kernel lives on.
+func (b *Bed) PowerCut(ctx context.Context) error {
+	if err := os.WriteFile(filepath.Join(b.dir, "again"), nil, 0o600); err != nil {
+		return err
+	}
+	if err := unix.Kill(b.leader, unix.SIGKILL); err != nil {
+		return err
+	}
+	return b.await(ctx)
+}
+
+// Close shuts the container down and returns when nothing of it is left; more than one call is harmless.
+func (b *Bed) Close() error {
+	b.hand.Close() //nolint:errcheck // already closed by an earlier call
+	<-b.ended
+	b.notify.Close() //nolint:errcheck // as above
+	if _, err := os.Stat(b.dir); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("bed: %s is still there: %w", b.dir, errors.Join(err, errors.New("the guard did not clean up")))
+	}
+	return nil
+}

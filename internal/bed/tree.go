@@ -1,0 +1,124 @@
+package bed
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// packages are what every tree holds beyond the essential ones.
+func packages() []string {
+	return []string{
+		"systemd", "systemd-sysv", "dbus", "libpam-systemd", "procps", "psmisc", "iproute2", "lsof", "socat", "strace",
+		"curl", "postgresql", "mariadb-server", "python3", "python3-psycopg2", "python3-psycopg", "nginx", "haproxy",
+	}
+}
+
+// hooks end the making of a tree: nothing but systemd itself starts unasked, and each boot has an identity of
+// its own.
+func hooks() []string {
+	return []string{
+		`chroot "$1" systemctl disable postgresql.service mariadb.service nginx.service haproxy.service`,
+		`: >"$1"/etc/machine-id`,
+	}
+}
+
+func cacheDir() string {
+	if dir := os.Getenv("FDT_CACHE"); dir != "" {
+		return dir
+	}
+	return "/var/cache/fdt-bed"
+}
+
+// Tree returns the directory of a release's root tree, which nobody may write to. The first call makes it by
+// mmdebstrap(1), in one to two minutes; several processes may ask at once.
+func Tree(ctx context.Context, release string) (string, error) {
+	key := sha256.New()
+	for _, input := range [][]string{{release, runtime.GOARCH}, packages(), hooks()} {
+		fmt.Fprintln(key, strings.Join(input, "\n")) //nolint:errcheck // a hash never fails
+	}
+	dir := filepath.Join(cacheDir(), release+"-"+hex.EncodeToString(key.Sum(nil)[:6]))
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
+		return "", fmt.Errorf("bed: %w", err)
+	}
+	lock, err := os.Create(dir + ".lock")
+	if err != nil {
+		return "", fmt.Errorf("bed: %w", err)
+	}
+	defer lock.Close() //nolint:errcheck // nothing was written
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return "", fmt.Errorf("bed: lock %s: %w", lock.Name(), err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if err := build(ctx, release, dir); err != nil {
+		return "", fmt.Errorf("bed: tree of %s: %w", release, err)
+	}
+	return dir, nil
+}
+
+// build makes a tree beside dir and renames it, so that dir is whole or absent.
+func build(ctx context.Context, release, dir string) error {
+	partial := dir + ".partial"
+	if err := os.RemoveAll(partial); err != nil {
+		return err
+	}
+	args := []string{"--variant=apt", "--include=" + strings.Join(packages(), ",")}
+	for _, hook := range hooks() {
+		args = append(args, "--customize-hook="+hook)
+	}
+	c := exec.CommandContext(ctx, "mmdebstrap", append(args, release, partial)...)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	c.Cancel = func() error { return c.Process.Signal(unix.SIGTERM) }
+	c.WaitDelay = time.Minute
+	if out, err := c.CombinedOutput(); err != nil {
+		return errors.Join(fmt.Errorf("mmdebstrap: %w: %s", err, out), os.RemoveAll(partial))
+	}
+	return os.Rename(partial, dir)
+}
+
+// sweep removes what guards that were killed have left: a directory in runs whose lock nobody holds. The caller
+// holds the lock on runs itself.
+func sweep(runs string) error {
+	entries, err := os.ReadDir(runs)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		dir := filepath.Join(runs, entry.Name())
+		if alive(dir) {
+			continue
+		}
+		c := exec.Command("bash", "-c", guard, "guard", "clean")
+		c.Env = append(os.Environ(), "BED_NAME="+entry.Name(), "BED_DIR="+dir)
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("clean %s: %w: %s", dir, err, out)
+		}
+	}
+	return nil
+}
+
+// alive says whether a container's guard lives.
+func alive(dir string) bool {
+	lock, err := os.Open(filepath.Join(dir, "lock"))
+	if err != nil {
+		return false
+	}
+	defer lock.Close() //nolint:errcheck // only read
+	return unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
+}
