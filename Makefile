@@ -1,0 +1,109 @@
+# fdt: build, test and pack. Each target says what it does and installs the Debian packages that it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' packaging/deb/changelog)
+ARCH := $(shell dpkg --print-architecture)
+DEB := dist/fdt_$(VERSION)_$(ARCH).deb
+COVER_DEB := build/cover/fdt_$(VERSION)_$(ARCH).deb
+# The release's own date dates every file in the package, so that two builds are the same bytes.
+export SOURCE_DATE_EPOCH := $(shell date -d "$$(sed -n 's/^ -- .*>  //p' packaging/deb/changelog | head -n 1)" +%s)
+export VERSION ARCH
+
+# Pure Go: one static program, the same on every Debian.
+export CGO_ENABLED = 0
+LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
+GOBUILD := go build -trimpath -buildvcs=false
+NFPM := go tool -modfile=tools/go.mod nfpm
+LINT := go tool -modfile=tools/go.mod golangci-lint
+PROGRAMS := fdtctl fdt-master fdt-worker fdt-generator
+PAGES := $(wildcard docs/man/*.[158])
+SOURCES = $(shell find . -name '*.go' -not -path './build/*' -not -name '*_test.go') go.mod go.sum
+PACKAGING := nfpm.yaml $(PAGES) $(shell find packaging -type f)
+
+# need PACKAGE…: install those that are missing, as root or by sudo.
+define need
+	@missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -q 'install ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		echo "== installing $$(echo $$missing)"; \
+		root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+		{ $$root apt-get update -q && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; } >/dev/null; \
+	fi
+endef
+BED_PACKAGES := systemd-container mmdebstrap debian-archive-keyring util-linux
+
+.PHONY: help deb cover-deb unit integration test demo bench lint fuzz bed-shell clean
+help:
+	@echo 'make deb          build $(DEB)'
+	@echo 'make unit         tests that need neither root nor a container'
+	@echo 'make integration  tests of the installed package in booted systemd (root)'
+	@echo 'make test         both, with the coverage of both together (root)'
+	@echo 'make demo         the main job end to end, narrated (root)'
+	@echo 'make bench        measures, as ratios taken in one run (root)'
+	@echo 'make lint         gofmt, go vet, golangci-lint, lintian, unit and man page checks'
+	@echo 'make bed-shell    boot a container, install the package, open a shell (root); CMD=… runs that instead'
+	@echo 'make clean        remove build/ and dist/'
+
+deb: $(DEB)
+$(DEB): $(SOURCES) $(PACKAGING) Makefile
+	@echo '== building $(DEB)'
+	@rm -rf build/deb && mkdir -p build/deb/bin build/deb/doc dist
+	@$(GOBUILD) -ldflags '$(LDFLAGS)' -o build/deb/bin/ $(PROGRAMS:%=./cmd/%)
+	@$(call pack,build/deb,dist)
+
+# The same package with instrumented programs, for the coverage of tests in the bed.
+cover-deb: $(COVER_DEB)
+$(COVER_DEB): $(SOURCES) $(PACKAGING) Makefile
+	@echo '== building $(COVER_DEB) (instrumented)'
+	@rm -rf build/cover/deb && mkdir -p build/cover/deb/bin build/cover/deb/doc
+	@$(GOBUILD) -cover -coverpkg=./... -ldflags '$(LDFLAGS)' -o build/cover/deb/bin/ $(PROGRAMS:%=./cmd/%)
+	@$(call pack,build/cover/deb,build/cover)
+
+# pack STAGE,DIRECTORY: compress the documentation and write the package.
+define pack
+	for page in $(PAGES); do gzip -9n <$$page >$(1)/doc/$$(basename $$page).gz; done; \
+	gzip -9n <packaging/deb/changelog >$(1)/doc/changelog.Debian.gz; \
+	STAGE=$(1) $(NFPM) package -f nfpm.yaml -p deb -t $(2)/fdt_$(VERSION)_$(ARCH).deb >/dev/null
+endef
+
+unit:
+	@echo '== unit tests'
+	@go test ./...
+
+integration: deb
+	$(call need,$(BED_PACKAGES))
+	@echo '== tests in booted systemd'
+	@FDT_BED=1 FDT_DEB=$(CURDIR)/$(DEB) go test -count=1 -timeout=20m ./internal/bed ./test
+
+test: deb cover-deb
+	$(call need,$(BED_PACKAGES))
+	@echo '== unit tests and tests in booted systemd, with coverage'
+	@FDT_DEB=$(CURDIR)/$(DEB) FDT_COVER_DEB=$(CURDIR)/$(COVER_DEB) go run ./test/suite
+
+demo: deb
+	$(call need,$(BED_PACKAGES))
+	@FDT_DEB=$(CURDIR)/$(DEB) go run ./test/demo
+
+bench: deb
+	$(call need,$(BED_PACKAGES))
+	@FDT_DEB=$(CURDIR)/$(DEB) go run ./test/bench
+
+lint: deb
+	$(call need,lintian mandoc systemd)
+	@echo '== gofmt, go vet, golangci-lint'
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not formatted: $$bad"; exit 1; }
+	@go vet ./...
+	@$(LINT) run ./...
+	@echo '== man pages'
+	@mandoc -T lint -W warning $(PAGES)
+	@echo '== lintian'
+	@lintian --no-cfg --fail-on error,warning,info,pedantic --display-info --pedantic --tag-display-limit 0 $(DEB)
+
+bed-shell: deb
+	$(call need,$(BED_PACKAGES))
+	@go run ./internal/bed/cmd/bed -deb $(DEB) -- $(CMD)
+
+clean:
+	rm -rf build dist
