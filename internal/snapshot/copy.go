@@ -21,10 +21,7 @@ func Save(from, to string) error {
 	if err := copyConfig(from, temp, true); err != nil {
 		return errors.Join(err, os.RemoveAll(temp))
 	}
-	if st, err := os.Stat(to); err == nil {
-		if err := inherit(temp, st); err != nil {
-			return errors.Join(err, os.RemoveAll(temp))
-		}
+	if _, err := os.Lstat(to); err == nil {
 		err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE)
 		if err != nil {
 			return errors.Join(&os.LinkError{Op: "renameat2", Old: temp, New: to, Err: err}, os.RemoveAll(temp))
@@ -76,21 +73,17 @@ func copyConfig(from, to string, durable bool) error {
 	return nil
 }
 
-// mkdir makes a directory 0750 whatever the umask, and keeps the setgid bit that it may inherit.
+// mkdir makes a directory 0750 whatever the umask. A setgid bit that it inherits stays; it is never set here,
+// for that is what RestrictSUIDSGID= of systemd.exec(5) forbids the master.
 func mkdir(name string) error {
 	if err := os.Mkdir(name, 0o750); err != nil {
 		return err
 	}
 	st, err := os.Stat(name)
-	if err != nil {
+	if err != nil || st.Mode().Perm() == 0o750 {
 		return err
 	}
 	return os.Chmod(name, 0o750|st.Mode()&fs.ModeSetgid)
-}
-
-// inherit gives a new copy the mode of the one that it replaces.
-func inherit(name string, old fs.FileInfo) error {
-	return os.Chmod(name, old.Mode()&(fs.ModePerm|fs.ModeSetgid))
 }
 
 // write makes a new file of that mode whatever the umask.

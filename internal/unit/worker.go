@@ -71,6 +71,7 @@ func RenderWorker(configs ...*config.Config) string {
 	if tcp {
 		line("PrivateNetwork=no")
 		line("RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX")
+		line("IPAddressDeny=")
 	}
 	return b.String()
 }

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+type generator struct {
+	root   string
+	stderr io.Writer
+}
+
+func (g generator) run(dir string) int {
+	status := 0
+	configs, err := g.choose()
+	if err != nil {
+		g.complain(err)
+		status = 1
+	}
+	if len(configs) == 0 {
+		return 1
+	}
+	if err := unit.WriteAll(dir, configs...); err != nil {
+		g.complain(err)
+		status = 1
+	}
+	return status
+}
+
+// choose returns the configurations that count, and what had to be passed over for them.
+func (g generator) choose() ([]*config.Config, error) {
+	dir := snapshot.Dir(filepath.Join(g.root, string(snapshot.Default)))
+	state, err := dir.ReadState()
+	live := state.Live()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	} else if err != nil {
+		// What vanishes from the output is closed by systemd, so rather too much than too little.
+		var also error
+		live, also = dir.Generations()
+		err = errors.Join(err, also)
+	}
+	var configs []*config.Config
+	for _, gen := range live {
+		c, fault := dir.Load(gen)
+		if fault != nil {
+			err = errors.Join(err, fmt.Errorf("generation %d is not understood, its listeners close: %w", gen, fault))
+			continue
+		}
+		configs = append(configs, c)
+	}
+	if len(configs) > 0 {
+		return configs, err
+	}
+	c, fault := g.boot()
+	if c != nil {
+		configs = append(configs, c)
+	}
+	return configs, errors.Join(err, fault)
+}
+
+// boot returns what to serve when nothing serves yet.
+func (g generator) boot() (*config.Config, error) {
+	c, err := config.Load(filepath.Join(g.root, config.Dir))
+	if err == nil {
+		return c, nil
+	}
+	c, fault := config.Load(filepath.Join(g.root, snapshot.LastGood))
+	if fault != nil {
+		return nil, errors.Join(err, errors.New("and there is no last good configuration, so there are no listeners"), fault)
+	}
+	return c, errors.Join(err, errors.New("the last good configuration is used instead, from "+snapshot.LastGood))
+}
+
+// complain tells the kernel's log, which is all that there is at this time, line by line as it wants it; or else
+// standard error.
+func (g generator) complain(err error) {
+	out := g.stderr
+	if kmsg, err := os.OpenFile(filepath.Join(g.root, "dev/kmsg"), os.O_WRONLY|os.O_APPEND, 0); err == nil {
+		defer kmsg.Close()
+		out = kmsg
+	}
+	const levelError = "<3>"
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(out, "%sfdt-generator: %s\n", levelError, strings.TrimRight(line, "\n"))
+	}
+}
