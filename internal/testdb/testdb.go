@@ -1,0 +1,242 @@
+// Package testdb runs real PostgreSQL and MariaDB servers for tests, each in a directory of its own.
+// A server listens only on a unix socket in that directory, runs as an unprivileged user and dies with the test binary; nothing of
+// an installation on the host is read, written or stopped.
+package testdb
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// patience bounds the start and the stop of one server.
+const patience = 60 * time.Second
+
+// server is what both kinds have in common: one process that a test may stop, kill, freeze and start again.
+type server struct {
+	name   string
+	dir    string
+	cred   *syscall.Credential // nil if the test does not run as root
+	argv   []string
+	env    []string
+	stop   syscall.Signal // orderly stop
+	death  syscall.Signal // sent by the kernel when the test binary dies
+	ping   func(context.Context) error
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// account answers the credentials to run as; it is nil if the caller is not root and so runs the server itself.
+func account(name string) (*syscall.Credential, error) {
+	if os.Getuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// directory makes a short-named directory (sun_path holds 107 bytes) that belongs to cred.
+func directory(prefix string, cred *syscall.Credential) (string, error) {
+	dir, err := os.MkdirTemp("", prefix)
+	if err != nil {
+		return "", err
+	}
+	if cred != nil {
+		if err := os.Chown(dir, int(cred.Uid), int(cred.Gid)); err != nil {
+			return "", errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	return dir, nil
+}
+
+// run runs one program of the installation to its end.
+func run(dir string, cred *syscall.Credential, argv ...string) error {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=" + dir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, out)
+	}
+	return nil
+}
+
+// Start starts the server and returns when it answers.
+func (s *server) Start() error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := s.start(deadline)
+		// After a SIGKILL the kernel may need a moment to take the shared memory back.
+		if err == nil || time.Now().After(deadline) || !strings.Contains(err.Error(), "shared memory") {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (s *server) start(deadline time.Time) error {
+	logname := filepath.Join(s.dir, "log")
+	log, err := os.OpenFile(logname, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(s.argv[0], s.argv[1:]...)
+	cmd.Dir = s.dir
+	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=" + s.dir}, s.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred, Setpgid: true, Pdeathsig: s.death}
+	exited := make(chan struct{})
+	started := make(chan error)
+	go func() {
+		defer close(exited)
+		// Pdeathsig is tied to the thread that forks: this goroutine keeps its own until the server is gone.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		<-exited
+		return err
+	}
+	s.cmd, s.exited = cmd, exited
+	for {
+		ctx, cancel := context.WithDeadline(context.Background(), deadline)
+		err := s.ping(ctx)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-exited:
+			return fmt.Errorf("%s ended at its start:\n%s", s.name, tail(logname))
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("%s does not answer: %w\n%s", s.name, err, tail(logname)), s.Kill())
+		}
+	}
+}
+
+func tail(name string) []byte {
+	text, _ := os.ReadFile(name)
+	return text[max(0, len(text)-4096):]
+}
+
+// Running tells whether the server's main process lives.
+func (s *server) Running() bool {
+	if s.cmd == nil {
+		return false
+	}
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// Stop ends the server in good order, which takes a checkpoint.
+func (s *server) Stop() error {
+	if !s.Running() {
+		return nil
+	}
+	if err := s.cmd.Process.Signal(s.stop); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-s.exited:
+		return nil
+	case <-time.After(patience):
+		return errors.Join(fmt.Errorf("%s does not stop", s.name), s.Kill())
+	}
+}
+
+// Kill ends all of the server's processes as a failure of the machine would: no checkpoint, no farewell.
+func (s *server) Kill() error {
+	if !s.Running() {
+		return nil
+	}
+	pid := s.cmd.Process.Pid
+	family := append(children(pid), pid)
+	for _, p := range family {
+		if err := syscall.Kill(p, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	<-s.exited
+	return nil
+}
+
+// Freeze stops the server's processes in place (SIGSTOP): it stays connected and answers nothing until Thaw.
+func (s *server) Freeze() error { return s.each(syscall.SIGSTOP) }
+
+// Thaw lets a frozen server go on.
+func (s *server) Thaw() error { return s.each(syscall.SIGCONT) }
+
+func (s *server) each(sig syscall.Signal) error {
+	if !s.Running() {
+		return fmt.Errorf("%s is not running", s.name)
+	}
+	pid := s.cmd.Process.Pid
+	for _, p := range append(children(pid), pid) {
+		if err := syscall.Kill(p, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// children lists the processes that pid forked itself; it is empty for a program of threads.
+func children(pid int) []int {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var list []int
+	for _, name := range tasks {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		words := bufio.NewScanner(bytes.NewReader(text))
+		words.Split(bufio.ScanWords)
+		for words.Scan() {
+			if n, err := strconv.Atoi(words.Text()); err == nil {
+				list = append(list, n)
+			}
+		}
+	}
+	return list
+}
+
+// Close kills the server and removes its directory.
+func (s *server) Close() error { return errors.Join(s.Kill(), os.RemoveAll(s.dir)) }
+
+// Dir is the server's directory: its data and its unix socket.
+func (s *server) Dir() string { return s.dir }
+
+// PID is the server's main process.
+func (s *server) PID() int { return s.cmd.Process.Pid }
