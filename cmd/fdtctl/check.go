@@ -9,9 +9,9 @@ import (
 	"github.com/fdtserver/fdt/config"
 )
 
-// check prints everything that is wrong with a configuration directory. It exits 0 if nothing is, 1 if something
+// runCheck prints everything that is wrong with a configuration directory. It exits 0 if nothing is, 1 if something
 // is, and 2 if it was called wrongly. With -schema it prints the JSON Schema for editors instead.
-func check(args []string, stdout, stderr io.Writer) int {
+func runCheck(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("fdtctl check", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	schema := flags.Bool("schema", false, "print the JSON Schema of a configuration file")
