@@ -1,0 +1,326 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is one connection, a net.Conn. The handler owns it; Server closes it when the handler returns.
+// Methods may be called concurrently.
+type Conn struct {
+	file   *os.File // the socket, in the runtime's poller
+	loop   *loop    // that accepted it
+	id     uint64
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	peer   netip.AddrPort // not valid for a unix-domain peer
+	place  place          // Server.mu guards it
+
+	mu         sync.Mutex // not held together with Server.mu
+	phase      phase
+	busy       bool
+	watching   bool
+	registered bool // with the watcher
+	hungUp     bool
+	expired    chan struct{} // nil until asked for
+	idleSince  time.Time     // zero: since before the drain
+	deadline   time.Time     // for reading, as the handler set it
+}
+
+// phase is a connection's life.
+type phase uint8
+
+const (
+	open      phase = iota
+	expired         // idle for too long while draining: Read fails with ErrExpired
+	beyond          // the drain's limit has passed: Read fails with ErrDeadline
+	lingering       // in Linger: Server leaves its deadlines alone
+	closed
+)
+
+// past, as a deadline, makes a blocked Read return.
+var past = time.Unix(1, 0)
+
+// SetBusy says that the connection has work in progress that a drain must let end. It is for the
+// goroutine that reads, once it has read what the work is.
+func (c *Conn) SetBusy() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy {
+		return
+	}
+	c.busy = true
+	c.loop.server.busy.Add(1)
+	if c.phase == expired { // input came at the same moment
+		c.phase = open
+		_ = c.file.SetReadDeadline(c.deadline)
+	}
+}
+
+// SetIdle says that the connection may be closed between now and its next input. A new connection is
+// idle.
+func (c *Conn) SetIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.busy {
+		return
+	}
+	c.busy = false
+	c.loop.server.busy.Add(-1)
+	if c.loop.server.isDraining() {
+		c.idleSince = time.Now()
+	}
+}
+
+// Draining is closed when the server drains: say goodbye with the next reply.
+func (c *Conn) Draining() <-chan struct{} { return c.loop.server.draining }
+
+// Expired is closed when the connection has been idle for Server.Idle while draining. A handler that is
+// blocked in Read need not look: Read returns ErrExpired.
+func (c *Conn) Expired() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.expired == nil {
+		c.expired = make(chan struct{})
+		if c.phase == expired || c.phase == beyond {
+			close(c.expired)
+		}
+	}
+	return c.expired
+}
+
+// expire tells a connection that has been idle for long enough, and has no input waiting, to go.
+// Otherwise it returns when that may next be so; zero means not before its state changes.
+func (c *Conn) expire(now, began time.Time, idle time.Duration) (due time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy || c.phase != open {
+		return time.Time{}
+	}
+	since := began
+	if c.idleSince.After(since) {
+		since = c.idleSince
+	}
+	if due = since.Add(idle); now.Before(due) {
+		return due
+	}
+	if c.pending() {
+		return now
+	}
+	c.leave(expired)
+	return time.Time{}
+}
+
+// cut is the end of patience: the handler must come to an end.
+func (c *Conn) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancel(ErrDeadline)
+	if c.phase == open || c.phase == expired {
+		c.leave(beyond)
+		c.loop.server.logger().Warn("connection cut at the drain's deadline",
+			"listener", c.loop.name, "remote", c.RemoteAddr().String(), "busy", c.busy)
+	}
+}
+
+// leave goes to a phase in which Read fails, and makes one that is blocked return.
+func (c *Conn) leave(to phase) {
+	if c.expired != nil && c.phase == open {
+		close(c.expired)
+	}
+	c.phase = to
+	_ = c.file.SetReadDeadline(past)
+}
+
+// force closes the connection under its handler.
+func (c *Conn) force() {
+	c.cancel(ErrForced)
+	if c.Close() == nil {
+		c.loop.server.logger().Warn("connection closed by force",
+			"listener", c.loop.name, "remote", c.RemoteAddr().String())
+	}
+}
+
+// pending reports whether there is input, or its end, to be read.
+func (c *Conn) pending() bool {
+	var b [1]byte
+	err := c.control(func(fd int) error {
+		_, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return err
+	})
+	return !errors.Is(err, unix.EAGAIN)
+}
+
+// Read reads. It is not interrupted by the context's end, but see ErrExpired and ErrDeadline.
+func (c *Conn) Read(b []byte) (int, error) {
+	n, err := c.file.Read(b)
+	switch {
+	case err == nil, err == io.EOF:
+		return n, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return c.lastRead(b, err)
+	}
+	return n, c.failed("read", err)
+}
+
+// lastRead comes after a deadline. If that was the server's, what is there to be read goes first: an
+// expired connection has none.
+func (c *Conn) lastRead(b []byte, err error) (int, error) {
+	c.mu.Lock()
+	phase := c.phase
+	c.mu.Unlock()
+	switch phase {
+	case expired:
+		var n int
+		rerr := c.control(func(fd int) (err error) {
+			n, err = unix.Read(fd, b)
+			return err
+		})
+		switch {
+		case errors.Is(rerr, unix.EAGAIN):
+			return 0, c.failed("read", ErrExpired)
+		case rerr != nil:
+			return 0, c.failed("read", rerr)
+		case n == 0 && len(b) > 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	case beyond:
+		err = ErrDeadline
+	}
+	return 0, c.failed("read", err)
+}
+
+// Write writes all of b, unless it fails.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := c.file.Write(b)
+	if err != nil {
+		err = c.failed("write", err)
+	}
+	return n, err
+}
+
+// Close closes the connection. A second one returns net.ErrClosed, wrapped.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.phase = closed
+	// The kernel takes a descriptor out of the watcher's epoll when it is closed: it has no copy.
+	if err := c.file.Close(); err != nil {
+		return c.failed("close", err)
+	}
+	return nil
+}
+
+// CloseWrite shuts down the sending side; the peer reads end of file after what was written.
+func (c *Conn) CloseWrite() error {
+	err := c.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
+	if err != nil {
+		return c.failed("close", err)
+	}
+	return nil
+}
+
+// Linger ends the conversation so that the peer can read what was last written to it: it shuts down the
+// sending side, then reads and discards until the peer closes, or for d at most. Without it, input that
+// arrives after Close, or was unread, makes the kernel reset the connection, and the peer may lose its
+// last message (RFC 1122, 4.2.2.13). Close comes after it.
+func (c *Conn) Linger(d time.Duration) {
+	c.mu.Lock()
+	if c.phase == closed {
+		c.mu.Unlock()
+		return
+	}
+	c.phase = lingering
+	_ = c.file.SetReadDeadline(time.Now().Add(d))
+	c.mu.Unlock()
+	if c.CloseWrite() != nil {
+		return
+	}
+	var b [512]byte
+	for {
+		if _, err := c.file.Read(b[:]); err != nil {
+			return
+		}
+	}
+}
+
+// Listener is the name of the listener that the connection came from: its Name() if it has one, as those
+// of package activation, or its address.
+func (c *Conn) Listener() string { return c.loop.name }
+
+// PeerCred returns who connected a unix-domain socket, as of then: SO_PEERCRED, see unix(7).
+func (c *Conn) PeerCred() (*unix.Ucred, error) {
+	var u *unix.Ucred
+	err := c.control(func(fd int) (err error) {
+		u, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		return err
+	})
+	if err != nil {
+		return nil, c.failed("getsockopt", err)
+	}
+	return u, nil
+}
+
+// LocalAddr is the address that the peer connected to.
+func (c *Conn) LocalAddr() net.Addr { return c.loop.localAddr(c) }
+
+// RemoteAddr is a *net.TCPAddr, or a *net.UnixAddr without a name.
+func (c *Conn) RemoteAddr() net.Addr {
+	if c.peer.IsValid() {
+		return net.TCPAddrFromAddrPort(c.peer)
+	}
+	return &net.UnixAddr{Net: "unix"}
+}
+
+// SetDeadline is SetReadDeadline and SetWriteDeadline.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetReadDeadline bounds Read; it cannot put off ErrExpired or ErrDeadline.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	if c.phase == expired || c.phase == beyond {
+		return nil
+	}
+	if c.file.SetReadDeadline(t) != nil { // it says so only of a closed file
+		return c.failed("set", net.ErrClosed)
+	}
+	return nil
+}
+
+// SetWriteDeadline bounds Write.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if c.file.SetWriteDeadline(t) != nil {
+		return c.failed("set", net.ErrClosed)
+	}
+	return nil
+}
+
+// control calls f with the descriptor, which stays open, and the same, until f returns.
+func (c *Conn) control(f func(fd int) error) error {
+	return control(c.file, f)
+}
+
+// failed makes the error that package net would, and net.ErrClosed of a closed file's.
+func (c *Conn) failed(op string, err error) error {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		err = pe.Err
+	}
+	if errors.Is(err, os.ErrClosed) {
+		err = net.ErrClosed
+	}
+	remote := c.RemoteAddr()
+	return &net.OpError{Op: op, Net: remote.Network(), Addr: remote, Err: err}
+}

@@ -1,0 +1,368 @@
+// Package drain serves connections with a fixed concurrency and stops without losing one. It accepts
+// only while one of [Server].Threads slots is free, so what it cannot serve stays in the kernel's queue
+// for another process; it holds no goroutine, timer or buffer per connection beyond the handler's own.
+//
+// The package runs on Linux alone: it works on descriptors, with accept4(2), epoll(7) and the socket
+// options of tcp(7) and unix(7).
+//
+// A connection is idle or busy, as its handler says. When the server drains, the handler sees
+// [Conn.Draining] closed and says goodbye with its next reply; one that stays idle for [Server].Idle
+// gets [ErrExpired] from Read; at the deadline all contexts are cancelled with [ErrDeadline], and a
+// Grace later what is left is closed with [ErrForced].
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Defaults for fields of Server that are zero.
+const (
+	DefaultThreads = 256
+	DefaultIdle    = 5 * time.Second
+	DefaultGrace   = 5 * time.Second
+)
+
+// ErrServerClosed is what Serve returns once Shutdown or Close has been called.
+var ErrServerClosed = errors.New("drain: server closed")
+
+// Causes, see context.Cause, with which a connection's context ends before its handler returns.
+// ErrDeadline is also what Read returns from then on.
+var (
+	ErrHangup         = errors.New("drain: the peer hung up")
+	ErrDeadline error = &timeout{"drain: the drain's deadline has passed"}
+	ErrForced         = errors.New("drain: connection closed by force")
+)
+
+// ErrExpired is what Read returns, inside a *net.OpError, once a connection has been idle for
+// Server.Idle while draining: say goodbye now. It is returned only while nothing is there to be read,
+// and does not outlive SetBusy.
+var ErrExpired error = &timeout{"drain: idle while draining"}
+
+// ErrStuck is wrapped by the error of Shutdown and Close when handlers did not return though their
+// connections were closed.
+var ErrStuck = errors.New("drain: handlers did not return")
+
+// timeout is an error that crypto/tls and others take for one of a deadline, and so as not final.
+type timeout struct{ text string }
+
+func (e *timeout) Error() string   { return e.text }
+func (e *timeout) Timeout() bool   { return true }
+func (e *timeout) Temporary() bool { return true }
+
+// Server serves connections. Its fields must not change after the first call of a method. A zero field
+// has the default that its comment names; only Handler is required.
+type Server struct {
+	// Handler serves one connection in its own goroutine. When it returns, c is closed and its slot
+	// free. ctx is cancelled then, or earlier with one of the causes above. A panic ends the process.
+	Handler func(ctx context.Context, c *Conn)
+
+	// Threads is the number of connections served at once, over all listeners: DefaultThreads.
+	Threads int
+
+	// Reserve is how many more are accepted, once they have waited in a listener's queue for
+	// about 50 ms while no slot was free. Their handler serves what cannot wait, and calls
+	// Conn.Acquire before anything else.
+	Reserve int
+
+	// Idle is how long a connection may stay idle while the server drains: DefaultIdle.
+	Idle time.Duration
+
+	// Timeout is how long a drain may last before contexts are cancelled; zero sets no limit but
+	// Shutdown's context.
+	Timeout time.Duration
+
+	// Grace is how long handlers may go on after that before connections are closed, and again
+	// how long they then have to return: DefaultGrace.
+	Grace time.Duration
+
+	// Logger gets accept errors and cut connections: slog.Default().
+	Logger *slog.Logger
+
+	// AllowHalfClose makes Conn.Watch take only a complete hang-up for one. A TCP peer that closes
+	// looks the same as one that shuts down its sending side, so over TCP a close is then noticed
+	// only by writing.
+	AllowHalfClose bool
+
+	// KeepAlive is for TCP connections; the zero value means a first probe after 60 s, then every
+	// 15 s, and death after 4.
+	KeepAlive net.KeepAliveConfig
+
+	// UserTimeout is TCP_USER_TIMEOUT, for how long sent data may stay unacknowledged; zero means
+	// two minutes, negative the kernel's default.
+	UserTimeout time.Duration
+
+	// Final, if set, is asked once per listener when the server stops accepting. True promises that
+	// no other process will accept from it: then it is first closed to newcomers (who are refused,
+	// not reset) and everything in its queue is served. Otherwise what stays in the queue after
+	// others had 20 ms to take it is served.
+	Final func() bool
+
+	once     sync.Once
+	draining chan struct{} // closed when the drain begins
+	done     chan struct{} // closed when the drain has ended
+	quiet    chan struct{} // has a token when the last connection or accept loop went while draining
+	hurried  chan struct{} // has a token when a limit came nearer
+	watch    watcher
+	busy     atomic.Int64
+	accepted atomic.Uint64
+
+	mu      sync.Mutex
+	conns   map[uint64]*Conn
+	nextID  uint64
+	loops   map[*loop]struct{}
+	slots   slots
+	stage   stage
+	began   time.Time // of the drain
+	limit   time.Time // of the drain; zero is none
+	force   time.Time // when connections are closed; zero is limit + Grace
+	outcome error     // of the drain, once done is closed
+}
+
+// stage is how far a drain has gone; it only ever rises.
+type stage uint8
+
+const (
+	serving    stage = iota // accepting
+	dismissing              // no new ones; idle ones are told to go
+	cutting                 // past the limit: contexts cancelled
+	forcing                 // descriptors closed
+)
+
+// Counts are a Server's numbers at one moment.
+type Counts struct {
+	Threads  int    // the budget
+	Open     int    // connections accepted and not yet closed: Busy + Idle
+	Busy     int    // by their handler's word
+	Idle     int    // the others
+	Reserve  int    // of Open, those without a slot
+	Accepted uint64 // since the start
+	Draining bool
+}
+
+func (s *Server) init() {
+	s.once.Do(func() {
+		s.draining = make(chan struct{})
+		s.done = make(chan struct{})
+		s.quiet = make(chan struct{}, 1)
+		s.hurried = make(chan struct{}, 1)
+		s.conns = make(map[uint64]*Conn)
+		s.loops = make(map[*loop]struct{})
+		s.slots = slots{total: orDefault(s.Threads, DefaultThreads), reserve: s.Reserve}
+		s.slots.free = s.slots.total
+	})
+}
+
+func orDefault[T int | time.Duration](v, d T) T {
+	if v == 0 {
+		return d
+	}
+	return v
+}
+
+func (s *Server) logger() *slog.Logger {
+	if s.Logger == nil {
+		return slog.Default()
+	}
+	return s.Logger
+}
+
+// Draining is closed when Shutdown, Close or Drain is first called.
+func (s *Server) Draining() <-chan struct{} {
+	s.init()
+	return s.draining
+}
+
+func (s *Server) isDraining() bool {
+	select {
+	case <-s.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// Counts returns the server's numbers.
+func (s *Server) Counts() Counts {
+	s.init()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := Counts{
+		Threads:  s.slots.total,
+		Open:     len(s.conns),
+		Reserve:  s.slots.reserved,
+		Accepted: s.accepted.Load(),
+		Draining: s.stage != serving,
+	}
+	n.Busy = min(int(s.busy.Load()), n.Open)
+	n.Idle = n.Open - n.Busy
+	return n
+}
+
+// Shutdown drains: it makes every Serve leave its listener and return, and returns when all handlers
+// have. The end of ctx, like Server.Timeout, is a limit: contexts are cancelled then, and Shutdown
+// returns at most two Graces later, with ErrStuck if handlers still run. A further call joins the drain
+// that is under way, and its ctx can only make the limit nearer.
+func (s *Server) Shutdown(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { s.Hurry(0) })()
+	return s.drain()
+}
+
+// Close drains without patience: connections are closed at once. It returns when all handlers have, or
+// with ErrStuck after a Grace.
+func (s *Server) Close() error {
+	s.hurry(0, 0)
+	return s.drain()
+}
+
+// Hurry sets the limit of the drain, one under way or a later one, to no later than within from now.
+func (s *Server) Hurry(within time.Duration) {
+	s.hurry(within, within+orDefault(s.Grace, DefaultGrace))
+}
+
+func (s *Server) hurry(limit, force time.Duration) {
+	s.init()
+	now := time.Now()
+	s.mu.Lock()
+	s.limit = earlier(s.limit, now.Add(limit))
+	s.force = earlier(s.force, now.Add(force))
+	s.mu.Unlock()
+	notify(s.hurried)
+}
+
+// earlier treats zero as never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// notify leaves a token in a channel of capacity one.
+func notify(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// drain is one whole drain, from the accept loops' end to the last handler's. The first caller goes
+// through it, others wait for the outcome.
+func (s *Server) drain() error {
+	s.init()
+	if !s.begin() {
+		<-s.done
+		return s.outcome
+	}
+	var giveUp time.Time
+	stage := dismissing
+	for {
+		now := time.Now()
+		limit, force, gone := s.limits()
+		if gone {
+			break
+		}
+		var next time.Time
+		switch {
+		case stage == forcing && !now.Before(giveUp):
+			s.outcome = fmt.Errorf("%w: %d", ErrStuck, s.Counts().Open)
+			close(s.done) // the watcher is left to those that still run
+			return s.outcome
+		case stage == forcing:
+			next = giveUp
+		case !force.IsZero() && !now.Before(force):
+			stage = forcing
+			giveUp = now.Add(orDefault(s.Grace, DefaultGrace))
+			s.each(stage, func(c *Conn) { c.force() })
+			next = giveUp
+		case stage == cutting:
+			next = force
+		case !limit.IsZero() && !now.Before(limit):
+			stage = cutting
+			s.each(stage, func(c *Conn) { c.cut() })
+			next = force
+		default:
+			next = s.dismiss(now)
+			if !limit.IsZero() {
+				next = earlier(next, limit)
+			}
+		}
+		s.await(time.Until(next))
+	}
+	s.watch.stop()
+	close(s.done)
+	return nil
+}
+
+// begin starts the drain, unless it has begun.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stage != serving {
+		return false
+	}
+	s.stage = dismissing
+	s.began = time.Now()
+	if s.Timeout > 0 {
+		s.limit = earlier(s.limit, s.began.Add(s.Timeout))
+		s.force = earlier(s.force, s.began.Add(s.Timeout+orDefault(s.Grace, DefaultGrace)))
+	}
+	close(s.draining)
+	for l := range s.loops {
+		l.interrupt()
+	}
+	return true
+}
+
+// limits also tells whether nothing is left to wait for.
+func (s *Server) limits() (limit, force time.Time, gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limit, s.force, len(s.conns) == 0 && len(s.loops) == 0
+}
+
+// each raises the stage and applies f to every connection; none joins after it.
+func (s *Server) each(to stage, f func(*Conn)) {
+	s.mu.Lock()
+	s.stage = to
+	all := slices.Collect(maps.Values(s.conns))
+	s.mu.Unlock()
+	for _, c := range all {
+		f(c)
+	}
+}
+
+// dismiss expires the connections whose time has come and returns when to look again. Looks are at
+// least a twentieth of Idle apart, so that ten thousand connections cost twenty looks, not ten thousand.
+func (s *Server) dismiss(now time.Time) (next time.Time) {
+	idle := orDefault(s.Idle, DefaultIdle)
+	next = now.Add(idle)
+	s.each(dismissing, func(c *Conn) {
+		if due := c.expire(now, s.began, idle); !due.IsZero() {
+			next = earlier(next, due)
+		}
+	})
+	if soonest := now.Add(max(idle/20, time.Millisecond)); next.Before(soonest) {
+		next = soonest
+	}
+	return next
+}
+
+// await returns after d, or when the last connection has gone or a limit come nearer.
+func (s *Server) await(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.quiet:
+	case <-s.hurried:
+	}
+}

@@ -1,0 +1,125 @@
+package drain
+
+import (
+	"container/list"
+	"context"
+)
+
+// slots is the budget of connections. Server.mu guards it.
+type slots struct {
+	total    int
+	free     int       // of total
+	reserve  int       // how many may be in the reserve when accepted there
+	reserved int       // connections that have no slot
+	waiting  list.List // of *waiter, first come first served
+}
+
+// waiter is a connection in Acquire.
+type waiter struct {
+	c     *Conn
+	ready chan struct{} // closed when the slot is c's
+}
+
+// place is what a connection holds of the budget.
+type place uint8
+
+const (
+	onSlot    place = iota // one of Threads
+	onReserve              // none: accepted on the reserve, or from a queue that was about to go
+)
+
+// admission is what an accept loop may take.
+type admission uint8
+
+const (
+	slotOnly  admission = iota
+	orReserve           // what has waited long enough
+	unlimited           // what would be reset otherwise
+)
+
+// take takes a place for a connection that is about to be accepted. If it may not, l is woken at the
+// next change.
+func (s *Server) take(l *loop, a admission) (place, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.slots.free > 0:
+		s.slots.free--
+		return onSlot, true
+	case a == unlimited, a == orReserve && s.slots.reserved < s.slots.reserve:
+		s.slots.reserved++
+		return onReserve, true
+	}
+	l.hungry = true
+	return 0, false
+}
+
+// give gives a place back.
+func (s *Server) give(p place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.release(p)
+}
+
+// release is give with s.mu held. A slot goes to who waits for one; a place that is free wakes the
+// accept loops that found none.
+func (s *Server) release(p place) {
+	if p == onReserve {
+		s.slots.reserved--
+	} else if first := s.slots.waiting.Front(); first != nil {
+		w := s.slots.waiting.Remove(first).(*waiter)
+		w.c.place = onSlot
+		s.slots.reserved--
+		close(w.ready)
+	} else {
+		s.slots.free++
+	}
+	for l := range s.loops {
+		if l.hungry {
+			l.hungry = false
+			notify(l.wake)
+		}
+	}
+}
+
+// Acquire waits until the connection has a slot; one that was not accepted on the reserve has. It
+// returns the cause of ctx's end if that comes first.
+func (c *Conn) Acquire(ctx context.Context) error {
+	s := c.loop.server
+	s.mu.Lock()
+	if c.place == onSlot {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.slots.free > 0 {
+		s.slots.free--
+		c.place = onSlot
+		s.release(onReserve)
+		s.mu.Unlock()
+		return nil
+	}
+	w := &waiter{c: c, ready: make(chan struct{})}
+	e := s.slots.waiting.PushBack(w)
+	s.mu.Unlock()
+
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.place == onSlot { // it came at the same moment; the connection keeps it
+		return nil
+	}
+	s.slots.waiting.Remove(e)
+	return context.Cause(ctx)
+}
+
+// Reserved reports that the connection has no slot yet: see Acquire.
+func (c *Conn) Reserved() bool {
+	s := c.loop.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.place == onReserve
+}
