@@ -1,0 +1,274 @@
+package value
+
+import (
+	"encoding/binary"
+	"strings"
+)
+
+// maxDimensions bounds how deep an array nests, as MAXDIM does.
+const maxDimensions = 6
+
+// element is one element of an array, flat; null ones have no text.
+type element struct {
+	text string
+	null bool
+}
+
+// grid is an array: the length of each dimension and all elements in order.
+// An empty array has no dimension. Lower bounds are always 1.
+type grid struct {
+	dims  []int
+	cells []element
+}
+
+func (t *Type) malformed(s string) error {
+	return errorf("22P02", "malformed array literal: %q", s)
+}
+
+// parseArray reads {1,2,{…}}; explicit lower bounds are not taken.
+func parseArray(t *Type, s string) (string, error) {
+	p := arrayParser{t: t, src: s, rest: strings.Trim(s, white)}
+	var g grid
+	if p.rest == "{}" {
+		return "{}", nil
+	}
+	if !strings.HasPrefix(p.rest, "{") {
+		return "", t.malformed(s)
+	}
+	if _, err := p.level(&g, 0); err != nil {
+		return "", err
+	}
+	if p.rest != "" {
+		return "", t.malformed(s)
+	}
+	return g.text(t), nil
+}
+
+type arrayParser struct {
+	t    *Type
+	src  string // for messages
+	rest string
+}
+
+// level reads one pair of braces at the depth and returns how many it held.
+func (p *arrayParser) level(g *grid, depth int) (int, error) {
+	if depth == maxDimensions {
+		return 0, errorf("54000", "number of array dimensions exceeds the maximum allowed (%d)", maxDimensions)
+	}
+	if depth == len(g.dims) {
+		if len(g.cells) > 0 { // deeper than the first path went
+			return 0, p.t.malformed(p.src)
+		}
+		g.dims = append(g.dims, -1)
+	}
+	n := 0
+	for sep := byte(','); sep == ','; n++ {
+		p.rest = strings.TrimLeft(p.rest[1:], white) // past { or ,
+		if strings.HasPrefix(p.rest, "{") {
+			if _, err := p.level(g, depth+1); err != nil {
+				return 0, err
+			}
+		} else {
+			if depth != len(g.dims)-1 {
+				return 0, p.t.malformed(p.src)
+			}
+			if err := p.cell(g); err != nil {
+				return 0, err
+			}
+		}
+		p.rest = strings.TrimLeft(p.rest, white)
+		if p.rest == "" || p.rest[0] != ',' && p.rest[0] != '}' {
+			return 0, p.t.malformed(p.src)
+		}
+		sep = p.rest[0]
+	}
+	p.rest = strings.TrimLeft(p.rest[1:], white) // past }
+	if g.dims[depth] == -1 {
+		g.dims[depth] = n
+	}
+	if g.dims[depth] != n {
+		return 0, p.t.malformed(p.src)
+	}
+	return n, nil
+}
+
+// cell reads one element, quoted or not.
+func (p *arrayParser) cell(g *grid) error {
+	var b strings.Builder
+	quoted := strings.HasPrefix(p.rest, `"`)
+	i := 0
+	if quoted {
+		i++
+	}
+	hard := 0 // length of b up to the last escaped byte, which is not trimmed
+	for ; ; i++ {
+		if i == len(p.rest) {
+			return p.t.malformed(p.src)
+		}
+		c := p.rest[i]
+		if c == '\\' {
+			if i++; i == len(p.rest) {
+				return p.t.malformed(p.src)
+			}
+			b.WriteByte(p.rest[i])
+			hard = b.Len()
+			continue
+		}
+		if quoted && c == '"' {
+			i++
+			break
+		}
+		if !quoted && (c == ',' || c == '}') {
+			break
+		}
+		if !quoted && (c == '"' || c == '{') {
+			return p.t.malformed(p.src)
+		}
+		b.WriteByte(c)
+	}
+	p.rest = p.rest[i:]
+	s := b.String()
+	if !quoted {
+		s = s[:hard] + strings.TrimRight(s[hard:], white)
+		if s == "" {
+			return p.t.malformed(p.src)
+		}
+		if hard == 0 && strings.EqualFold(s, "null") {
+			g.cells = append(g.cells, element{null: true})
+			return nil
+		}
+	}
+	text, err := p.t.Elem.parse(p.t.Elem, s)
+	g.cells = append(g.cells, element{text: text})
+	return err
+}
+
+// text prints the array as array_out does.
+func (g *grid) text(t *Type) string {
+	if len(g.cells) == 0 {
+		return "{}"
+	}
+	var b strings.Builder
+	next := 0
+	var level func(depth int)
+	level = func(depth int) {
+		b.WriteByte('{')
+		for i := range g.dims[depth] {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			if depth < len(g.dims)-1 {
+				level(depth + 1)
+				continue
+			}
+			g.cells[next].write(&b)
+			next++
+		}
+		b.WriteByte('}')
+	}
+	level(0)
+	return b.String()
+}
+
+func (e element) write(b *strings.Builder) {
+	switch {
+	case e.null:
+		b.WriteString("NULL")
+	case e.text == "" || strings.EqualFold(e.text, "null") || strings.ContainsAny(e.text, "{},\"\\"+white):
+		b.WriteByte('"')
+		for i := range len(e.text) {
+			if e.text[i] == '"' || e.text[i] == '\\' {
+				b.WriteByte('\\')
+			}
+			b.WriteByte(e.text[i])
+		}
+		b.WriteByte('"')
+	default:
+		b.WriteString(e.text)
+	}
+}
+
+// encodeArray writes dimensions, whether there are nulls, the element's OID,
+// each dimension's length and lower bound, and the elements with lengths.
+func encodeArray(t *Type, dst []byte, s string) []byte {
+	p := arrayParser{t: t, src: s, rest: s}
+	var g grid
+	if s != "{}" {
+		_, _ = p.level(&g, 0) // canonical
+	}
+	nulls := uint32(0)
+	for _, e := range g.cells {
+		if e.null {
+			nulls = 1
+		}
+	}
+	put := func(n uint32) { dst = binary.BigEndian.AppendUint32(dst, n) }
+	put(uint32(len(g.dims))) //nolint:gosec // at most maxDimensions
+	put(nulls)
+	put(t.Elem.OID)
+	for _, n := range g.dims {
+		put(uint32(n)) //nolint:gosec // came out of a text in memory
+		put(1)
+	}
+	for _, e := range g.cells {
+		at := len(dst)
+		put(0xFFFFFFFF)
+		if !e.null {
+			dst = t.Elem.encode(dst, e.text)
+			binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4)) //nolint:gosec // came out of a text in memory
+		}
+	}
+	return dst
+}
+
+func decodeArray(t *Type, src []byte) (string, error) {
+	if len(src) < 12 {
+		return "", t.binary()
+	}
+	dims := binary.BigEndian.Uint32(src)
+	if dims > maxDimensions {
+		return "", errorf("54000", "number of array dimensions exceeds the maximum allowed (%d)", maxDimensions)
+	}
+	if oid := binary.BigEndian.Uint32(src[8:]); oid != t.Elem.OID {
+		return "", errorf("42804", "wrong element type: %d is not %s", oid, t.Elem.Name)
+	}
+	src = src[12:]
+	var g grid
+	cells := uint64(1)
+	for range dims {
+		if len(src) < 8 {
+			return "", t.binary()
+		}
+		n := binary.BigEndian.Uint32(src)
+		cells *= uint64(n)
+		if cells > uint64(len(src)) { // every element takes four bytes at least
+			return "", t.binary()
+		}
+		g.dims = append(g.dims, int(n))
+		src = src[8:]
+	}
+	for range cells * uint64(min(dims, 1)) {
+		if len(src) < 4 {
+			return "", t.binary()
+		}
+		n := int(int32(binary.BigEndian.Uint32(src))) //nolint:gosec // -1 is null
+		src = src[4:]
+		if n == -1 {
+			g.cells = append(g.cells, element{null: true})
+			continue
+		}
+		if n < 0 || n > len(src) {
+			return "", t.binary()
+		}
+		v, err := t.Elem.Decode(src[:n])
+		if err != nil {
+			return "", err
+		}
+		g.cells = append(g.cells, element{text: v.Text})
+		src = src[n:]
+	}
+	if len(src) != 0 {
+		return "", t.binary()
+	}
+	return g.text(t), nil
+}

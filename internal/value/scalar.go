@@ -1,0 +1,304 @@
+package value
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// white is what PostgreSQL's input functions pass over at both ends.
+const white = " \t\n\r\v\f"
+
+func checkText(s string) error {
+	if strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s) {
+		return errorf("22021", "invalid byte sequence for encoding \"UTF8\"")
+	}
+	return nil
+}
+
+func parseText(_ *Type, s string) (string, error) { return s, checkText(s) }
+
+func encodeText(dst []byte, s string) []byte { return append(dst, s...) }
+
+func decodeText(_ *Type, src []byte) (string, error) {
+	s := string(src)
+	return s, checkText(s)
+}
+
+// decodeParsed reads a type whose binary format is its text.
+func decodeParsed(t *Type, src []byte) (string, error) { return t.parse(t, string(src)) }
+
+func parseName(_ *Type, s string) (string, error) {
+	if len(s) > 63 {
+		n := 63
+		for n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s = s[:n]
+	}
+	return s, checkText(s)
+}
+
+// parseBool takes every unique prefix that PostgreSQL's parse_bool takes.
+func parseBool(t *Type, s string) (string, error) {
+	in := strings.ToLower(strings.Trim(s, white))
+	for _, w := range []struct {
+		word string
+		min  int
+		is   string
+	}{{"true", 1, "t"}, {"false", 1, "f"}, {"yes", 1, "t"}, {"no", 1, "f"}, {"on", 2, "t"}, {"off", 2, "f"}, {"1", 1, "t"}, {"0", 1, "f"}} {
+		if len(in) >= w.min && strings.HasPrefix(w.word, in) {
+			return w.is, nil
+		}
+	}
+	return "", t.input(s)
+}
+
+func encodeBool(dst []byte, s string) []byte {
+	if s == "t" {
+		return append(dst, 1)
+	}
+	return append(dst, 0)
+}
+
+func decodeBool(_ *Type, src []byte) (string, error) {
+	if src[0] != 0 {
+		return "t", nil
+	}
+	return "f", nil
+}
+
+func parseInt(bits int) func(*Type, string) (string, error) {
+	return func(t *Type, s string) (string, error) {
+		n, err := strconv.ParseInt(strings.Trim(s, white), 10, bits)
+		if err != nil {
+			return "", t.number(s, err)
+		}
+		return strconv.FormatInt(n, 10), nil
+	}
+}
+
+// number tells a number too large from what is none.
+func (t *Type) number(s string, err error) error {
+	if errors.Is(err, strconv.ErrRange) {
+		return errorf("22003", "value %q is out of range for type %s", s, t.Name)
+	}
+	return t.input(s)
+}
+
+// encodeInt writes the low size bytes; the text is canonical, so it parses.
+func encodeInt(size int) func([]byte, string) []byte {
+	return func(dst []byte, s string) []byte {
+		n, _ := strconv.ParseInt(s, 10, 64)
+		b := binary.BigEndian.AppendUint64(nil, uint64(n)) //nolint:gosec // two's complement is the format
+		return append(dst, b[8-size:]...)
+	}
+}
+
+func decodeInt(_ *Type, src []byte) (string, error) {
+	n := int64(int8(src[0])) //nolint:gosec // sign extension
+	for _, b := range src[1:] {
+		n = n<<8 | int64(b)
+	}
+	return strconv.FormatInt(n, 10), nil
+}
+
+func parseUint(bits int) func(*Type, string) (string, error) {
+	return func(t *Type, s string) (string, error) {
+		n, err := strconv.ParseUint(strings.Trim(s, white), 10, bits)
+		if err != nil {
+			return "", t.number(s, err)
+		}
+		return strconv.FormatUint(n, 10), nil
+	}
+}
+
+func encodeUint(size int) func([]byte, string) []byte {
+	return func(dst []byte, s string) []byte {
+		n, _ := strconv.ParseUint(s, 10, 64)
+		b := binary.BigEndian.AppendUint64(nil, n)
+		return append(dst, b[8-size:]...)
+	}
+}
+
+func decodeUint(_ *Type, src []byte) (string, error) {
+	var n uint64
+	for _, b := range src {
+		n = n<<8 | uint64(b)
+	}
+	return strconv.FormatUint(n, 10), nil
+}
+
+func parseFloat(bits int) func(*Type, string) (string, error) {
+	return func(t *Type, s string) (string, error) {
+		in := strings.Trim(s, white)
+		if strings.ContainsAny(in, "_xXpP") { // Go's own forms
+			return "", t.input(s)
+		}
+		f, err := strconv.ParseFloat(in, bits)
+		if err != nil {
+			return "", t.number(s, err)
+		}
+		return formatFloat(f, bits), nil
+	}
+}
+
+// formatFloat prints the shortest text that reads back the same, with an
+// exponent where PostgreSQL has one.
+func formatFloat(f float64, bits int) string {
+	switch {
+	case math.IsNaN(f):
+		return "NaN"
+	case math.IsInf(f, 1):
+		return "Infinity"
+	case math.IsInf(f, -1):
+		return "-Infinity"
+	}
+	e := strconv.FormatFloat(f, 'e', -1, bits)
+	exp, _ := strconv.Atoi(e[strings.IndexByte(e, 'e')+1:])
+	limit := 15
+	if bits == 32 {
+		limit = 6
+	}
+	if exp < -4 || exp >= limit {
+		return e
+	}
+	return strconv.FormatFloat(f, 'f', -1, bits)
+}
+
+func encodeFloat4(dst []byte, s string) []byte {
+	f, _ := strconv.ParseFloat(s, 32)
+	return binary.BigEndian.AppendUint32(dst, math.Float32bits(float32(f)))
+}
+
+func encodeFloat8(dst []byte, s string) []byte {
+	f, _ := strconv.ParseFloat(s, 64)
+	return binary.BigEndian.AppendUint64(dst, math.Float64bits(f))
+}
+
+func decodeFloat4(_ *Type, src []byte) (string, error) {
+	return formatFloat(float64(math.Float32frombits(binary.BigEndian.Uint32(src))), 32), nil
+}
+
+func decodeFloat8(_ *Type, src []byte) (string, error) {
+	return formatFloat(math.Float64frombits(binary.BigEndian.Uint64(src)), 64), nil
+}
+
+// round turns a decimal into an integer, halves away from zero as numeric does.
+func round(s string) (string, error) {
+	if len(s) > 400 || strings.ContainsAny(s, "NI") {
+		return "", strconv.ErrRange
+	}
+	r, ok := new(big.Rat).SetString(s)
+	if !ok {
+		return "", strconv.ErrSyntax
+	}
+	return r.FloatString(0), nil
+}
+
+// parseBytea takes the hex and the escape format.
+func parseBytea(t *Type, s string) (string, error) {
+	if digits, ok := strings.CutPrefix(s, `\x`); ok {
+		b, err := hex.DecodeString(strings.Map(func(r rune) rune {
+			if strings.ContainsRune(" \t\n\r", r) {
+				return -1
+			}
+			return r
+		}, digits))
+		if err != nil {
+			return "", errorf("22023", "invalid hexadecimal data")
+		}
+		return `\x` + hex.EncodeToString(b), nil
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] != '\\':
+			b = append(b, s[i])
+		case strings.HasPrefix(s[i+1:], `\`):
+			b = append(b, '\\')
+			i++
+		case len(s) > i+3:
+			n, err := strconv.ParseUint(s[i+1:i+4], 8, 8)
+			if err != nil {
+				return "", t.input(s)
+			}
+			b = append(b, byte(n))
+			i += 3
+		default:
+			return "", t.input(s)
+		}
+	}
+	return `\x` + hex.EncodeToString(b), nil
+}
+
+func encodeBytea(dst []byte, s string) []byte {
+	dst, _ = hex.AppendDecode(dst, []byte(s[2:])) // canonical
+	return dst
+}
+
+func decodeBytea(_ *Type, src []byte) (string, error) { return `\x` + hex.EncodeToString(src), nil }
+
+func parseJSON(t *Type, s string) (string, error) {
+	if err := checkText(s); err != nil {
+		return "", err
+	}
+	if !json.Valid([]byte(s)) {
+		return "", errorf("22P02", "invalid input syntax for type %s", t.Name)
+	}
+	return s, nil
+}
+
+// jsonbVersion is the first byte of jsonb's binary format.
+const jsonbVersion = 1
+
+func encodeJSONB(dst []byte, s string) []byte { return append(append(dst, jsonbVersion), s...) }
+
+func decodeJSONB(t *Type, src []byte) (string, error) {
+	if len(src) == 0 || src[0] != jsonbVersion {
+		return "", errorf("22P03", "unsupported jsonb version number")
+	}
+	return parseJSON(t, string(src[1:]))
+}
+
+// parseUUID takes hexadecimal digits with a hyphen after any four of them,
+// and braces around all.
+func parseUUID(t *Type, s string) (string, error) {
+	in := s
+	if strings.HasPrefix(in, "{") && strings.HasSuffix(in, "}") {
+		in = in[1 : len(in)-1]
+	}
+	digits := make([]byte, 0, 32)
+	for i := range len(in) {
+		if in[i] == '-' && len(digits)%4 == 0 && len(digits) > 0 && i > 0 && in[i-1] != '-' {
+			continue
+		}
+		digits = append(digits, in[i])
+	}
+	b, err := hex.DecodeString(string(digits))
+	if err != nil || len(b) != 16 || strings.HasSuffix(in, "-") {
+		return "", t.input(s)
+	}
+	return decodeUUID(t, b)
+}
+
+func encodeUUID(dst []byte, s string) []byte {
+	dst, _ = hex.AppendDecode(dst, []byte(strings.ReplaceAll(s, "-", "")))
+	return dst
+}
+
+func decodeUUID(_ *Type, src []byte) (string, error) {
+	h := hex.EncodeToString(src)
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], nil
+}
+
+// A function that returns void gives an empty text, and no bytes in binary.
+func parseVoid(*Type, string) (string, error)  { return "", nil }
+func encodeVoid(dst []byte, _ string) []byte   { return dst }
+func decodeVoid(*Type, []byte) (string, error) { return "", nil }

@@ -1,0 +1,251 @@
+// Package value is the data types that pass between clients, procedures and
+// resources. A [Value] is always valid for its type and its text is canonical:
+// what PostgreSQL prints with DateStyle ISO, IntervalStyle postgres, TimeZone
+// UTC and bytea_output hex, so that equal values have equal texts.
+//
+// Names, OIDs and binary formats are those of PostgreSQL's pg_type.dat and
+// its type input and output functions.
+package value
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Type is a data type. The types of this package are the only ones; they are
+// compared by pointer.
+type Type struct {
+	Name  string // as format_type prints it: "bigint", "text[]"
+	OID   uint32
+	Size  int16 // pg_type.typlen
+	Elem  *Type // nil unless this is an array
+	Array *Type // the array of this type, nil if there is none
+
+	parse  func(t *Type, text string) (string, error)
+	encode func(dst []byte, text string) []byte
+	decode func(t *Type, src []byte) (string, error)
+}
+
+// Value is a value of a type, or null. The zero Value is an untyped null.
+type Value struct {
+	Type *Type
+	Null bool
+	Text string // canonical; empty if Null
+}
+
+// Error is text or bytes that are no value of the type.
+type Error struct {
+	Code    string // SQLSTATE
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func errorf(code, format string, args ...any) error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Input is PostgreSQL's complaint about a text that the type does not take.
+func (t *Type) input(text string) error {
+	return errorf("22P02", "invalid input syntax for type %s: %q", t.Name, text)
+}
+
+func (t *Type) binary() error {
+	return errorf("22P03", "incorrect binary data format for type %s", t.Name)
+}
+
+// String returns the type's name.
+func (t *Type) String() string { return t.Name }
+
+// Parse reads a value from text, in any form that PostgreSQL takes for the
+// common cases; the error is an *[Error].
+func (t *Type) Parse(text string) (Value, error) {
+	s, err := t.parse(t, text)
+	if err != nil {
+		return Value{}, err
+	}
+	return Value{Type: t, Text: s}, nil
+}
+
+// Decode reads a value from PostgreSQL's binary format; the error is an
+// *[Error].
+func (t *Type) Decode(src []byte) (Value, error) {
+	if t.Size > 0 && len(src) != int(t.Size) {
+		return Value{}, t.binary()
+	}
+	s, err := t.decode(t, src)
+	if err != nil {
+		return Value{}, err
+	}
+	return Value{Type: t, Text: s}, nil
+}
+
+// Null returns the type's null.
+func (t *Type) Null() Value { return Value{Type: t, Null: true} }
+
+// Append appends the value in PostgreSQL's binary format if binary, else as
+// text. It must not be called for a null.
+func (v Value) Append(dst []byte, binary bool) []byte {
+	if !binary {
+		return append(dst, v.Text...)
+	}
+	return v.Type.encode(dst, v.Text)
+}
+
+// Names of the types, with all their aliases; in pg_type's order.
+var (
+	Bool        = scalar("boolean", 16, 1, parseBool, encodeBool, decodeBool)
+	Bytea       = scalar("bytea", 17, -1, parseBytea, encodeBytea, decodeBytea)
+	Name        = scalar("name", 19, -1, parseName, encodeText, decodeText)
+	Int8        = scalar("bigint", 20, 8, parseInt(64), encodeInt(8), decodeInt)
+	Int2        = scalar("smallint", 21, 2, parseInt(16), encodeInt(2), decodeInt)
+	Int4        = scalar("integer", 23, 4, parseInt(32), encodeInt(4), decodeInt)
+	Text        = scalar("text", 25, -1, parseText, encodeText, decodeText)
+	OID         = scalar("oid", 26, 4, parseUint(32), encodeUint(4), decodeUint)
+	XID         = scalar("xid", 28, 4, parseUint(32), encodeUint(4), decodeUint)
+	JSON        = scalar("json", 114, -1, parseJSON, encodeText, decodeParsed)
+	Float4      = scalar("real", 700, 4, parseFloat(32), encodeFloat4, decodeFloat4)
+	Float8      = scalar("double precision", 701, 8, parseFloat(64), encodeFloat8, decodeFloat8)
+	Unknown     = scalar("unknown", 705, -2, parseText, encodeText, decodeText)
+	Bpchar      = scalar("character", 1042, -1, parseText, encodeText, decodeText)
+	Varchar     = scalar("character varying", 1043, -1, parseText, encodeText, decodeText)
+	Date        = scalar("date", 1082, 4, parseDate, encodeDate, decodeDate)
+	Time        = scalar("time without time zone", 1083, 8, parseTime, encodeTime, decodeTime)
+	Timestamp   = scalar("timestamp without time zone", 1114, 8, parseTimestamp, encodeTimestamp, decodeTimestamp)
+	Timestamptz = scalar("timestamp with time zone", 1184, 8, parseTimestamptz, encodeTimestamp, decodeTimestamptz)
+	Numeric     = scalar("numeric", 1700, -1, parseNumeric, encodeNumeric, decodeNumeric)
+	Void        = scalar("void", 2278, 4, parseVoid, encodeVoid, decodeVoid)
+	UUID        = scalar("uuid", 2950, 16, parseUUID, encodeUUID, decodeUUID)
+	JSONB       = scalar("jsonb", 3802, -1, parseJSON, encodeJSONB, decodeJSONB)
+	XID8        = scalar("xid8", 5069, 8, parseUint(64), encodeUint(8), decodeUint)
+)
+
+func scalar(name string, oid uint32, size int16, parse func(*Type, string) (string, error),
+	encode func([]byte, string) []byte, decode func(*Type, []byte) (string, error),
+) *Type {
+	return &Type{Name: name, OID: oid, Size: size, parse: parse, encode: encode, decode: decode}
+}
+
+// known maps every OID and every spelling of a name to its type.
+var known, spelled = register()
+
+func register() (map[uint32]*Type, map[string]*Type) {
+	oids, names := map[uint32]*Type{}, map[string]*Type{}
+	for _, r := range []struct {
+		t       *Type
+		array   uint32 // 0: none
+		aliases string // comma-separated
+	}{
+		{Bool, 1000, "bool"},
+		{Bytea, 1001, ""},
+		{Name, 1003, ""},
+		{Int8, 1016, "int8"},
+		{Int2, 1005, "int2"},
+		{Int4, 1007, "int4,int"},
+		{Text, 1009, ""},
+		{OID, 1028, ""},
+		{XID, 1011, ""},
+		{JSON, 199, ""},
+		{Float4, 1021, "float4"},
+		{Float8, 1022, "float8,float"},
+		{Unknown, 0, ""},
+		{Bpchar, 1014, "bpchar,char"},
+		{Varchar, 1015, "varchar,char varying"},
+		{Date, 1182, ""},
+		{Time, 1183, "time"},
+		{Timestamp, 1115, "timestamp"},
+		{Timestamptz, 1185, "timestamptz"},
+		{Numeric, 1231, "decimal,dec"},
+		{Void, 0, ""},
+		{UUID, 2951, ""},
+		{JSONB, 3807, ""},
+		{XID8, 271, ""},
+	} {
+		oids[r.t.OID], names[r.t.Name] = r.t, r.t
+		spellings := []string{r.t.Name}
+		if r.aliases != "" {
+			spellings = append(spellings, strings.Split(r.aliases, ",")...)
+		}
+		if r.array != 0 {
+			a := &Type{Name: r.t.Name + "[]", OID: r.array, Size: -1, Elem: r.t, parse: parseArray, decode: decodeArray}
+			a.encode = func(dst []byte, text string) []byte { return encodeArray(a, dst, text) }
+			r.t.Array, oids[r.array] = a, a
+		}
+		for _, s := range spellings {
+			names[s] = r.t
+			if r.t.Array != nil {
+				names[s+"[]"] = r.t.Array
+			}
+		}
+	}
+	return oids, names
+}
+
+// Lookup finds a type by any of its names, in lower case with single spaces.
+func Lookup(name string) (*Type, bool) {
+	t, ok := spelled[name]
+	return t, ok
+}
+
+// ByOID finds a type by its number in pg_type.
+func ByOID(oid uint32) (*Type, bool) {
+	t, ok := known[oid]
+	return t, ok
+}
+
+// widening lists the implicit casts of pg_cast between these types.
+var widening = map[*Type][]*Type{
+	Int2:      {Int4, Int8, Numeric, Float4, Float8},
+	Int4:      {Int8, Numeric, Float4, Float8},
+	Int8:      {Numeric, Float4, Float8},
+	Numeric:   {Float4, Float8},
+	Float4:    {Float8},
+	Name:      {Text},
+	Bpchar:    {Text, Varchar},
+	Varchar:   {Text, Bpchar},
+	Text:      {Varchar, Bpchar},
+	Date:      {Timestamp, Timestamptz},
+	Timestamp: {Timestamptz},
+}
+
+// Implicit tells whether a value of type from may be passed where to is
+// wanted without a cast. An unknown, that is a plain string constant or an
+// untyped parameter, may be passed for anything.
+func Implicit(from, to *Type) bool {
+	if from == to || from == Unknown {
+		return true
+	}
+	for _, t := range widening[from] {
+		if t == to {
+			return true
+		}
+	}
+	return false
+}
+
+// As converts the value to the type through its text, as an explicit cast
+// does; the error is an *[Error].
+func (v Value) As(t *Type) (Value, error) {
+	switch {
+	case v.Null:
+		return t.Null(), nil
+	case v.Type == t:
+		return v, nil
+	case v.Type == Bool && (t == Int4):
+		return t.Parse(map[string]string{"t": "1", "f": "0"}[v.Text])
+	case v.Type == Bool && (t == Text || t == Varchar):
+		return t.Parse(map[string]string{"t": "true", "f": "false"}[v.Text])
+	case integral(t) && (v.Type == Numeric || v.Type == Float4 || v.Type == Float8):
+		s, err := round(v.Text)
+		if err != nil {
+			return Value{}, errorf("22003", "%s out of range", t.Name)
+		}
+		return t.Parse(s)
+	case t == Date && (v.Type == Timestamp || v.Type == Timestamptz):
+		day, _, _ := strings.Cut(v.Text, " ")
+		return t.Parse(day)
+	}
+	return t.Parse(v.Text)
+}
+
+func integral(t *Type) bool { return t == Int2 || t == Int4 || t == Int8 }

@@ -1,0 +1,598 @@
+package statement
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxDepth bounds how deep expressions nest, so that foreign text cannot grow
+// the stack.
+const maxDepth = 64
+
+// parser holds one token of lookahead.
+type parser struct {
+	lex   lexer
+	tok   token
+	depth int
+}
+
+// unsupported is thrown out of the grammar at valid SQL that is not served.
+type unsupported struct{ what string }
+
+func (u *unsupported) Error() string { return u.what }
+
+// Parse splits a query text at its semicolons and parses every statement.
+// Empty statements are left out; a text of nothing but white space, comments
+// and semicolons gives none. As in PostgreSQL, one statement that does not
+// parse spoils the whole text. The error is an *[Error].
+func Parse(text string) ([]Statement, error) {
+	p := &parser{lex: lexer{src: text}}
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	var list []Statement
+	for {
+		for p.is(";") {
+			if err := p.advance(); err != nil {
+				return nil, err
+			}
+		}
+		if p.tok.kind == tokenEnd {
+			return list, nil
+		}
+		s, err := p.one()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+}
+
+// one parses a statement up to its semicolon or the end.
+func (p *parser) one() (Statement, error) {
+	s, err := p.statement()
+	if err == nil && !p.ended() {
+		err = p.syntax()
+	}
+	if u, ok := err.(*unsupported); ok { //nolint:errorlint // made here, never wrapped
+		s, err = Unsupported{What: u.what}, nil
+		for !p.ended() {
+			if err := p.advance(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s, err
+}
+
+func (p *parser) ended() bool { return p.tok.kind == tokenEnd || p.is(";") }
+
+func (p *parser) advance() (err error) {
+	p.tok, err = p.lex.next()
+	return err
+}
+
+// syntax is PostgreSQL's complaint about the current token.
+func (p *parser) syntax() error {
+	if p.tok.kind == tokenEnd {
+		return p.lex.errorf(p.tok.pos, codeSyntax, "syntax error at end of input")
+	}
+	return p.lex.errorf(p.tok.pos, codeSyntax, `syntax error at or near "%s"`, p.lex.src[p.tok.pos:p.tok.end])
+}
+
+// is tells whether the current token is that operator or punctuation.
+func (p *parser) is(mark string) bool { return p.tok.kind == tokenMark && p.tok.text == mark }
+
+// word tells whether the current token is one of these keywords.
+func (p *parser) word(words ...string) bool {
+	return p.tok.kind == tokenWord && slices.Contains(words, p.tok.text)
+}
+
+// accept passes over the token if it is one of these keywords or marks.
+func (p *parser) accept(texts ...string) (bool, error) {
+	if (p.tok.kind == tokenWord || p.tok.kind == tokenMark) && slices.Contains(texts, p.tok.text) {
+		return true, p.advance()
+	}
+	return false, nil
+}
+
+// expect demands keywords or marks, one after the other.
+func (p *parser) expect(texts ...string) error {
+	for _, text := range texts {
+		ok, err := p.accept(text)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return p.syntax()
+		}
+	}
+	return nil
+}
+
+// name reads an identifier.
+func (p *parser) name() (string, error) {
+	if p.tok.kind != tokenName && (p.tok.kind != tokenWord || reserved(p.tok.text)) {
+		return "", p.syntax()
+	}
+	s := p.tok.text
+	return s, p.advance()
+}
+
+// text reads a string constant.
+func (p *parser) text() (string, error) {
+	if p.tok.kind != tokenString {
+		return "", p.syntax()
+	}
+	s := p.tok.text
+	return s, p.advance()
+}
+
+// words are all reserved key words of PostgreSQL (appendix C) that may stand
+// where the grammar wants a name.
+const words = ` all analyse analyze and any array as asc asymmetric both case cast check collate column constraint create ` +
+	`current_catalog current_date current_role current_time current_timestamp current_user default deferrable desc ` +
+	`distinct do else end except false fetch for foreign from grant group having in initially intersect into lateral ` +
+	`leading limit localtime localtimestamp not null offset on only or order placing primary references returning ` +
+	`select session_user some symmetric table then to trailing true union unique user using variadic when where window with `
+
+func reserved(word string) bool { return strings.Contains(words, " "+word+" ") }
+
+// statements maps a statement's first keyword to the rest of its grammar.
+func (p *parser) statement() (Statement, error) {
+	if p.tok.kind != tokenWord {
+		if p.is("(") {
+			return nil, &unsupported{"a query"}
+		}
+		return nil, p.syntax()
+	}
+	first := p.tok.text
+	rule, ok := rules(first)
+	if !ok {
+		if strings.Contains(commands, " "+first+" ") {
+			return nil, &unsupported{strings.ToUpper(first)}
+		}
+		return nil, p.syntax()
+	}
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	return rule(p)
+}
+
+// commands are SQL's other statements: valid, and not for fdt.
+const commands = ` alter analyze analyse checkpoint cluster comment copy create declare delete do drop execute explain fetch ` +
+	`grant import insert listen load lock merge move notify reassign refresh reindex revoke security table truncate ` +
+	`update vacuum values with `
+
+func rules(first string) (func(*parser) (Statement, error), bool) {
+	switch first {
+	case "begin":
+		return func(p *parser) (Statement, error) { return p.begin(false) }, true
+	case "start":
+		return func(p *parser) (Statement, error) { return p.begin(true) }, true
+	case "commit", "end":
+		return func(p *parser) (Statement, error) { return p.commit(first == "commit") }, true
+	case "rollback", "abort":
+		return func(p *parser) (Statement, error) { return p.rollback(first == "rollback") }, true
+	case "savepoint":
+		return (*parser).savepoint, true
+	case "release":
+		return (*parser).release, true
+	case "prepare":
+		return (*parser).prepare, true
+	case "call":
+		return (*parser).call, true
+	case "select":
+		return (*parser).query, true
+	case "set":
+		return (*parser).set, true
+	case "show":
+		return (*parser).show, true
+	case "reset":
+		return (*parser).reset, true
+	case "discard":
+		return (*parser).discard, true
+	case "deallocate":
+		return (*parser).deallocate, true
+	case "unlisten", "close":
+		return func(p *parser) (Statement, error) { return p.nothing(first) }, true
+	}
+	return nil, false
+}
+
+func (p *parser) begin(start bool) (Statement, error) {
+	if start {
+		if err := p.expect("transaction"); err != nil {
+			return nil, err
+		}
+	} else if _, err := p.accept("work", "transaction"); err != nil {
+		return nil, err
+	}
+	m, err := p.modes(false)
+	return Begin{Start: start, Modes: m}, err
+}
+
+// modes reads transaction modes; commas between them may be left out.
+func (p *parser) modes(needed bool) (m Modes, err error) {
+	for n := 0; ; n++ {
+		if n > 0 {
+			if needed, err = p.accept(","); err != nil {
+				return m, err
+			}
+		}
+		if p.ended() && !needed {
+			return m, nil
+		}
+		if err := p.mode(&m); err != nil {
+			return m, err
+		}
+	}
+}
+
+func (p *parser) mode(m *Modes) error {
+	yes, no := true, false
+	switch {
+	case p.word("isolation"):
+		if err := p.expect("isolation", "level"); err != nil {
+			return err
+		}
+		level, err := p.isolation()
+		m.Isolation = &level
+		return err
+	case p.word("read"):
+		if err := p.advance(); err != nil {
+			return err
+		}
+		m.ReadOnly = &no
+		if p.word("only") {
+			m.ReadOnly = &yes
+			return p.advance()
+		}
+		return p.expect("write")
+	case p.word("not"):
+		m.Deferrable = &no
+		return p.expect("not", "deferrable")
+	}
+	m.Deferrable = &yes
+	return p.expect("deferrable")
+}
+
+func (p *parser) isolation() (string, error) {
+	if p.word("serializable") {
+		return "serializable", p.advance()
+	}
+	if p.word("repeatable") {
+		return "repeatable read", p.expect("repeatable", "read")
+	}
+	if err := p.expect("read"); err != nil {
+		return "", err
+	}
+	if p.word("committed") {
+		return "read committed", p.advance()
+	}
+	return "read uncommitted", p.expect("uncommitted")
+}
+
+func (p *parser) commit(prepared bool) (Statement, error) {
+	if prepared && p.word("prepared") {
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		gid, err := p.text()
+		return CommitPrepared{GID: gid}, err
+	}
+	chain, err := p.chain()
+	return Commit{Chain: chain}, err
+}
+
+// chain reads [WORK | TRANSACTION] [AND [NO] CHAIN].
+func (p *parser) chain() (bool, error) {
+	if _, err := p.accept("work", "transaction"); err != nil {
+		return false, err
+	}
+	and, err := p.accept("and")
+	if !and || err != nil {
+		return false, err
+	}
+	no, err := p.accept("no")
+	if err != nil {
+		return false, err
+	}
+	return !no, p.expect("chain")
+}
+
+func (p *parser) rollback(full bool) (Statement, error) {
+	if full && p.word("prepared") {
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		gid, err := p.text()
+		return RollbackPrepared{GID: gid}, err
+	}
+	if _, err := p.accept("work", "transaction"); err != nil {
+		return nil, err
+	}
+	if full && p.word("to") {
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		name, err := p.afterSavepoint()
+		return RollbackTo{Name: name}, err
+	}
+	chain, err := p.chain()
+	return Rollback{Chain: chain}, err
+}
+
+// afterSavepoint reads [SAVEPOINT] name; savepoint itself may be the name.
+func (p *parser) afterSavepoint() (string, error) {
+	if p.word("savepoint") {
+		if err := p.advance(); err != nil {
+			return "", err
+		}
+		if p.ended() {
+			return "savepoint", nil
+		}
+	}
+	return p.name()
+}
+
+func (p *parser) savepoint() (Statement, error) {
+	name, err := p.name()
+	return Savepoint{Name: name}, err
+}
+
+func (p *parser) release() (Statement, error) {
+	name, err := p.afterSavepoint()
+	return Release{Name: name}, err
+}
+
+func (p *parser) prepare() (Statement, error) {
+	if !p.word("transaction") {
+		if p.tok.kind == tokenWord || p.tok.kind == tokenName {
+			return nil, &unsupported{"PREPARE of a statement in SQL"}
+		}
+		return nil, p.syntax()
+	}
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	gid, err := p.text()
+	return Prepare{GID: gid}, err
+}
+
+func (p *parser) call() (Statement, error) {
+	pos := position(p.lex.src, p.tok.pos)
+	name, err := p.qualified()
+	if err != nil {
+		return nil, err
+	}
+	args, err := p.args()
+	return Call{Func: Func{Name: name, Args: args, Position: pos}}, err
+}
+
+// qualified reads a name with an optional schema, of which only pg_catalog
+// goes unsaid; fdt has no schemas, and public means none too.
+func (p *parser) qualified() (string, error) {
+	name, err := p.name()
+	if err != nil {
+		return "", err
+	}
+	for p.is(".") {
+		if err := p.advance(); err != nil {
+			return "", err
+		}
+		part, err := p.label()
+		if err != nil {
+			return "", err
+		}
+		if name == "pg_catalog" || name == "public" {
+			name = part
+		} else {
+			name += "." + part
+		}
+	}
+	return name, nil
+}
+
+// label reads a name that may also be a reserved word, as after a point or AS.
+func (p *parser) label() (string, error) {
+	if p.tok.kind != tokenName && p.tok.kind != tokenWord {
+		return "", p.syntax()
+	}
+	s := p.tok.text
+	return s, p.advance()
+}
+
+func (p *parser) set() (Statement, error) {
+	local := p.word("local")
+	scoped := local || p.word("session")
+	if scoped {
+		session := !local
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		if session && p.word("characteristics") {
+			if err := p.expect("characteristics", "as", "transaction"); err != nil {
+				return nil, err
+			}
+			m, err := p.modes(true)
+			return SetTransaction{Session: true, Modes: m}, err
+		}
+	}
+	if p.word("transaction") && !(scoped && !local) {
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		if p.word("snapshot") {
+			return nil, &unsupported{"SET TRANSACTION SNAPSHOT"}
+		}
+		m, err := p.modes(true)
+		return SetTransaction{Modes: m}, err
+	}
+	if p.word("constraints") {
+		return nil, &unsupported{"SET CONSTRAINTS"}
+	}
+	return p.setting(local)
+}
+
+// special are the settings that SET, SHOW and RESET also take in words.
+func (p *parser) special() (name string, err error) {
+	switch {
+	case p.word("time"):
+		return "timezone", p.expect("time", "zone")
+	case p.word("transaction"):
+		return "transaction_isolation", p.expect("transaction", "isolation", "level")
+	case p.word("session"):
+		return "session_authorization", p.expect("session", "authorization")
+	}
+	name, err = p.name()
+	for err == nil && p.is(".") {
+		if err = p.advance(); err == nil {
+			var part string
+			part, err = p.label()
+			name += "." + part
+		}
+	}
+	return lower(name), err
+}
+
+func (p *parser) setting(local bool) (Statement, error) {
+	short := "" // settings that take their value without TO
+	switch {
+	case p.word("time"):
+		short = "timezone"
+		if err := p.expect("time", "zone"); err != nil {
+			return nil, err
+		}
+	case p.word("names", "schema", "role", "authorization"):
+		short = map[string]string{"names": "client_encoding", "schema": "search_path", "role": "role",
+			"authorization": "session_authorization"}[p.tok.text]
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+	}
+	s := Set{Name: short, Local: local}
+	if short == "" {
+		name, err := p.special()
+		if err != nil {
+			return nil, err
+		}
+		s.Name = name
+	}
+	if ok, err := p.accept("to", "="); err != nil {
+		return nil, err
+	} else if !ok && short == "" {
+		return nil, p.syntax()
+	}
+	if short == "client_encoding" && p.ended() { // SET NAMES alone is the default
+		return s, nil
+	}
+	return p.values(s)
+}
+
+func (p *parser) values(s Set) (Statement, error) {
+	if p.word("default") || p.word("local") && s.Name == "timezone" {
+		return s, p.advance()
+	}
+	for {
+		v, err := p.value()
+		if err != nil {
+			return nil, err
+		}
+		s.Values = append(s.Values, v)
+		if ok, err := p.accept(","); !ok || err != nil {
+			return s, err
+		}
+	}
+}
+
+// value reads one value of a setting: a word, a string or a signed number.
+func (p *parser) value() (string, error) {
+	sign := ""
+	switch {
+	case p.is("-"), p.is("+"):
+		sign = strings.TrimPrefix(p.tok.text, "+")
+		if err := p.advance(); err != nil {
+			return "", err
+		}
+		if p.tok.kind != tokenInteger && p.tok.kind != tokenDecimal {
+			return "", p.syntax()
+		}
+	case p.word("interval"):
+		return "", &unsupported{"an interval as a time zone"}
+	case p.tok.kind == tokenWord && reserved(p.tok.text) && !p.word("true", "false", "on"):
+		return "", p.syntax()
+	case p.tok.kind == tokenEnd, p.tok.kind == tokenMark, p.tok.kind == tokenParam:
+		return "", p.syntax()
+	}
+	v := sign + p.tok.text
+	return v, p.advance()
+}
+
+func (p *parser) show() (Statement, error) {
+	if p.word("all") {
+		return Show{Name: "all"}, p.advance()
+	}
+	name, err := p.special()
+	return Show{Name: name}, err
+}
+
+func (p *parser) reset() (Statement, error) {
+	if p.word("all") {
+		return Reset{Name: "all"}, p.advance()
+	}
+	name, err := p.special()
+	return Reset{Name: name}, err
+}
+
+func (p *parser) discard() (Statement, error) {
+	if !p.word("all", "plans", "sequences", "temp", "temporary") {
+		return nil, p.syntax()
+	}
+	what := strings.TrimSuffix(p.tok.text, "orary")
+	return Discard{What: what}, p.advance()
+}
+
+func (p *parser) deallocate() (Statement, error) {
+	if p.word("prepare") {
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		if p.ended() {
+			return Deallocate{Name: "prepare"}, nil
+		}
+	}
+	if p.word("all") {
+		return Deallocate{}, p.advance()
+	}
+	name, err := p.name()
+	return Deallocate{Name: name}, err
+}
+
+// nothing reads UNLISTEN and CLOSE; nothing can be listened to or open here.
+func (p *parser) nothing(first string) (Statement, error) {
+	switch {
+	case first == "unlisten" && p.is("*"):
+		return Nothing{Tag: "UNLISTEN"}, p.advance()
+	case first == "close" && p.word("all"):
+		return Nothing{Tag: "CLOSE CURSOR ALL"}, p.advance()
+	}
+	if _, err := p.name(); err != nil {
+		return nil, err
+	}
+	if first == "close" {
+		return nil, &unsupported{"CLOSE of a cursor"}
+	}
+	return Nothing{Tag: "UNLISTEN"}, nil
+}
+
+// number checks that a parameter's number fits the protocol.
+func (p *parser) param() (Expr, error) {
+	n, err := strconv.Atoi(p.tok.text)
+	if err != nil || n < 1 || n > 65535 {
+		return nil, p.lex.errorf(p.tok.pos, "42P02", "there is no parameter $%s", p.tok.text)
+	}
+	return Param{N: n}, p.advance()
+}

@@ -1,0 +1,257 @@
+package procedure
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/value"
+	"github.com/fdtserver/fdt/txn"
+)
+
+// codeRaised is raise_exception, for expectations without an sqlstate of
+// their own.
+const codeRaised = "P0001"
+
+// part is a stretch of a message: text, or the name of a value.
+type part struct {
+	text string
+	name string
+}
+
+// step is one compiled step. Exactly one of sql and put is set.
+type step struct {
+	on    string
+	sql   string   // with the placeholders of its resource
+	binds []string // name of the value for each placeholder
+	put   []part
+	rows  int64 // -1: any
+	err   Error // of an unmet expectation; an empty Message is filled in at the call
+	as    string
+	when  string
+}
+
+func compileStep(c *config.Step, resources map[string]config.Resource, names map[string]*value.Type) (step, error) {
+	st := step{on: c.On, rows: -1, as: c.As, when: c.When, err: Error{Code: c.SQLState, Message: c.Else}}
+	if st.err.Code == "" {
+		st.err.Code = codeRaised
+	}
+	if c.Rows != nil {
+		st.rows = int64(*c.Rows)
+	}
+	r, ok := resources[c.On]
+	if !ok {
+		return st, fmt.Errorf("no resource %q", c.On)
+	}
+	if _, ok := names[c.When]; c.When != "" && !ok {
+		return st, fmt.Errorf("when: no value %q", c.When)
+	}
+	var err error
+	if r.Type == config.TypeSpool {
+		err = st.compilePut(c.Put, names)
+	} else {
+		err = st.compileSQL(c.SQL, r.Type == config.TypePostgres, names)
+	}
+	if c.As != "" {
+		names[c.As] = nil
+	}
+	return st, err
+}
+
+// compilePut cuts a message at its names; two colons are one.
+func (st *step) compilePut(text string, names map[string]*value.Type) error {
+	st.put = []part{}
+	at := 0
+	literal := func(end int) {
+		if end > at {
+			st.put = append(st.put, part{text: strings.ReplaceAll(text[at:end], "::", ":")})
+		}
+	}
+	for _, ph := range config.PutPlaceholders(text) {
+		if _, ok := names[ph.Name]; !ok {
+			return fmt.Errorf("put: no value %q", ph.Name)
+		}
+		literal(ph.Start)
+		st.put = append(st.put, part{name: ph.Name})
+		at = ph.End
+	}
+	literal(len(text))
+	return nil
+}
+
+// compileSQL rewrites :name into the resource's own placeholders.
+func (st *step) compileSQL(text string, numbered bool, names map[string]*value.Type) error {
+	found, err := config.Placeholders(text)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	at := 0
+	number := map[string]int{}
+	for _, ph := range found {
+		if _, ok := names[ph.Name]; !ok {
+			return fmt.Errorf("sql: no value %q", ph.Name)
+		}
+		b.WriteString(text[at:ph.Start])
+		at = ph.End
+		if !numbered {
+			b.WriteByte('?')
+			st.binds = append(st.binds, ph.Name)
+			continue
+		}
+		if number[ph.Name] == 0 {
+			st.binds = append(st.binds, ph.Name)
+			number[ph.Name] = len(st.binds)
+		}
+		b.WriteString("$" + strconv.Itoa(number[ph.Name]))
+	}
+	st.sql = b.String() + text[at:]
+	return nil
+}
+
+// asError gives a value's error the face of this package's.
+func asError(err error) error {
+	if e, ok := errors.AsType[*value.Error](err); ok {
+		return &Error{Code: e.Code, Message: e.Message}
+	}
+	return err
+}
+
+// Run runs the steps in order in the session's open transaction, with the
+// values that Bind returned, and returns the row of Columns. After an error
+// the transaction is to be failed by the caller: some steps have been run.
+func (p *Procedure) Run(ctx context.Context, s *txn.Session, bound []value.Value) ([]value.Value, error) {
+	if p.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, p.timeout,
+			&Error{Code: "57014", Message: fmt.Sprintf("canceling statement due to the timeout of procedure %s (%s)", p.name, p.timeout)})
+		defer cancel()
+	}
+	values := make(map[string]value.Value, len(bound)+len(p.steps))
+	for i, pa := range p.params {
+		values[pa.Name] = bound[i]
+	}
+	for i := range p.steps {
+		if err := p.steps[i].run(ctx, s, values); err != nil {
+			if e, ok := errors.AsType[*Error](context.Cause(ctx)); ok {
+				return nil, e
+			}
+			if e, ok := errors.AsType[*Error](err); ok {
+				e := *e
+				e.Detail = fmt.Sprintf("Step %d of procedure %s, on %s.", i+1, p.name, p.steps[i].on)
+				return nil, &e
+			}
+			return nil, fmt.Errorf("step %d of procedure %s, on %s: %w", i+1, p.name, p.steps[i].on, err)
+		}
+	}
+	row := make([]value.Value, len(p.columns))
+	for i, c := range p.columns {
+		v, err := values[c.Name].As(c.Type)
+		if err != nil {
+			return nil, asError(err)
+		}
+		row[i] = v
+	}
+	return row, nil
+}
+
+func (st *step) run(ctx context.Context, s *txn.Session, values map[string]value.Value) error {
+	if st.when != "" {
+		if v := values[st.when]; v.Null || v.Type == value.Bool && v.Text == "f" || v.Type == value.Unknown && falsy(v.Text) {
+			if st.as != "" {
+				values[st.as] = value.Unknown.Null()
+			}
+			return nil
+		}
+	}
+	b, err := s.Branch(ctx, st.on)
+	if err != nil {
+		return err
+	}
+	if st.put != nil {
+		putter, ok := b.(Putter)
+		if !ok {
+			return fmt.Errorf("resource %s takes no messages", st.on)
+		}
+		body, err := st.body(values)
+		if err != nil {
+			return err
+		}
+		return putter.Put(ctx, body)
+	}
+	execer, ok := b.(Execer)
+	if !ok {
+		return fmt.Errorf("resource %s takes no SQL", st.on)
+	}
+	args := make([]any, len(st.binds))
+	for i, name := range st.binds {
+		args[i] = argument(values[name])
+	}
+	out, err := execer.Exec(ctx, st.sql, args)
+	if err != nil {
+		return err
+	}
+	if st.rows >= 0 && out.Rows != st.rows {
+		e := st.err
+		if e.Message == "" {
+			e.Message = fmt.Sprintf("%d rows instead of %d", out.Rows, st.rows)
+		}
+		return &e
+	}
+	if st.as != "" {
+		values[st.as] = value.Unknown.Null()
+		if out.First != nil {
+			values[st.as] = value.Value{Type: value.Unknown, Text: *out.First}
+		}
+	}
+	return nil
+}
+
+// falsy tells whether a text of no known type says false, as databases print
+// their booleans.
+func falsy(s string) bool {
+	v, err := value.Bool.Parse(s)
+	return err == nil && v.Text == "f"
+}
+
+// body puts a message together; bytea goes in as its bytes.
+func (st *step) body(values map[string]value.Value) ([]byte, error) {
+	var b []byte
+	for _, p := range st.put {
+		if p.name == "" {
+			b = append(b, p.text...)
+			continue
+		}
+		v := values[p.name]
+		if v.Null {
+			return nil, &Error{Code: "22004", Message: fmt.Sprintf("%s is null, which a message cannot hold", p.name)}
+		}
+		b = v.Append(b, v.Type == value.Bytea)
+	}
+	return b, nil
+}
+
+// argument is a value as drivers of databases take it.
+func argument(v value.Value) any {
+	if v.Null {
+		return nil
+	}
+	switch v.Type {
+	case value.Bool:
+		return v.Text == "t"
+	case value.Int2, value.Int4, value.Int8:
+		n, _ := strconv.ParseInt(v.Text, 10, 64) // canonical
+		return n
+	case value.Float8, value.Float4:
+		f, _ := strconv.ParseFloat(v.Text, 64) // canonical
+		return f
+	case value.Bytea:
+		b, _ := hex.DecodeString(v.Text[2:]) // canonical
+		return b
+	}
+	return v.Text
+}
