@@ -1,0 +1,117 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fdtserver/fdt/txn"
+)
+
+// closeTimeout bounds the goodbye to a server that may not listen any more.
+const closeTimeout = time.Second
+
+// conn is one session of the server.
+type conn struct {
+	pg        *pgx.Conn
+	app       string // its application_name, by which fences find it
+	cancelled bool   // not to be used by others any more
+}
+
+// appName is the application_name of an incarnation's sessions, below the 64 bytes of NAMEDATALEN.
+func appName(id txn.LogID, incarnation uint64) string {
+	return fmt.Sprintf("fdt1-%s-%d", id, incarnation)
+}
+
+func (r *Resource) dial(ctx context.Context, app string) (*conn, error) {
+	config := r.config.Copy()
+	config.RuntimeParams["application_name"] = app
+	var err error
+	if config.Password, err = r.password(); err != nil {
+		return nil, err
+	}
+	pg, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{pg: pg, app: app}, nil
+}
+
+func (c *conn) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = c.pg.Close(ctx) // there is nobody to tell
+}
+
+// simple sends text, of one or more statements, as one message. It returns the tag of the last statement and, of the last that has a
+// result, the first row.
+func (c *conn) simple(ctx context.Context, text string) (tag string, row []string, err error) {
+	results, err := c.pg.PgConn().Exec(ctx, text).ReadAll()
+	c.note(ctx, err)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, r := range results {
+		tag = r.CommandTag.String()
+		if len(r.Rows) > 0 {
+			row = row[:0]
+			for _, v := range r.Rows[0] {
+				row = append(row, string(v))
+			}
+		}
+	}
+	return tag, row, nil
+}
+
+// command sends one statement and requires its exact tag: PREPARE TRANSACTION and COMMIT in a failed transaction answer ROLLBACK
+// without an error. Another tag is a tagError.
+func (c *conn) command(ctx context.Context, text, want string) error {
+	tag, _, err := c.simple(ctx, text)
+	if err == nil && tag != want {
+		return &tagError{want: want, got: tag}
+	}
+	return err
+}
+
+// tagError says that the server did another thing than it was told, and said so only in its command tag.
+type tagError struct{ want, got string }
+
+func (e *tagError) Error() string { return fmt.Sprintf("the server answered %s to %s", e.got, e.want) }
+
+// Is makes the answer ROLLBACK txn.ErrRolledBack.
+func (e *tagError) Is(target error) bool {
+	return e.got == "ROLLBACK" && target == error(txn.ErrRolledBack)
+}
+
+// definite tells whether the server itself answered that the statement failed, so that it surely had no effect. FATAL is not that: a
+// session told to go away (57P01) may have just committed.
+func definite(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.SeverityUnlocalized == "ERROR"
+	}
+	_, ok := errors.AsType[*tagError](err)
+	return ok
+}
+
+// code returns the SQLSTATE of the server's answer; empty if it is none.
+func code(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}
+
+// literal quotes text with standard_conforming_strings on, as it is by default; the texts here have neither quotes nor backslashes
+// unless a resource's name has.
+func literal(text string) string {
+	quoted := "'" + strings.ReplaceAll(text, "'", "''") + "'"
+	if strings.Contains(text, `\`) {
+		return " E" + strings.ReplaceAll(quoted, `\`, `\\`)
+	}
+	return quoted
+}

@@ -1,0 +1,94 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fdtserver/fdt/txn"
+)
+
+// LockError is a statement that waited too long for a lock which this branch's LockTimeout bounds. Across resources no database sees the
+// cycle, so this is how a distributed deadlock ends.
+type LockError struct{ Err error }
+
+// Error says so, and what the server said.
+func (e *LockError) Error() string {
+	return "waited too long for a lock, perhaps in a deadlock across resources: " + e.Err.Error()
+}
+
+// Unwrap returns the server's error.
+func (e *LockError) Unwrap() error { return e.Err }
+
+// SQLState is 40P01, deadlock_detected: the whole transaction may be tried again.
+func (e *LockError) SQLState() string { return "40P01" }
+
+// Exec runs one statement with its arguments bound to $1…. An argument is nil, a bool, an int64, a float64, a []byte or a string, which
+// the server reads as the type that the place asks for. The error keeps the server's SQLSTATE, but for LockError.
+func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome, error) {
+	if err := b.check(); err != nil {
+		return txn.Outcome{}, err
+	}
+	out, err := b.c.query(ctx, sql, args)
+	if err == nil {
+		err = b.check()
+	}
+	if err == nil {
+		return out, nil
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "55P03" && pg.Routine == "ProcessInterrupts" && b.opt.LockTimeout > 0 {
+		err = &LockError{err}
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = fmt.Errorf("%w (%w)", cause, err)
+	}
+	return txn.Outcome{}, fmt.Errorf("resource %s: %w", b.r.opt.Name, err)
+}
+
+func (c *conn) query(ctx context.Context, sql string, args []any) (out txn.Outcome, err error) {
+	defer func() { c.note(ctx, err) }()
+	bound := make([]any, 0, len(args)+1)
+	bound = append(bound, pgx.QueryResultFormats{pgx.TextFormatCode})
+	for _, a := range args {
+		bound = append(bound, text(a))
+	}
+	rows, err := c.pg.Query(ctx, sql, bound...)
+	if err != nil {
+		return out, err
+	}
+	defer rows.Close()
+	for n := 0; rows.Next(); n++ {
+		if values := rows.RawValues(); n == 0 && len(values) > 0 && values[0] != nil {
+			first := string(values[0])
+			out.First = &first
+		}
+	}
+	rows.Close()
+	out.Rows = rows.CommandTag().RowsAffected()
+	return out, rows.Err()
+}
+
+// text is an argument in the text form that every type of the server can read; bytes stay as they are.
+func text(arg any) any {
+	switch a := arg.(type) {
+	case bool:
+		return strconv.FormatBool(a)
+	case int64:
+		return strconv.FormatInt(a, 10)
+	case float64:
+		return strconv.FormatFloat(a, 'g', -1, 64)
+	default:
+		return arg
+	}
+}
+
+// note remembers that a statement was cancelled: the request may still be on its way, and would hit the next user of the session.
+func (c *conn) note(ctx context.Context, err error) {
+	if err != nil && ctx.Err() != nil {
+		c.cancelled = true
+	}
+}

@@ -1,0 +1,198 @@
+// Package postgres makes a PostgreSQL database a resource of distributed transactions, on pgx without database/sql.
+// It needs PostgreSQL 14 or newer with max_prepared_transactions above zero, and a direct connection: a pooler between the two that
+// gives sessions to others breaks fencing, and with it the guarantees.
+//
+// The rules of two-phase commit are those of PREPARE TRANSACTION(7) and pg_prepared_xacts. Each is subject to traps that are named
+// where the code avoids them.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/internal/pool"
+)
+
+const (
+	// DefaultPool is how many connections a Resource opens at most unless told otherwise.
+	DefaultPool = 32
+	// recoveryPool is how many more it opens for recovery, so that branches which wait for an in-doubt one never keep it from ending.
+	recoveryPool = 2
+	// connectTimeout bounds one attempt to connect where the DSN has no connect_timeout.
+	connectTimeout = 5 * time.Second
+	// cancelGrace is how long a cancelled statement may take to say so, before its connection is cut.
+	cancelGrace = 500 * time.Millisecond
+	// recoveryApp is the application_name of recovery connections; no incarnation's fence hits it.
+	recoveryApp = "fdt1-recovery"
+	// maxNameLen keeps "gid/name" within the 199 bytes of PREPARE TRANSACTION.
+	maxNameLen = 199 - txn.MaxGIDLen - len("/")
+)
+
+// ErrPreparedDisabled says that the server refuses two-phase commit by its configuration.
+var ErrPreparedDisabled = errors.New("PostgreSQL has max_prepared_transactions = 0, its default, and so refuses two-phase commit: " +
+	"run ALTER SYSTEM SET max_prepared_transactions = 200 (at least as many as there may be transactions in doubt or committing at one time), then restart PostgreSQL")
+
+// Options says which database a Resource is.
+type Options struct {
+	Name         string // in the configuration; part of each gid, so a new name does not find the old one's branches
+	DSN          string // keyword=value or URL form, as in libpq §34.1.1
+	PasswordFile string // read at each connect, a final newline is cut; empty if the DSN needs none
+	Pool         int    // most connections besides those for recovery; default DefaultPool
+}
+
+// Resource is one PostgreSQL database. It connects on demand and survives restarts of the server.
+type Resource struct {
+	opt     Options
+	config  *pgx.ConnConfig
+	pool    *pool.Pool[*conn]
+	recover *pool.Pool[*conn]
+}
+
+var (
+	_ txn.Resource = (*Resource)(nil)
+	_ txn.Prover   = (*Resource)(nil)
+	_ txn.Branch   = (*Branch)(nil)
+)
+
+// New checks the options; it does not connect.
+func New(opt Options) (*Resource, error) {
+	if opt.Name == "" || len(opt.Name) > maxNameLen {
+		return nil, fmt.Errorf("resource %q: the name must have 1 to %d bytes", opt.Name, maxNameLen)
+	}
+	config, err := pgx.ParseConfig(opt.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
+	}
+	if opt.Pool <= 0 {
+		opt.Pool = DefaultPool
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	// What the answers' text forms depend on, whatever the server's defaults.
+	config.RuntimeParams["client_encoding"] = "UTF8"
+	config.RuntimeParams["datestyle"] = "ISO, MDY"
+	// A backend that computes for a client which is gone notices it.
+	config.RuntimeParams["client_connection_check_interval"] = "1s"
+	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelGrace}
+	}
+	r := &Resource{opt: opt, config: config}
+	r.pool = pool.New(opt.Pool, r.dial, (*conn).close)
+	r.recover = pool.New(recoveryPool, r.dial, (*conn).close)
+	return r, nil
+}
+
+// Name returns the resource's name in the configuration.
+func (r *Resource) Name() string { return r.opt.Name }
+
+// Close closes the connections, those of open branches when they end.
+func (r *Resource) Close() error {
+	r.pool.Close()
+	r.recover.Close()
+	return nil
+}
+
+// Identity names the cluster, its timeline and the database: "SYSTEM-IDENTIFIER/TIMELINE/DATABASE-OID/DATABASE". A restored backup
+// or a promoted standby has another timeline, and a standby none: that is an error.
+func (r *Resource) Identity(ctx context.Context) (id string, err error) {
+	const text = `SELECT concat_ws('/', c.system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int,
+		d.oid, d.datname) FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()`
+	err = r.privileged(ctx, func(c *conn) error {
+		_, rows, err := c.simple(ctx, text)
+		if err != nil {
+			return err
+		}
+		id = rows[0]
+		return nil
+	})
+	return id, err
+}
+
+// Check asks the server whether it can serve as a resource. Warnings are for the operator; the error is ErrPreparedDisabled, or says
+// that the server is too old or cannot be reached.
+func (r *Resource) Check(ctx context.Context) (warnings []string, err error) {
+	var version, prepared, connections int
+	err = r.privileged(ctx, func(c *conn) error {
+		return c.pg.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('max_prepared_transactions')::int,
+			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int`).Scan(&version, &prepared, &connections)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.judge(version, prepared, connections)
+}
+
+func (r *Resource) judge(version, prepared, connections int) (warnings []string, err error) {
+	name := "resource " + r.opt.Name
+	if version < 140000 {
+		return nil, fmt.Errorf("%s: PostgreSQL %d is too old: 14 is the first that can end a session and wait for it", name, version/10000)
+	}
+	if prepared == 0 {
+		return nil, fmt.Errorf("%s: %w", name, ErrPreparedDisabled)
+	}
+	if prepared < r.opt.Pool {
+		warnings = append(warnings, fmt.Sprintf("%s: max_prepared_transactions is %d, but one process may prepare %d at once: raise it, or lower the pool",
+			name, prepared, r.opt.Pool))
+	}
+	if need := r.opt.Pool + recoveryPool; connections < need {
+		warnings = append(warnings, fmt.Sprintf("%s: the server takes %d connections, but one process may open %d: raise max_connections, or lower the pool",
+			name, connections, need))
+	}
+	return warnings, nil
+}
+
+// privileged runs f on a recovery connection, once more on a fresh one if an idle one turns out to be dead. f must be repeatable.
+func (r *Resource) privileged(ctx context.Context, f func(*conn) error) error {
+	for {
+		c, used, err := r.recover.Get(ctx, recoveryApp)
+		if err != nil {
+			return r.unavailable(err)
+		}
+		err = f(c)
+		if err == nil || definite(err) && !c.pg.IsClosed() && ctx.Err() == nil {
+			r.recover.Put(recoveryApp, c)
+		} else {
+			r.recover.Drop(c)
+		}
+		if err == nil {
+			return nil
+		}
+		if definite(err) || !used || ctx.Err() != nil {
+			return fmt.Errorf("resource %s: %w", r.opt.Name, err)
+		}
+		r.recover.Flush()
+	}
+}
+
+// unavailable gives a failure to connect the SQLSTATE of its class, and leaves the pool's own alone.
+func (r *Resource) unavailable(err error) error {
+	if errors.Is(err, txn.ErrExhausted) {
+		return fmt.Errorf("resource %s: %w", r.opt.Name, err)
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "53300" {
+		return fmt.Errorf("resource %s: %w: the server takes no more (%w)", r.opt.Name, txn.ErrExhausted, err)
+	}
+	return &pool.Unavailable{Resource: r.opt.Name, Err: err}
+}
+
+// password reads the password file.
+func (r *Resource) password() (string, error) {
+	if r.opt.PasswordFile == "" {
+		return r.config.Password, nil
+	}
+	text, err := os.ReadFile(r.opt.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("password_file: %w", err)
+	}
+	return strings.TrimSuffix(string(text), "\n"), nil
+}
