@@ -19,7 +19,7 @@ GOBUILD := go build -trimpath -buildvcs=false
 NFPM := go tool -modfile=tools/go.mod nfpm
 LINT := go tool -modfile=tools/go.mod golangci-lint
 PROGRAMS := fdtctl fdt-master fdt-worker fdt-generator
-PAGES := $(wildcard docs/man/*.[158])
+PAGES := $(wildcard docs/man/*.[58])
 SOURCES = $(shell find . -name '*.go' -not -path './build/*' -not -name '*_test.go') go.mod go.sum
 PACKAGING := nfpm.yaml $(PAGES) $(shell find packaging -type f)
 
@@ -32,9 +32,10 @@ define need
 		{ $$root apt-get update -q && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; } >/dev/null; \
 	fi
 endef
+LINTIAN := $(or $(FDT_CACHE),/var/cache/fdt-bed)/lintian-trixie
 BED_PACKAGES := systemd-container mmdebstrap debian-archive-keyring util-linux
 
-.PHONY: help deb cover-deb unit integration test demo bench lint fuzz bed-shell clean
+.PHONY: help deb cover-deb unit integration test demo bench lint bed-shell clean
 help:
 	@echo 'make deb          build $(DEB)'
 	@echo 'make unit         tests that need neither root nor a container'
@@ -42,7 +43,7 @@ help:
 	@echo 'make test         both, with the coverage of both together (root)'
 	@echo 'make demo         the main job end to end, narrated (root)'
 	@echo 'make bench        measures, as ratios taken in one run (root)'
-	@echo 'make lint         gofmt, go vet, golangci-lint, lintian, unit and man page checks'
+	@echo 'make lint         gofmt, go vet, golangci-lint, man pages, lintian (root)'
 	@echo 'make bed-shell    boot a container, install the package, open a shell (root); CMD=… runs that instead'
 	@echo 'make clean        remove build/ and dist/'
 
@@ -64,8 +65,8 @@ $(COVER_DEB): $(SOURCES) $(PACKAGING) Makefile
 # pack STAGE,DIRECTORY: compress the documentation and write the package.
 define pack
 	for page in $(PAGES); do gzip -9n <$$page >$(1)/doc/$$(basename $$page).gz; done; \
-	gzip -9n <packaging/deb/changelog >$(1)/doc/changelog.Debian.gz; \
-	STAGE=$(1) $(NFPM) package -f nfpm.yaml -p deb -t $(2)/fdt_$(VERSION)_$(ARCH).deb >/dev/null
+	gzip -9n <packaging/deb/changelog >$(1)/doc/changelog.gz; \
+	said=$$(STAGE=$(1) $(NFPM) package -f nfpm.yaml -p deb -t $(2)/fdt_$(VERSION)_$(ARCH).deb) || { echo "$$said"; exit 1; }
 endef
 
 unit:
@@ -91,15 +92,22 @@ bench: deb
 	@FDT_DEB=$(CURDIR)/$(DEB) go run ./test/bench
 
 lint: deb
-	$(call need,lintian mandoc systemd)
+	$(call need,mandoc mmdebstrap debian-archive-keyring)
 	@echo '== gofmt, go vet, golangci-lint'
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not formatted: $$bad"; exit 1; }
 	@go vet ./...
 	@$(LINT) run ./...
 	@echo '== man pages'
 	@mandoc -T lint -W warning $(PAGES)
+	@[ -d $(LINTIAN) ] || { \
+		echo '== making a tree of Debian 13 for its lintian'; \
+		rm -rf $(LINTIAN).partial; mkdir -p $(dir $(LINTIAN)); \
+		mmdebstrap --quiet --variant=apt --include=lintian trixie $(LINTIAN).partial; \
+		mv $(LINTIAN).partial $(LINTIAN); }
 	@echo '== lintian'
-	@lintian --no-cfg --fail-on error,warning,info,pedantic --display-info --pedantic --tag-display-limit 0 $(DEB)
+	@package=$$(mktemp --suffix=.deb -p $(LINTIAN)/tmp); trap 'rm -f "$$package"' EXIT; cp $(DEB) "$$package"; \
+		chroot $(LINTIAN) lintian --allow-root --pedantic --display-info --fail-on error,warning,info,pedantic \
+			/tmp/$$(basename "$$package")
 
 bed-shell: deb
 	$(call need,$(BED_PACKAGES))

@@ -82,7 +82,7 @@ func Boot(ctx context.Context, o Options) (_ *Bed, err error) {
 		return nil, err
 	}
 	id := make([]byte, 16)
-	rand.Read(id) //nolint:errcheck // never fails, by its documentation
+	rand.Read(id)
 	b := &Bed{
 		name:  "fdt-" + hex.EncodeToString(id[:4]),
 		env:   o.Env,
@@ -114,7 +114,7 @@ func (b *Bed) prepare(runs string, o Options) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer door.Close() //nolint:errcheck // only read
+	defer door.Close()
 	if err := unix.Flock(int(door.Fd()), unix.LOCK_EX); err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func (b *Bed) start(tree string, lock *os.File, args []string, disk bool) error 
 	if err != nil {
 		return errors.Join(err, b.notify.Close())
 	}
-	defer console.Close() //nolint:errcheck // the guard has its own descriptor
+	defer console.Close()
 	b.guard = exec.Command("bash", append([]string{"-c", guard, "guard", "run"}, args...)...)
 	b.guard.Env = append(os.Environ(), "BED_NAME="+b.name, "BED_DIR="+b.dir, "BED_TREE="+tree,
 		"NOTIFY_SOCKET="+filepath.Join(b.dir, "notify"))
@@ -358,9 +358,9 @@ func (b *Bed) PowerCut(ctx context.Context) error {
 
 // Close shuts the container down and returns when nothing of it is left; more than one call is harmless.
 func (b *Bed) Close() error {
-	b.hand.Close() //nolint:errcheck // already closed by an earlier call
+	b.hand.Close()
 	<-b.ended
-	b.notify.Close() //nolint:errcheck // as above
+	b.notify.Close()
 	if _, err := os.Stat(b.dir); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("bed: %s is still there: %w", b.dir, errors.Join(err, errors.New("the guard did not clean up")))
 	}

@@ -37,12 +37,12 @@ func (b *Bed) dialInside(ctx context.Context, d *net.Dialer, network, address st
 	if err != nil {
 		return nil, err
 	}
-	defer home.Close() //nolint:errcheck // only read
+	defer home.Close()
 	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", b.leader))
 	if err != nil {
 		return nil, err
 	}
-	defer there.Close() //nolint:errcheck // only read
+	defer there.Close()
 	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
 		return nil, fmt.Errorf("enter the container's network: %w", err)
 	}

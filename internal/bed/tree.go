@@ -46,7 +46,7 @@ func cacheDir() string {
 func Tree(ctx context.Context, release string) (string, error) {
 	key := sha256.New()
 	for _, input := range [][]string{{release, runtime.GOARCH}, packages(), hooks()} {
-		fmt.Fprintln(key, strings.Join(input, "\n")) //nolint:errcheck // a hash never fails
+		fmt.Fprintln(key, strings.Join(input, "\n"))
 	}
 	dir := filepath.Join(cacheDir(), release+"-"+hex.EncodeToString(key.Sum(nil)[:6]))
 	if _, err := os.Stat(dir); err == nil {
@@ -59,7 +59,7 @@ func Tree(ctx context.Context, release string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("bed: %w", err)
 	}
-	defer lock.Close() //nolint:errcheck // nothing was written
+	defer lock.Close()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return "", fmt.Errorf("bed: lock %s: %w", lock.Name(), err)
 	}
@@ -119,6 +119,6 @@ func alive(dir string) bool {
 	if err != nil {
 		return false
 	}
-	defer lock.Close() //nolint:errcheck // only read
+	defer lock.Close()
 	return unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
 }
