@@ -1,35 +1,454 @@
-// Package worker is a worker process's life under systemd: take the inherited listeners, serve, say
-// READY, and on SIGTERM drain and return.
+// Package worker is a worker process's whole life under systemd: take over the listening sockets, serve
+// them, say READY, and on SIGTERM drain and return. After STOPPING=1 has been sent this process accepts
+// nothing any more; Run returns when the last connection has ended, or its drain timeout has passed.
+//
+// Server is an interface that *http.Server satisfies as well as *drain.Server, which alone accepts no
+// more than it can serve and leaves the rest to other workers.
 package worker
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/activation"
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/journal"
+	"github.com/fdtserver/fdt/internal/notify"
 )
 
-// Server is what Run runs: a *drain.Server, an *http.Server, or anything alike.
+// Server is what Run runs. Serve blocks until Shutdown makes it close l and return an error, which is
+// then ignored; Shutdown blocks until all connections have ended, or ctx has.
+//
+// Two more methods are used if there: Close() error ends what Shutdown left, and Beat(context.Context)
+// error proves to the watchdog that the accept loops live.
 type Server interface {
 	Serve(l net.Listener) error
 	Shutdown(ctx context.Context) error
 }
 
+const (
+	// statusEvery is how often the STATUS line is looked at; it is sent if it changed.
+	statusEvery = 2 * time.Second
+	// overtime is how long Shutdown may go on after its context has ended.
+	overtime = 15 * time.Second
+)
+
+// Errors of Run, wrapped.
+var (
+	// ErrListeners means that listeners are missing which must be there.
+	ErrListeners = errors.New("worker: listeners are missing")
+	// ErrOvertime means that the server's Shutdown did not return after its context had ended.
+	ErrOvertime = errors.New("worker: the server did not shut down")
+)
+
 // Option alters Run.
 type Option func(*options)
 
-type options struct{}
+type options struct {
+	ctx          context.Context
+	logger       *slog.Logger
+	names        []string
+	required     bool
+	addresses    [][2]string
+	controlOn    net.Listener
+	control      *control.Server
+	drainTimeout time.Duration
+	status       func() string
+}
 
-func WithListeners(names ...string) Option                 { return func(*options) {} }
-func WithRequired() Option                                 { return func(*options) {} }
-func WithAddress(network, address string) Option           { return func(*options) {} }
-func WithControl(l net.Listener, s *control.Server) Option { return func(*options) {} }
-func WithLogger(l *slog.Logger) Option                     { return func(*options) {} }
-func WithDrainTimeout(d time.Duration) Option              { return func(*options) {} }
-func WithStatus(f func() string) Option                    { return func(*options) {} }
-func WithContext(ctx context.Context) Option               { return func(*options) {} }
+// WithContext makes the end of ctx as good as SIGTERM.
+func WithContext(ctx context.Context) Option { return func(o *options) { o.ctx = ctx } }
 
-// Run is the worker's life.
-func Run(server Server, opts ...Option) error { return nil }
+// WithLogger sets the logger; the default is slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// WithListeners names the listeners to serve, by FileDescriptorName=; others that were passed are closed.
+// If some are missing, the rest is served, and STATUS and the log say so; if all are, Run fails. Without
+// this option, all that were passed are served.
+func WithListeners(names ...string) Option { return func(o *options) { o.names = names } }
+
+// WithRequired makes Run fail if any of the listeners named by WithListeners is missing, or one that was
+// passed cannot be served.
+func WithRequired() Option { return func(o *options) { o.required = true } }
+
+// WithAddress is an address, as for net.Listen, to listen on when the process was started without
+// systemd's sockets, as by hand. It may be given several times.
+func WithAddress(network, address string) Option {
+	return func(o *options) { o.addresses = append(o.addresses, [2]string{network, address}) }
+}
+
+// WithControl serves the control socket l, which Run closes at the end. The operation "drain" is added to
+// s.Handlers, unless it is there.
+func WithControl(l net.Listener, s *control.Server) Option {
+	return func(o *options) { o.controlOn, o.control = l, s }
+}
+
+// WithDrainTimeout bounds a drain; zero, the default, does not.
+func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drainTimeout = d } }
+
+// WithStatus gives the part of STATUS= that the server knows, such as its number of connections. It must
+// not block.
+func WithStatus(f func() string) Option { return func(o *options) { o.status = f } }
+
+// run is the life of one worker. Its loop owns all that follows "owned".
+type run struct {
+	options
+	server    Server
+	listeners map[string]net.Listener
+	degraded  string // what is missing, "" if nothing
+
+	signals chan os.Signal
+	asked   chan time.Duration // drain requests from the control socket; negative: no limit of its own
+	served  chan served        // one from every Serve
+	down    chan error         // Shutdown's result
+
+	// owned
+	serving int
+	stop    *shutdown // nil while serving
+	failure error
+	shown   string // STATUS= as last sent
+}
+
+// served says that a Serve has returned.
+type served struct {
+	name string
+	err  error
+}
+
+// shutdown is a drain under way.
+type shutdown struct {
+	cancel  context.CancelCauseFunc // of Shutdown's context
+	limit   *time.Timer             // calls cancel; nil without a limit
+	overdue *time.Timer             // overtime later
+	at      time.Time               // when limit is
+	said    bool                    // STOPPING=1
+}
+
+var errTimeout = errors.New("worker: the drain timeout has passed")
+
+// Run is the worker's life. It returns nil after a drain that was asked for, also if the drain timeout
+// cut it short.
+//
+// SIGTERM and SIGINT start the drain, and change nothing the second time; SIGQUIT starts it, or cuts it
+// short, with no time for the connections. SIGHUP and SIGPIPE are ignored from then on. The process's
+// umask never gets wider than 027.
+func Run(server Server, opts ...Option) (err error) {
+	w := &run{
+		options: options{ctx: context.Background(), logger: slog.Default()},
+		server:  server,
+		signals: make(chan os.Signal, 8),
+		asked:   make(chan time.Duration),
+		down:    make(chan error, 1),
+	}
+	for _, o := range opts {
+		o(&w.options)
+	}
+	signal.Notify(w.signals, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
+	defer signal.Stop(w.signals)
+	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	unix.Umask(unix.Umask(0o077) | 0o027)
+
+	var all sync.WaitGroup
+	if w.control != nil {
+		stopped := make(chan struct{})
+		w.handleDrain(stopped)
+		var cerr error
+		all.Go(func() { cerr = w.control.Serve(w.controlOn) })
+		defer func() {
+			close(stopped)
+			err = errors.Join(err, w.control.Close())
+			all.Wait()
+			if cerr != nil && !errors.Is(cerr, control.ErrServerClosed) {
+				w.logger.Error("the control socket has failed", "error", cerr)
+			}
+		}()
+	}
+	if w.listeners, err = w.take(); err != nil {
+		return err
+	}
+	w.served = make(chan served, len(w.listeners))
+	for name, l := range w.listeners {
+		w.serving++
+		go func() { w.served <- served{name, server.Serve(l)} }() // loop waits for each
+	}
+	return w.loop()
+}
+
+// handleDrain adds the control socket's operation.
+func (w *run) handleDrain(stopped <-chan struct{}) {
+	handlers := maps.Clone(w.control.Handlers)
+	if handlers == nil {
+		handlers = control.Handlers{}
+	}
+	if _, ok := handlers[control.OpDrain]; ok {
+		return
+	}
+	handlers[control.OpDrain] = func(ctx context.Context, args json.RawMessage) (any, error) {
+		var req control.Drain
+		if err := json.Unmarshal(args, &req); err != nil {
+			return nil, fmt.Errorf("drain: %w", err)
+		}
+		within := time.Duration(-1)
+		if req.Within != "" {
+			d, err := time.ParseDuration(req.Within)
+			if err != nil || d < 0 {
+				return nil, fmt.Errorf("drain: within: %q is not a duration such as 5s", req.Within)
+			}
+			within = d
+		}
+		select {
+		case w.asked <- within:
+		case <-stopped:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		return nil, nil
+	}
+	w.control.Handlers = handlers
+}
+
+// take returns the listeners to serve, by name.
+func (w *run) take() (map[string]net.Listener, error) {
+	have, err := activation.Listeners()
+	if errors.Is(err, activation.ErrNone) && len(w.addresses) > 0 {
+		return w.listen()
+	}
+	if err != nil && (w.required || len(have) == 0) {
+		return nil, errors.Join(fmt.Errorf("worker: %w", err), closeAll(have))
+	}
+	var faults []string
+	if err != nil {
+		w.logger.Error("listeners that systemd passed cannot be served", "error", err)
+		faults = append(faults, "some listeners cannot be served")
+	}
+	if w.names != nil {
+		selected, missing, surplus := activation.Select(have, w.names)
+		if len(missing) > 0 && (w.required || len(selected) == 0) {
+			return nil, errors.Join(fmt.Errorf("%w: %s; systemd passed: %s", ErrListeners,
+				strings.Join(missing, ", "), strings.Join(slices.Sorted(maps.Keys(have)), ", ")), closeAll(have))
+		}
+		for _, name := range missing {
+			w.logger.Error("a listener is missing; the others are served",
+				"listener", name, journal.ID(journal.ListenerMissing))
+			faults = append(faults, "listener "+name+" is missing")
+		}
+		for _, name := range surplus {
+			w.logger.Info("a listener that is not ours was passed; closing it", "listener", name)
+			if err := have[name].Close(); err != nil {
+				w.logger.Warn("cannot close a listener", "listener", name, "error", err)
+			}
+		}
+		have = selected
+	}
+	w.degraded = strings.Join(faults, ", ")
+	return have, nil
+}
+
+// listen opens what WithAddress named.
+func (w *run) listen() (map[string]net.Listener, error) {
+	have := make(map[string]net.Listener, len(w.addresses))
+	for _, a := range w.addresses {
+		l, err := new(net.ListenConfig).Listen(w.ctx, a[0], a[1])
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("worker: %w", err), closeAll(have))
+		}
+		have[a[0]+":"+l.Addr().String()] = l
+	}
+	return have, nil
+}
+
+func closeAll(listeners map[string]net.Listener) error {
+	var errs []error
+	for _, l := range listeners {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// loop goes from READY=1 to the end of the drain.
+func (w *run) loop() error {
+	w.shown = w.line("serving")
+	w.tell(notify.Ready(w.shown))
+	w.logger.Info("serving", "listeners", strings.Join(slices.Sorted(maps.Keys(w.listeners)), " "),
+		journal.ID(journal.WorkerReady))
+
+	status := time.NewTicker(statusEvery)
+	defer status.Stop()
+	var watchdog <-chan time.Time
+	interval, err := notify.Interval()
+	if err != nil {
+		w.logger.Warn("no watchdog pings", "error", err)
+	}
+	if interval > 0 {
+		t := time.NewTicker(interval / 2)
+		defer t.Stop()
+		watchdog = t.C
+	}
+	ended := w.ctx.Done()
+	for {
+		select {
+		case sig := <-w.signals:
+			w.drain(sig.String())
+			if sig == unix.SIGQUIT {
+				w.hurry(0)
+			}
+		case <-ended:
+			ended = nil
+			w.drain(context.Cause(w.ctx).Error())
+		case within := <-w.asked:
+			w.drain("control socket")
+			if within >= 0 {
+				w.hurry(within)
+			}
+		case s := <-w.served:
+			w.serving--
+			if w.stop == nil {
+				w.failure = fmt.Errorf("worker: serving %s: %w", s.name, s.err)
+				w.drain("listener " + s.name + " has failed")
+			}
+			w.stopping()
+		case err := <-w.down:
+			return w.end(err)
+		case <-w.overdue():
+			return errors.Join(w.failure, ErrOvertime)
+		case <-status.C:
+			w.refresh()
+		case <-watchdog:
+			w.ping(interval / 4)
+		}
+	}
+}
+
+// drain starts the shutdown, unless it is under way.
+func (w *run) drain(why string) {
+	if w.stop != nil {
+		w.logger.Info("asked to drain, which is under way", "by", why)
+		return
+	}
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(w.ctx))
+	w.stop = &shutdown{cancel: cancel}
+	w.logger.Info("draining", "by", why, journal.ID(journal.WorkerDraining))
+	if w.drainTimeout > 0 {
+		w.hurry(w.drainTimeout)
+	}
+	go func() { w.down <- w.server.Shutdown(ctx) }() // loop waits for it
+	w.stopping()
+}
+
+// hurry sets the end of the drain to no later than d from now.
+func (w *run) hurry(d time.Duration) {
+	at := time.Now().Add(d)
+	switch s := w.stop; {
+	case s.limit == nil:
+		s.at = at
+		s.limit = time.AfterFunc(d, func() { s.cancel(errTimeout) })
+		s.overdue = time.NewTimer(d + overtime)
+	case at.Before(s.at):
+		s.at = at
+		s.limit.Reset(d)
+		s.overdue.Reset(d + overtime)
+	}
+}
+
+// overdue gets a value when the server ought to have shut down.
+func (w *run) overdue() <-chan time.Time {
+	if w.stop == nil || w.stop.overdue == nil {
+		return nil
+	}
+	return w.stop.overdue.C
+}
+
+// stopping says STOPPING=1 once no listener is served any more, and not before: who sees it may count on
+// that this process takes no connection.
+func (w *run) stopping() {
+	if w.serving > 0 || w.stop.said {
+		return
+	}
+	w.stop.said = true
+	w.shown = w.line("draining")
+	w.tell(notify.Stopping(w.shown))
+}
+
+// end comes after Shutdown.
+func (w *run) end(err error) error {
+	cut := w.stop.limit != nil && !w.stop.limit.Stop()
+	w.stop.cancel(nil)
+	if c, ok := w.server.(interface{ Close() error }); ok && err != nil {
+		cerr := c.Close()
+		if cut && errors.Is(err, context.Canceled) { // as http.Server.Shutdown says it
+			err = cerr
+		}
+	}
+	if cerr := closeAll(w.listeners); cerr != nil {
+		w.logger.Warn("cannot close the listeners", "error", cerr)
+	}
+	for ; w.serving > 0; w.serving-- {
+		<-w.served
+	}
+	w.stopping()
+	if err != nil {
+		err = fmt.Errorf("worker: shutdown: %w", err)
+		w.logger.Error("connections did not end", "error", err, journal.ID(journal.HandlerStuck))
+	}
+	w.logger.Info("drained", "cut_short", cut, journal.ID(journal.WorkerStopped))
+	return errors.Join(w.failure, err)
+}
+
+// line is the text of STATUS=.
+func (w *run) line(state string) string {
+	parts := []string{state}
+	if w.status != nil {
+		parts = append(parts, w.status())
+	}
+	if w.degraded != "" {
+		parts = append(parts, w.degraded)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// refresh sends STATUS= if it has changed.
+func (w *run) refresh() {
+	state := "serving"
+	if w.stop != nil {
+		state = "draining"
+	}
+	if line := w.line(state); line != w.shown {
+		w.shown = line
+		w.tell(notify.Status(line))
+	}
+}
+
+// ping tells the watchdog that the accept loops live, if they do. While draining there are none.
+func (w *run) ping(within time.Duration) {
+	if b, ok := w.server.(interface{ Beat(context.Context) error }); ok && w.stop == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		defer cancel()
+		if err := b.Beat(ctx); err != nil {
+			w.logger.Error("no watchdog ping", "error", err, journal.ID(journal.WatchdogFailing))
+			return
+		}
+	}
+	w.tell(notify.Watchdog())
+}
+
+// tell logs a notification's failure: systemd will act on its absence.
+func (w *run) tell(err error) {
+	if err != nil {
+		w.logger.Warn("cannot tell systemd", "error", err)
+	}
+}
