@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/fdtserver/fdt/config"
@@ -21,26 +22,28 @@ type generator struct {
 
 func (g generator) run(dir string) int {
 	status := 0
-	configs, err := g.choose()
+	serving, leaving, err := g.choose()
 	if err != nil {
 		g.complain(err)
 		status = 1
 	}
-	if len(configs) == 0 {
+	if len(serving) == 0 {
 		return 1
 	}
-	if err := unit.WriteAll(dir, configs...); err != nil {
+	if err := unit.WriteAll(dir, serving, leaving); err != nil {
 		g.complain(err)
 		status = 1
 	}
 	return status
 }
 
-// choose returns the configurations that count, and what had to be passed over for them.
-func (g generator) choose() ([]*config.Config, error) {
+// choose returns the configurations that count, and what had to be passed over for them: those whose listeners
+// are to be open, and those whose workers only drain.
+func (g generator) choose() (serving, leaving []*config.Config, err error) {
 	dir := snapshot.Dir(filepath.Join(g.root, string(snapshot.Default)))
 	state, err := dir.ReadState()
 	live := state.Live()
+	known := err == nil
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	} else if err != nil {
@@ -49,23 +52,25 @@ func (g generator) choose() ([]*config.Config, error) {
 		live, also = dir.Generations()
 		err = errors.Join(err, also)
 	}
-	var configs []*config.Config
 	for _, gen := range live {
 		c, fault := dir.Load(gen)
-		if fault != nil {
+		switch {
+		case fault != nil:
 			err = errors.Join(err, fmt.Errorf("generation %d is not understood, its listeners close: %w", gen, fault))
-			continue
+		case known && slices.Contains(state.Draining, gen):
+			leaving = append(leaving, c)
+		default:
+			serving = append(serving, c)
 		}
-		configs = append(configs, c)
 	}
-	if len(configs) > 0 {
-		return configs, err
+	if len(serving) > 0 {
+		return serving, leaving, err
 	}
 	c, fault := g.boot()
 	if c != nil {
-		configs = append(configs, c)
+		serving = append(serving, c)
 	}
-	return configs, errors.Join(err, fault)
+	return serving, leaving, errors.Join(err, fault)
 }
 
 // boot returns what to serve when nothing serves yet.

@@ -37,6 +37,7 @@ type State struct {
 	Next          int    `json:"next"`                     // number of the next generation; no number is used twice
 	Applied       int    `json:"applied,omitempty"`        // the generation that serves
 	Pending       int    `json:"pending,omitempty"`        // the generation that a reload in progress starts
+	Previous      int    `json:"previous,omitempty"`       // the generation that served before Applied
 	Draining      []int  `json:"draining,omitempty"`       // generations told to go that are not gone
 	RestartWanted bool   `json:"restart_wanted,omitempty"` // the next master rolls a generation
 	UnitHash      string `json:"unit_hash,omitempty"`      // of the workers' units as they were when Applied began

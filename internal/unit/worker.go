@@ -41,16 +41,18 @@ func Listeners(configs ...*config.Config) []Listening {
 }
 
 // RenderWorker is the drop-in of fdt-worker@.service for all configurations that are live at once: the sockets of
-// all of them, the longest of their drains, and what their resources need beyond the template's sandbox.
+// those that serve, and of all, the leaving ones too, the longest drain and what their resources need beyond the
+// template's sandbox. A socket of the leaving ones alone is not named: Sockets= implies Wants=, so the next worker
+// to start would open it again.
 //
 // TimeoutStopSec= covers the longest drain because a daemon-reload starts a draining unit's timer anew.
-func RenderWorker(configs ...*config.Config) string {
+func RenderWorker(serving, leaving []*config.Config) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	var stop time.Duration
 	tcp := false
 	spools := make(map[string]bool)
-	for _, c := range configs {
+	for _, c := range slices.Concat(serving, leaving) {
 		stop = max(stop, c.Drain.Timeout, c.Drain.Shutdown)
 		for _, r := range c.Resources {
 			tcp = tcp || r.DialsTCP()
@@ -61,7 +63,7 @@ func RenderWorker(configs ...*config.Config) string {
 	}
 	b.WriteString(header)
 	line("[Service]")
-	for _, l := range Listeners(configs...) {
+	for _, l := range Listeners(serving...) {
 		line("Sockets=%s", SocketName(l.Address))
 	}
 	line("TimeoutStopSec=%d", int64((stop+stopMargin+time.Second-1)/time.Second))
