@@ -25,8 +25,8 @@ import (
 const (
 	// DefaultPool is how many connections a Resource opens at most unless told otherwise.
 	DefaultPool = 32
-	// recoveryPool is how many more it opens for recovery, so that branches which wait for an in-doubt one never keep it from ending.
-	recoveryPool = 2
+	// recoveryPool is how many more it opens to end branches, so that those which wait for an in-doubt one never keep it from ending.
+	recoveryPool = 8
 	// connectTimeout bounds one attempt to connect where the DSN has no connect_timeout.
 	connectTimeout = 5 * time.Second
 	// cancelGrace is how long a cancelled statement may take to say so, before its connection is cut.

@@ -1,0 +1,142 @@
+package mariadb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fdtserver/fdt/txn"
+)
+
+// slots is how many numbered locks an incarnation may hold; above MaxPool, so that a number is free again when its turn comes.
+const slots = 512
+
+// conn is one session of the server.
+type conn struct {
+	*sql.Conn
+	key     string // of its pool, and the prefix of the lock that it holds for its life; empty for recovery
+	slot    uint32 // completes the lock's name
+	id      uint64 // connection_id()
+	seconds int64  // lock timeout that is set; -1: the server's default
+}
+
+// lockPrefix begins the names of an incarnation's locks; the longest name has 52 of 64 bytes.
+func lockPrefix(id txn.LogID, incarnation uint64) string {
+	return fmt.Sprintf("fdt-%s-%d-", id, incarnation)
+}
+
+// dial opens a session. Its named lock is what a fence finds it by: ids of connections come back after a restart of the server, and then
+// are strangers'.
+func (r *Resource) dial(ctx context.Context, key string) (*conn, error) {
+	raw, err := r.db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: raw, key: key, seconds: -1}
+	if err := r.setup(ctx, c); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (r *Resource) setup(ctx context.Context, c *conn) error {
+	if err := r.makeMarker(ctx, c); err != nil || c.key == recoveryKey {
+		return err
+	}
+	for range slots {
+		c.slot = r.slot.Add(1) % slots
+		var got sql.NullBool
+		err := c.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT(?, ?), 0), CONNECTION_ID()", c.key, c.slot).Scan(&got, &c.id)
+		if err != nil || got.Bool {
+			return err
+		}
+	}
+	return fmt.Errorf("all %d locks of this process are held", slots)
+}
+
+func (c *conn) close() { _ = c.Conn.Close() } // there is nobody to tell
+
+func (c *conn) exec(ctx context.Context, text string, args ...any) error {
+	_, err := c.ExecContext(ctx, text, args...)
+	return err
+}
+
+// xid is the name of a branch in a statement. The gtrid is the gid without its role, which is not known when the branch begins and cannot
+// change later; the bqual tells resources of one server apart. XA statements take no placeholders.
+func (r *Resource) xid(gid txn.GID) string {
+	return "X'" + hex.EncodeToString([]byte(gtrid(gid))) + "',X'" + hex.EncodeToString([]byte(r.opt.Name)) + "',1"
+}
+
+func gtrid(gid txn.GID) string {
+	text := gid.String()
+	return text[:strings.LastIndexByte(text, '-')]
+}
+
+// parse reads what xid wrote, as XA RECOVER returns it. The role is RoleLocal whatever it was.
+func (r *Resource) parse(format, glen, blen int, data []byte) (txn.GID, bool) {
+	if format != 1 || glen+blen != len(data) || string(data[glen:]) != r.opt.Name {
+		return txn.GID{}, false
+	}
+	gid, err := txn.ParseGID(string(data[:glen]) + "-" + string(txn.RoleLocal))
+	return gid, err == nil
+}
+
+// holder names a session beyond its life: the lock it held and its id.
+type holder struct {
+	lock string
+	id   uint64
+}
+
+// kill returns when the session is gone from the server, and with it what it had not prepared. KILL only asks; the lock is given up
+// after the transaction.
+func (r *Resource) kill(ctx context.Context, h holder) error {
+	return r.privileged(ctx, func(c *conn) error {
+		return poll(ctx, func() (bool, error) { return c.end(ctx, h) })
+	})
+}
+
+// end tells the session to end if it lives, and whether it is gone.
+func (c *conn) end(ctx context.Context, h holder) (gone bool, err error) {
+	var id sql.NullInt64
+	if err := c.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", h.lock).Scan(&id); err != nil {
+		return false, err
+	}
+	if !id.Valid || uint64(id.Int64) != h.id {
+		return true, nil
+	}
+	return false, c.kill(ctx, h.id)
+}
+
+func (c *conn) kill(ctx context.Context, id uint64) error {
+	err := c.exec(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
+	if number(err) == errNoThread {
+		return nil
+	}
+	return err
+}
+
+// poll calls f, at first often, until it is done, fails or ctx ends.
+func poll(ctx context.Context, f func() (done bool, err error)) error {
+	wait := time.Millisecond
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		if done, err := f(); done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(errBusy, context.Cause(ctx))
+		case <-timer.C:
+		}
+		wait = min(2*wait, 100*time.Millisecond)
+		timer.Reset(wait)
+	}
+}
+
+var errBusy = errors.New("its session has not ended yet")

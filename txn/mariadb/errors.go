@@ -1,0 +1,90 @@
+package mariadb
+
+import (
+	"context"
+	"errors"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Numbers of the server's errors on which the code decides, of mysqld_error.h.
+const (
+	errNoThread     = 1094 // ER_NO_SUCH_THREAD
+	errLockWait     = 1205 // ER_LOCK_WAIT_TIMEOUT
+	errXANota       = 1397 // ER_XAER_NOTA
+	errXARollback   = 1402 // ER_XA_RBROLLBACK
+	errXATimeout    = 1613 // ER_XA_RBTIMEOUT
+	errXADeadlock   = 1614 // ER_XA_RBDEADLOCK
+	errShutdown     = 1053 // ER_SERVER_SHUTDOWN
+	errInterrupted  = 1317 // ER_QUERY_INTERRUPTED
+	errKilled       = 1927 // ER_CONNECTION_KILLED
+	errDuplicateXID = 1440 // ER_XAER_DUPID
+)
+
+// states gives errors the SQLSTATE that PostgreSQL's clients know, where MariaDB's says less.
+var states = map[uint16]string{
+	1048:           "23502", // column cannot be null
+	1054:           "42703", // unknown column
+	1062:           "23505", // duplicate key
+	1064:           "42601", // syntax
+	1142:           "42501", // command denied
+	1146:           "42P01", // no such table
+	1213:           "40P01", // deadlock
+	1451:           "23503", // is referenced
+	1452:           "23503", // refers to nothing
+	1586:           "23505", // duplicate key, by name
+	1969:           "57014", // max_statement_time
+	4025:           "23514", // check constraint
+	errInterrupted: "57014",
+	errKilled:      "57P01",
+	errLockWait:    "40P01", // across resources no database sees the cycle: this is how a distributed deadlock ends
+	errShutdown:    "57P01",
+}
+
+// Error is an error of the server, with an SQLSTATE as PostgreSQL's clients know it.
+type Error struct{ Err *mysql.MySQLError }
+
+// Error is the server's text with its number.
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the driver's error.
+func (e *Error) Unwrap() error { return e.Err }
+
+// SQLState translates the number, and otherwise is the server's own.
+func (e *Error) SQLState() string {
+	if s, ok := states[e.Err.Number]; ok {
+		return s
+	}
+	if e.Err.SQLState == [5]byte{} {
+		return "XX000"
+	}
+	return string(e.Err.SQLState[:])
+}
+
+// number returns the number of the server's error; 0 if the error is not the server's.
+func number(err error) uint16 {
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return e.Number
+	}
+	return 0
+}
+
+// lost tells whether err leaves open what the server did: it is no answer, or the session was told to end and said that last.
+func lost(err error) bool {
+	switch number(err) {
+	case 0, errShutdown, errInterrupted, errKilled:
+		return true
+	}
+	return false
+}
+
+// wrap gives the server's errors their SQLSTATE, and others the cause for which ctx ended, if it did.
+func wrap(ctx context.Context, err error) error {
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return &Error{e}
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return errors.Join(cause, err)
+	}
+	return err
+}

@@ -1,0 +1,81 @@
+package mariadb
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+
+	"github.com/fdtserver/fdt/txn"
+)
+
+// Exec runs one statement with its arguments bound to its question marks. An argument is nil, a bool, an int64, a float64, a []byte or a
+// string; a number given as a string is computed with as DOUBLE unless the statement casts it. An error, the server's of type Error,
+// fails the branch until RollbackTo: the server itself would let it commit after a lock wait timeout or a duplicate key.
+func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome, error) {
+	if err := b.check(); err != nil {
+		return txn.Outcome{}, err
+	}
+	out, err := b.c.run(ctx, sql, args)
+	if err != nil {
+		b.failed = b.fault("statement", wrap(ctx, err))
+		return txn.Outcome{}, b.failed
+	}
+	return out, nil
+}
+
+// run chooses between the driver's two calls: one has the count of rows changed, the other the rows.
+func (c *conn) run(ctx context.Context, text string, args []any) (out txn.Outcome, err error) {
+	if writes(text) {
+		result, err := c.ExecContext(ctx, text, args...)
+		if err != nil {
+			return out, err
+		}
+		out.Rows, err = result.RowsAffected()
+		return out, err
+	}
+	columns, err := c.rows(ctx, &out, text, args)
+	if err == nil && columns == 0 {
+		err = c.QueryRowContext(ctx, "SELECT ROW_COUNT()").Scan(&out.Rows)
+	}
+	return out, err
+}
+
+func (c *conn) rows(ctx context.Context, out *txn.Outcome, text string, args []any) (columns int, err error) {
+	rows, err := c.QueryContext(ctx, text, args...)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = rows.Close() }() // reported by rows.Err
+	names, err := rows.Columns()
+	if err != nil {
+		return 0, err
+	}
+	values := make([]any, len(names))
+	for i := range values {
+		values[i] = new(sql.RawBytes)
+	}
+	for rows.Next() {
+		if out.Rows++; out.Rows > 1 {
+			continue
+		}
+		var first sql.NullString
+		values[0] = &first
+		if err := rows.Scan(values...); err != nil {
+			return 0, err
+		}
+		if first.Valid {
+			out.First = &first.String
+		}
+	}
+	return len(names), rows.Err()
+}
+
+// writes tells whether a statement surely returns no rows. It may say no where yes were true.
+func writes(text string) bool {
+	verb, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+	switch strings.ToUpper(verb) {
+	case "INSERT", "UPDATE", "DELETE", "REPLACE":
+		return !strings.Contains(strings.ToUpper(rest), "RETURNING")
+	}
+	return false
+}

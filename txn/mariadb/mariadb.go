@@ -1,0 +1,214 @@
+// Package mariadb makes a MariaDB database a resource of distributed transactions, by XA on go-sql-driver.
+// It needs MariaDB 10.11 and InnoDB tables, and a direct connection. Without a marker table it cannot prove a commit whose traces an
+// administrator removed, and a branch that only reads gives its locks up when it is prepared for an outside coordinator.
+//
+// The rules of XA are those of the MariaDB knowledge base, "XA Transactions", and of X/Open CAE C193; what differs is said where the
+// code deals with it.
+package mariadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/internal/pool"
+)
+
+const (
+	// DefaultPool is how many connections a Resource opens at most unless told otherwise.
+	DefaultPool = 32
+	// MaxPool is the most that Options may ask for: sessions are fenced by numbered locks, and all numbers are looked at.
+	MaxPool = 400
+	// recoveryPool is how many more it opens to end branches, so that those which wait for an in-doubt one never keep it from ending.
+	recoveryPool = 8
+	// connectTimeout bounds one attempt to connect where the DSN has no timeout.
+	connectTimeout = 5 * time.Second
+	// recoveryKey is the pool's key of recovery connections, which hold no lock.
+	recoveryKey = ""
+	// maxNameLen is the longest bqual (XA, CAE C193 §4.2).
+	maxNameLen = 64
+)
+
+// Options says which database a Resource is.
+type Options struct {
+	Name         string // in the configuration; the bqual of its branches, so a new name does not find the old one's
+	DSN          string // go-sql-driver's form: user@unix(/path)/database
+	PasswordFile string // read at each connect, a final newline is cut; empty if the DSN needs none
+	Pool         int    // most connections besides those for recovery; default DefaultPool
+	// Marker names a table, made if it is not there, to which each writing branch adds a row that proves its commit. Empty: none; the
+	// outcome of a one-phase commit whose reply is lost then stays unknown, as does that of a branch which somebody else ended.
+	Marker string
+}
+
+// Resource is one MariaDB database. It connects on demand and survives restarts of the server.
+type Resource struct {
+	opt     Options
+	db      *sql.DB // opens connections, keeps none
+	pool    *pool.Pool[*conn]
+	recover *pool.Pool[*conn]
+	slot    atomic.Uint32 // of the next connection
+	marked  atomic.Bool   // the marker table is there
+}
+
+var (
+	_ txn.Resource  = (*Resource)(nil)
+	_ txn.Prover    = (*Resource)(nil)
+	_ txn.Forgetter = (*Resource)(nil)
+	_ txn.Branch    = (*Branch)(nil)
+)
+
+// New checks the options; it does not connect.
+func New(opt Options) (*Resource, error) {
+	if opt.Name == "" || len(opt.Name) > maxNameLen {
+		return nil, fmt.Errorf("resource %q: the name must have 1 to %d bytes", opt.Name, maxNameLen)
+	}
+	if opt.Pool <= 0 {
+		opt.Pool = DefaultPool
+	}
+	if opt.Pool > MaxPool {
+		return nil, fmt.Errorf("resource %s: a pool of %d is too large, at most %d", opt.Name, opt.Pool, MaxPool)
+	}
+	config, err := mysql.ParseDSN(opt.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
+	}
+	if config.DBName == "" {
+		return nil, fmt.Errorf("resource %s: the DSN names no database", opt.Name)
+	}
+	if config.Timeout == 0 {
+		config.Timeout = connectTimeout
+	}
+	config.InterpolateParams = true // one round trip for each statement
+	config.MultiStatements = false
+	config.ClientFoundRows = true // rows that match, as in PostgreSQL, also where they already hold the value
+	config.ParseTime = false
+	config.Logger = &mysql.NopLogger{} // it would write to stderr; errors are returned
+	r := &Resource{opt: opt}
+	if opt.PasswordFile != "" {
+		if err := config.Apply(mysql.BeforeConnect(r.password)); err != nil {
+			return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
+		}
+	}
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
+	}
+	r.db = sql.OpenDB(connector)
+	r.db.SetMaxIdleConns(-1)
+	r.pool = pool.New(opt.Pool, r.dial, (*conn).close)
+	r.recover = pool.New(recoveryPool, r.dial, (*conn).close)
+	return r, nil
+}
+
+// password reads the password file into the configuration of one connection.
+func (r *Resource) password(_ context.Context, config *mysql.Config) error {
+	text, err := os.ReadFile(r.opt.PasswordFile)
+	if err != nil {
+		return fmt.Errorf("password_file: %w", err)
+	}
+	config.Passwd = strings.TrimSuffix(string(text), "\n")
+	return nil
+}
+
+// Name returns the resource's name in the configuration.
+func (r *Resource) Name() string { return r.opt.Name }
+
+// Close closes the connections, those of open branches when they end.
+func (r *Resource) Close() error {
+	r.pool.Close()
+	r.recover.Close()
+	return nil
+}
+
+// Identity names the server and the database: "SERVER-UID/DATA-DIRECTORY/DATABASE". The uid is a hash of the host's network address and
+// the port, hence the directory, which tells two servers of one host apart.
+func (r *Resource) Identity(ctx context.Context) (id string, err error) {
+	err = r.privileged(ctx, func(c *conn) error {
+		return c.QueryRowContext(ctx, "SELECT CONCAT_WS('/', @@server_uid, @@datadir, DATABASE())").Scan(&id)
+	})
+	return id, err
+}
+
+// settings is what Check asks the server for.
+type settings struct {
+	logBin      bool
+	connections int
+	flush       int
+	mode        string
+}
+
+// Check asks the server whether it can serve as a resource. Warnings are for the operator.
+func (r *Resource) Check(ctx context.Context) (warnings []string, err error) {
+	var s settings
+	err = r.privileged(ctx, func(c *conn) error {
+		return c.QueryRowContext(ctx, "SELECT @@log_bin, @@max_connections, @@innodb_flush_log_at_trx_commit, @@sql_mode").
+			Scan(&s.logBin, &s.connections, &s.flush, &s.mode)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.judge(s), nil
+}
+
+func (r *Resource) judge(s settings) (warnings []string) {
+	warn := func(format string, args ...any) {
+		warnings = append(warnings, "resource "+r.opt.Name+": "+fmt.Sprintf(format, args...))
+	}
+	if s.logBin {
+		warn("log_bin is on: the binary log is not crash-safe for XA, a replica may differ after a crash of the server between prepare and commit")
+	}
+	if s.flush != 1 {
+		warn("innodb_flush_log_at_trx_commit is %d: what was prepared or committed may be lost in a crash; set it to 1", s.flush)
+	}
+	if !strings.Contains(s.mode, "STRICT_") {
+		warn("sql_mode is not strict: values that do not fit are stored cut or as zero; add STRICT_TRANS_TABLES")
+	}
+	if need := r.opt.Pool + recoveryPool; s.connections < need {
+		warn("the server takes %d connections, but one process may open %d: raise max_connections, or lower the pool", s.connections, need)
+	}
+	return warnings
+}
+
+// privileged runs f on a recovery connection, once more on a fresh one if an idle one turns out to be dead. f must be repeatable.
+func (r *Resource) privileged(ctx context.Context, f func(*conn) error) error {
+	for {
+		c, used, err := r.recover.Get(ctx, recoveryKey)
+		if err != nil {
+			return r.unavailable(err)
+		}
+		err = f(c)
+		healthy := err == nil || !lost(err) && ctx.Err() == nil
+		if healthy {
+			r.recover.Put(recoveryKey, c)
+		} else {
+			r.recover.Drop(c)
+		}
+		if err == nil {
+			return nil
+		}
+		if healthy || !used || ctx.Err() != nil {
+			return fmt.Errorf("resource %s: %w", r.opt.Name, wrap(ctx, err))
+		}
+		r.recover.Flush()
+	}
+}
+
+// unavailable gives a failure to connect the SQLSTATE of its class, and leaves the pool's own alone.
+func (r *Resource) unavailable(err error) error {
+	if errors.Is(err, txn.ErrExhausted) {
+		return fmt.Errorf("resource %s: %w", r.opt.Name, err)
+	}
+	switch number(err) {
+	case 1040, 1203, 1226: // too many connections: of all, of the user, of the user's resources
+		return fmt.Errorf("resource %s: %w: the server takes no more (%w)", r.opt.Name, txn.ErrExhausted, err)
+	}
+	return &pool.Unavailable{Resource: r.opt.Name, Err: err}
+}

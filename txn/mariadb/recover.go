@@ -1,0 +1,159 @@
+package mariadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/fdtserver/fdt/txn"
+)
+
+// InDoubt lists the prepared branches of this resource that carry id, from XA RECOVER. The gids have RoleLocal whatever their role was;
+// the server does not know since when they are prepared.
+func (r *Resource) InDoubt(ctx context.Context, id txn.LogID) (found []txn.PreparedBranch, err error) {
+	err = r.privileged(ctx, func(c *conn) error {
+		all, err := r.prepared(ctx, c)
+		found = nil
+		for _, gid := range all {
+			if gid.Log == id {
+				found = append(found, txn.PreparedBranch{GID: gid})
+			}
+		}
+		return err
+	})
+	return found, err
+}
+
+// prepared lists the branches of this resource, whoever began them.
+func (r *Resource) prepared(ctx context.Context, c *conn) (list []txn.GID, err error) {
+	rows, err := c.QueryContext(ctx, "XA RECOVER")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // reported by rows.Err
+	for rows.Next() {
+		var format, glen, blen int
+		var data []byte
+		if err := rows.Scan(&format, &glen, &blen, &data); err != nil {
+			return nil, err
+		}
+		if gid, ok := r.parse(format, glen, blen, data); ok {
+			list = append(list, gid)
+		}
+	}
+	return list, rows.Err()
+}
+
+func (r *Resource) listed(ctx context.Context, c *conn, gid txn.GID) (bool, error) {
+	list, err := r.prepared(ctx, c)
+	for _, g := range list {
+		if g.Log == gid.Log && g.Incarnation == gid.Incarnation && g.Sequence == gid.Sequence {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+// Resolve tells a prepared branch the decision. XAER_NOTA does not mean that the branch has ended: the session that prepared it may still
+// be attached, so XA RECOVER is asked, and if it lists the branch that session is ended.
+func (r *Resource) Resolve(ctx context.Context, gid txn.GID, d txn.Decision, proof txn.Proof) (found txn.Resolution, err error) {
+	verb := map[txn.Decision]string{txn.Commit: "XA COMMIT ", txn.Abort: "XA ROLLBACK "}[d]
+	err = r.privileged(ctx, func(c *conn) error {
+		return poll(ctx, func() (bool, error) {
+			err := c.exec(ctx, verb+r.xid(gid))
+			switch {
+			case err == nil, number(err) == errXARollback:
+				// 1402: it was prepared and had changed nothing, so its session left no trace of it behind when it closed.
+				found = txn.ResolvedDone
+				return true, nil
+			case number(err) != errXANota:
+				return false, err
+			}
+			if e, ok := parseProof(proof); ok {
+				if gone, err := c.end(ctx, e.holder(gid)); !gone || err != nil {
+					return false, err
+				}
+			}
+			if still, err := r.listed(ctx, c, gid); still || err != nil {
+				return false, err
+			}
+			found, err = r.verdict(ctx, c, gid, d, proof)
+			return true, err
+		})
+	})
+	return found, err
+}
+
+// verdict tells how a branch ended that is not prepared any more.
+func (r *Resource) verdict(ctx context.Context, c *conn, gid txn.GID, d txn.Decision, proof txn.Proof) (txn.Resolution, error) {
+	committed, known, err := r.marker(ctx, c, gid, proof)
+	switch {
+	case err != nil:
+		return 0, err
+	case committed == (d == txn.Commit) && known:
+		return txn.ResolvedDone, nil
+	case known:
+		return txn.ResolvedAgainst, nil
+	case d == txn.Abort:
+		return txn.ResolvedDone, nil
+	}
+	return txn.ResolvedUnknown, nil
+}
+
+// Outcome tells how a branch ended whose reply to Commit was lost, by its marker.
+func (r *Resource) Outcome(ctx context.Context, gid txn.GID, proof txn.Proof) (d txn.Decision, err error) {
+	e, ok := parseProof(proof)
+	if !ok || !e.marked {
+		return 0, fmt.Errorf("resource %s: %s: %w", r.opt.Name, gid, errNoProof)
+	}
+	if err := r.kill(ctx, e.holder(gid)); err != nil {
+		return 0, err
+	}
+	err = r.privileged(ctx, func(c *conn) error {
+		committed, known, err := r.marker(ctx, c, gid, proof)
+		switch {
+		case err != nil:
+			return err
+		case !known:
+			return fmt.Errorf("%s: %w", gid, errNoProof)
+		case committed:
+			d = txn.Commit
+		default:
+			d = txn.Abort
+		}
+		return nil
+	})
+	return d, err
+}
+
+// Fence ends every session of the incarnation and returns when all are gone.
+func (r *Resource) Fence(ctx context.Context, id txn.LogID, incarnation uint64) error {
+	const text = `WITH RECURSIVE slot(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM slot WHERE n < ?)
+		SELECT IS_USED_LOCK(CONCAT(?, n)) AS holder FROM slot HAVING holder IS NOT NULL`
+	return r.privileged(ctx, func(c *conn) error {
+		return poll(ctx, func() (bool, error) {
+			rows, err := c.QueryContext(ctx, text, slots-1, lockPrefix(id, incarnation))
+			if err != nil {
+				return false, err
+			}
+			holders, err := collect[uint64](rows)
+			for _, id := range holders {
+				err = errors.Join(err, c.kill(ctx, id))
+			}
+			return len(holders) == 0, err
+		})
+	})
+}
+
+func collect[T any](rows *sql.Rows) (list []T, err error) {
+	defer func() { _ = rows.Close() }() // reported by rows.Err
+	for rows.Next() {
+		var v T
+		if err := rows.Scan(&v); err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, rows.Err()
+}
