@@ -1,8 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+
+	"gopkg.in/yaml.v3"
 )
 
 // check finds what is wrong between keys, and fills in the defaults that depend on other keys.
@@ -25,13 +28,13 @@ type claimed struct {
 }
 
 func (d *decoder) listeners(c *Config) {
-	if len(c.Listen) == 0 && d.places["listen"] != nil {
+	if v := d.places["listen"]; len(c.Listen) == 0 && (v.isNull() || v.kind == yaml.MappingNode) {
 		d.at("listen", "leave it out for "+DefaultSocket, "there must be at least one listener")
 	}
 	var all []claimed
 	for _, name := range slices.Sorted(maps.Keys(c.Listen)) {
 		l, path := c.Listen[name], "listen."+name
-		if d.places[path+".address"] != nil && d.places[path+".address"].items == nil && len(l.Addresses) == 0 && !d.faulted(path+".address") {
+		if v := d.places[path+".address"]; v != nil && v.kind == yaml.SequenceNode && len(v.items) == 0 {
 			d.at(path+".address", "", "%s.address needs at least one address", path)
 		}
 		for i, a := range l.Addresses {
@@ -45,23 +48,15 @@ func (d *decoder) listeners(c *Config) {
 	}
 }
 
-// faulted reports whether something is already wrong with the value of a path.
-func (d *decoder) faulted(path string) bool {
-	v := d.places[path]
-	return slices.ContainsFunc(d.faults, func(f Fault) bool {
-		return f.File == v.src.name && f.Line == v.line && f.Column == v.column
-	})
-}
-
 // claim adds the i-th of n addresses at path, unless another has its place.
 func (d *decoder) claim(all []claimed, a Address, path string, i, n int) []claimed {
 	path += ".address"
 	if n > 1 {
-		path += "[" + string(rune('0'+i%10)) + "]"
+		path = fmt.Sprintf("%s[%d]", path, i)
 	}
 	for _, other := range all {
 		if a.covers(other.addr) {
-			d.at(path, "keep one of them", "%s is already listened at as %s by %s", a, other.addr, other.path)
+			d.at(path, "keep one of them", "%s cannot be listened at twice: %s is %s", a, other.path, other.addr)
 			break
 		}
 	}
@@ -77,6 +72,9 @@ func (d *decoder) listener(l *Listener, path string, c *Config) {
 		if !tcp {
 			l.Auth = AuthPeer
 		}
+	}
+	if unix && !tcp && l.TLS != nil {
+		d.at(path+".tls", "leave it out", "tls is for TCP, and %s listens on unix sockets only", path)
 	}
 	if tcp && !unix {
 		for _, key := range []string{"mode", "group"} {

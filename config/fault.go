@@ -3,9 +3,11 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Fault is one thing wrong with the configuration, and what to do about it.
@@ -60,6 +62,23 @@ func (fs Faults) sort() {
 	})
 }
 
+// secrets finds what must not be quoted, since faults go to the journal: passwords in connection strings and
+// URLs, and verifiers.
+var secrets = regexp.MustCompile(`(?i)password\s*=\s*('[^']*'?|[^\s"'},]+)|[^\s:/"'@]+:([^\s:/"'@]+)@|SCRAM-SHA-256\$([^\s"',}]+)`)
+
+// masked replaces secrets by stars, one for each character.
+func masked(line string) string {
+	for _, m := range secrets.FindAllStringSubmatchIndex(line, -1) {
+		for g := 2; g < len(m); g += 2 {
+			if m[g] >= 0 {
+				n := utf8.RuneCountInString(line[m[g]:m[g+1]])
+				return line[:m[g]] + strings.Repeat("*", n) + masked(line[m[g+1]:])
+			}
+		}
+	}
+	return line
+}
+
 // excerptWidth bounds a quoted line, in characters.
 const excerptWidth = 100
 
@@ -72,7 +91,7 @@ func excerpt(text string, line, column, width int) string {
 	if line > len(lines) {
 		return ""
 	}
-	runes := []rune(strings.TrimRight(lines[line-1], "\r"))
+	runes := []rune(masked(strings.TrimRight(lines[line-1], "\r")))
 	for i, r := range runes {
 		if !unicode.IsPrint(r) {
 			runes[i] = ' '

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,17 +20,16 @@ const DefaultSocket = "/run/fdt/.s.PGSQL.7432"
 type nameRule struct {
 	pattern *regexp.Regexp
 	says    string
-	taken   []string
+	taken   []string // names that are fdt's own
+	prefix  string   // of names that are PostgreSQL's own
 }
 
 func (r *nameRule) check(name string) error {
 	if !r.pattern.MatchString(name) {
 		return errors.New(r.says)
 	}
-	for _, t := range r.taken {
-		if name == t {
-			return errors.New("fdt answers this name itself; choose another")
-		}
+	if slices.Contains(r.taken, name) || r.prefix != "" && strings.HasPrefix(name, r.prefix) {
+		return errors.New("fdt answers this name itself; choose another")
 	}
 	return nil
 }
@@ -45,9 +45,8 @@ var (
 		says: "a name begins with a small letter and goes on with at most 39 small letters, digits, - or _"}
 	sqlName = nameRule{pattern: regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`),
 		says: "a name that clients write in SQL has at most 63 small letters, digits or _, and no digit first"}
-	procedureName = nameRule{pattern: regexp.MustCompile(`^[a-oq-z_][a-z0-9_]{0,62}$|^p([a-fh-z0-9_][a-z0-9_]{0,61})?$|^pg([a-z0-9][a-z0-9_]{0,60})?$`),
-		says: sqlName.says + "; pg_ is PostgreSQL's own", taken: builtins}
-	userName = nameRule{pattern: regexp.MustCompile(`^[^\x00-\x20\x7f:,/"'\\]{1,63}$`),
+	procedureName = nameRule{pattern: sqlName.pattern, says: sqlName.says, taken: builtins, prefix: "pg_"}
+	userName      = nameRule{pattern: regexp.MustCompile(`^[^\x00-\x20\x7f:,/"'\\]{1,63}$`),
 		says: `a user's name has at most 63 bytes, no white space, and none of : , / " ' \`}
 	groupName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,30}$`)
 	modeText  = regexp.MustCompile(`^0?[0-7]{3}$`)
@@ -210,7 +209,7 @@ func stepFields(s *Step) []field {
 		{key: "rows", doc: "How many rows the statement must affect. Default: any number.", kind: rows(&s.Rows)},
 		{key: "else", kind: text(&s.Else, schema{}, nil),
 			doc: "Message of the error when rows is not met."},
-		{key: "sqlstate", kind: text(&s.SQLState, schema{Pattern: stateText.String()}, matches(stateText, "an SQLSTATE is five capital letters or digits")),
+		{key: "sqlstate", kind: sqlState(&s.SQLState),
 			doc: "SQLSTATE of that error. Default: P0001."},
 		{key: "as", kind: text(&s.As, schema{Pattern: sqlName.pattern.String()}, sqlName.check),
 			doc: "Name under which later steps and returns find the first column of the first row."},
@@ -227,7 +226,7 @@ func metricsFields(m *Metrics) []field {
 }
 
 func address(add func(Address)) kind {
-	return scalar(schema{Type: "string"}, "an address", tagText, func(t string) (string, error) {
+	return scalar(schema{Type: "string"}, "an address such as 0.0.0.0:7432", tagText, func(t string) (string, error) {
 		a, err := ParseAddress(t)
 		if err == nil {
 			add(a)
@@ -305,6 +304,15 @@ func rows(dst **int) kind {
 		read(d, v, path)
 	}
 	return k
+}
+
+// sqlState is a text, but some look like numbers to YAML.
+func sqlState(dst *string) kind {
+	s := schema{Type: []string{"string", "number"}, Pattern: stateText.String()}
+	return scalar(s, "an SQLSTATE", tagAny, func(t string) (string, error) {
+		*dst = t
+		return "", matches(stateText, "an SQLSTATE is five capital letters or digits")(t)
+	})
 }
 
 func verifier(u *User) kind {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -122,7 +121,7 @@ func read(name string) (string, error) {
 // parse reads one file as one mapping. An empty file is an empty mapping.
 func (d *decoder) parse(src *source) (value, bool) {
 	v := value{src: src, line: 1, column: 1, kind: yaml.MappingNode}
-	dec := yaml.NewDecoder(bytes.NewReader([]byte(src.text)))
+	dec := yaml.NewDecoder(strings.NewReader(src.text))
 	var doc yaml.Node
 	switch err := dec.Decode(&doc); {
 	case errors.Is(err, io.EOF):
@@ -152,23 +151,52 @@ func (d *decoder) parse(src *source) (value, bool) {
 	return v, true
 }
 
-var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)$`)
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line \d+: )?(.*)$`)
 
-// syntax reports an error of the YAML parser, which knows the line but not the column.
+// syntax reports an error of the YAML parser. Of the place, that knows only a line, which is sometimes wrong:
+// the fault is rather where the file stops being YAML.
 func (d *decoder) syntax(src *source, err error) {
 	d.broken = true
-	m := yamlLine.FindStringSubmatch(strings.ReplaceAll(err.Error(), "\n", " "))
-	line, _ := strconv.Atoi(m[1]) // absent: 0, the file as a whole
-	v := value{src: src, line: line, column: 1}
-	what, hint := "this is not YAML: "+m[2], ""
-	if lines := strings.Split(src.text, "\n"); line >= 1 && line <= len(lines) {
-		text := lines[line-1]
-		indent := len(text) - len(strings.TrimLeft(text, " "))
-		v.column = 1 + indent
-		v.width = len([]rune(strings.TrimSpace(text)))
-		if strings.HasPrefix(text[indent:], "\t") {
+	message := yamlLine.FindStringSubmatch(strings.ReplaceAll(err.Error(), "\n", " "))[1]
+	v, hint := value{src: src, line: brokenLine(src.text)}, ""
+	if v.line > 0 {
+		text := strings.Split(src.text, "\n")[v.line-1]
+		body := strings.TrimLeft(text, " ")
+		begin := len(text) - len(body)
+		v.column, v.width = 1+begin, utf8.RuneCountInString(strings.TrimSpace(body))
+		if strings.HasPrefix(body, "\t") {
 			v.width, hint = 1, "indent with spaces, not with tabs"
+		} else if colon := strings.LastIndex(text, ": "); colon > begin && strings.Contains(message, "mapping values") {
+			v.column, v.width = 1+utf8.RuneCountInString(text[:colon]), 1
+			hint = "quote a text that holds a colon and a space"
 		}
 	}
-	d.fault(&v, hint, "%s", what)
+	d.fault(&v, hint, "this is not YAML: %s", message)
+}
+
+// brokenLine returns the line after the longest beginning of a text that is YAML, or 0 if the text is long or is
+// no text at all.
+func brokenLine(text string) int {
+	lines := strings.SplitAfter(text, "\n")
+	if len(lines) > 1000 || !utf8.ValidString(text) {
+		return 0
+	}
+	end := len(text)
+	for n := len(lines); n > 0; n-- {
+		end -= len(lines[n-1])
+		if isYAML(text[:end]) {
+			return n
+		}
+	}
+	return 0
+}
+
+func isYAML(text string) bool {
+	dec := yaml.NewDecoder(strings.NewReader(text))
+	for {
+		var doc yaml.Node
+		if err := dec.Decode(&doc); err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
 }

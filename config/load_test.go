@@ -1,9 +1,15 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // write makes a configuration directory of files given as name, text, name, text.
@@ -22,17 +28,233 @@ func write(t testing.TB, files ...string) string {
 	return dir
 }
 
-func TestLoadsTheInstalledFile(t *testing.T) {
-	cfg, err := Load("../packaging/deb")
+func load(t testing.TB, files ...string) *Config {
+	t.Helper()
+	cfg, err := Load(write(t, files...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := cfg.Procedures["enqueue"].Steps[0].On; got != "outbox" {
-		t.Errorf("enqueue puts into %q", got)
+	return cfg
+}
+
+// defaults is an empty configuration.
+func defaults() *Config {
+	return &Config{
+		Listen: map[string]Listener{"local": {
+			Name: "local", Addresses: []Address{{Network: "unix", Address: "/run/fdt/.s.PGSQL.7432"}},
+			Auth: AuthPeer, Mode: 0o666, Backlog: 4096,
+		}},
+		Workers:     Workers{Count: runtime.NumCPU(), Threads: 256, Recycle: Recycle{After: 24 * time.Hour, Memory: 1 << 30}},
+		Drain:       Drain{Timeout: 10 * time.Minute, Idle: 5 * time.Second, Shutdown: time.Minute, Generations: 3},
+		Reload:      Reload{ReadyTimeout: 30 * time.Second, Settle: 2 * time.Second, Surge: Surge{Percent: 100}},
+		Transaction: Transaction{Timeout: time.Minute, IdleTimeout: time.Minute, LockTimeout: 10 * time.Second},
+		Resources:   map[string]Resource{},
+		Procedures:  map[string]Procedure{},
+		Users:       map[string]User{},
 	}
 }
 
-func TestFaultsSmoke(t *testing.T) {
-	_, err := Load(write(t, "config.yaml", "workers: {treads: 3, count: many}\ndrain: {timeout: 5}\nlisten:\n  a: {address: '127.0.0.1:5', auth: peer}\nprocedures:\n  f:\n    parameters: {body: txt}\n    steps: [{on: outbx, put: ':bdy'}]\nresources: {outbox: {type: spool}}\n"))
-	t.Log("\n" + err.Error())
+func TestEmptyFileIsTheDefaults(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "---\n", "{}\n", "workers:\nusers:\nmetrics: {}\n"} {
+		if got := load(t, "config.yaml", text); !reflect.DeepEqual(got, defaults()) {
+			t.Errorf("%q is\n%+v", text, got)
+		}
+	}
+}
+
+func TestInstalledFile(t *testing.T) {
+	want := defaults()
+	want.Resources["outbox"] = Resource{Name: "outbox", Type: TypeSpool, Directory: "/var/lib/fdt/outbox"}
+	want.Procedures["enqueue"] = Procedure{
+		Name:       "enqueue",
+		Parameters: []Parameter{{Name: "body", Type: "text"}},
+		Steps:      []Step{{On: "outbox", Put: ":body"}},
+	}
+	text, err := os.ReadFile("../packaging/deb/config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, "config.yaml", string(text)); !reflect.DeepEqual(got, want) {
+		t.Errorf("the installed file is\n%+v", got)
+	}
+	// What it shows in comments must be right too.
+	var shown strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(strings.TrimLeft(line, " "), "# "); ok {
+			if key, _, found := strings.Cut(rest, ": {"); found && !strings.ContainsAny(key, " '") {
+				line = "  " + rest
+			}
+		}
+		if rest, ok := strings.CutPrefix(line, "#"); ok && strings.Contains(rest, ": {") {
+			line = rest
+		}
+		shown.WriteString(line)
+	}
+	if shown.Len() == len(text) {
+		t.Error("no comment was uncovered")
+	}
+	shown.WriteString("users: {a: '" + verifierA + "'}\n")
+	got := load(t, "config.yaml", shown.String())
+	if len(got.Listen) != 2 || len(got.Resources) != 3 || !reflect.DeepEqual(got.Drain, want.Drain) ||
+		!reflect.DeepEqual(got.Workers, want.Workers) || !reflect.DeepEqual(got.Reload, want.Reload) ||
+		!reflect.DeepEqual(got.Transaction, want.Transaction) {
+		t.Errorf("its comments show\n%+v", got)
+	}
+}
+
+const verifierA = "SCRAM-SHA-256$4096:c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+const everything = `
+listen:
+  local: {address: [/run/fdt/s, "/run/my app/100%"], auth: trust, mode: 0660, group: staff}
+  public:
+    address: ["0.0.0.0:7432", "[::]:7432"]
+    auth: cert
+    backlog: 16
+    tls: {certificate: /etc/fdt/tls.crt, key: /etc/fdt/tls.key, client_ca: /etc/fdt/ca.crt}
+  inner: {address: "10.0.0.1:0543"}
+workers: {count: 3, threads: 8, recycle: {after: 1d12h, memory: 512 MiB}}
+drain: {timeout: 1d, idle: 100ms, shutdown: 0s, generations: 1}
+reload: {ready_timeout: 1m30s, settle: 0s, surge: 2}
+transaction: {timeout: 0s, idle_timeout: 1.5s, lock_timeout: 1ms}
+resources:
+  outbox: {type: spool, directory: /var/spool/my app}
+  a: {type: postgres, dsn: "host=/run/postgresql dbname=a", password_file: /etc/fdt/a}
+  b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/b", pool: 4}
+procedures:
+  transfer:
+    parameters: {src: bigint, dst: int8, amount: decimal, note: {type: varchar, default: ""}, urgent: {type: bool, default: false}}
+    allow: [alice, bob]
+    timeout: 5s
+    returns: {balance: numeric, src: bigint}
+    steps:
+      - {on: a, sql: "UPDATE t SET x = x - :amount WHERE id = :src RETURNING x", rows: 1, else: "no money", sqlstate: 23514, as: balance}
+      - {on: b, sql: "UPDATE t SET x = x + :amount WHERE id = :dst", rows: 1, when: urgent}
+      - {on: outbox, put: ":src to :dst, balance :balance, note:: :note"}
+  one: {allow: alice, steps: [{on: outbox, put: x}]}
+users: {alice: "` + verifierA + `"}
+metrics: {address: "127.0.0.1:9432"}
+`
+
+func TestEverything(t *testing.T) {
+	got := load(t, "config.yaml", everything)
+	one, empty, no := 1, "", "false"
+	want := &Config{
+		Listen: map[string]Listener{
+			"local": {Name: "local", Addresses: []Address{{"unix", "/run/fdt/s"}, {"unix", "/run/my app/100%"}},
+				Auth: AuthTrust, Mode: 0o660, Group: "staff", Backlog: 4096},
+			"public": {Name: "public", Addresses: []Address{{"tcp4", "0.0.0.0:7432"}, {"tcp6", "[::]:7432"}},
+				Auth: AuthCert, Mode: 0o666, Backlog: 16, TLS: &TLS{"/etc/fdt/tls.crt", "/etc/fdt/tls.key", "/etc/fdt/ca.crt"}},
+			"inner": {Name: "inner", Addresses: []Address{{"tcp4", "10.0.0.1:543"}}, Auth: AuthSCRAM, Mode: 0o666, Backlog: 4096},
+		},
+		Workers:     Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour, Memory: 512 << 20}},
+		Drain:       Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Generations: 1},
+		Reload:      Reload{ReadyTimeout: 90 * time.Second, Surge: Surge{Count: 2}},
+		Transaction: Transaction{IdleTimeout: 1500 * time.Millisecond, LockTimeout: time.Millisecond},
+		Resources: map[string]Resource{
+			"outbox": {Name: "outbox", Type: TypeSpool, Directory: "/var/spool/my app"},
+			"a":      {Name: "a", Type: TypePostgres, DSN: "host=/run/postgresql dbname=a", PasswordFile: "/etc/fdt/a", Pool: 32},
+			"b":      {Name: "b", Type: TypeMariaDB, DSN: "fdt@unix(/run/mysqld/mysqld.sock)/b", Pool: 4},
+		},
+		Procedures: map[string]Procedure{
+			"transfer": {
+				Name: "transfer",
+				Parameters: []Parameter{{"src", "bigint", nil}, {"dst", "bigint", nil}, {"amount", "numeric", nil},
+					{"note", "text", &empty}, {"urgent", "boolean", &no}},
+				Allow: []string{"alice", "bob"}, Timeout: 5 * time.Second,
+				Returns: []Parameter{{"balance", "numeric", nil}, {"src", "bigint", nil}},
+				Steps: []Step{
+					{On: "a", SQL: "UPDATE t SET x = x - :amount WHERE id = :src RETURNING x", Rows: &one, Else: "no money", SQLState: "23514", As: "balance"},
+					{On: "b", SQL: "UPDATE t SET x = x + :amount WHERE id = :dst", Rows: &one, SQLState: "P0001", When: "urgent"},
+					{On: "outbox", Put: ":src to :dst, balance :balance, note:: :note"},
+				},
+			},
+			"one": {Name: "one", Allow: []string{"alice"}, Steps: []Step{{On: "outbox", Put: "x"}}},
+		},
+		Users:   map[string]User{"alice": {"alice", verifierA}},
+		Metrics: Metrics{Address: &Address{"tcp4", "127.0.0.1:9432"}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+func TestFilesAreMerged(t *testing.T) {
+	dir := write(t,
+		"config.yaml", "listen: {a: {address: /run/a}}\n",
+		"config.d/20.yaml", "drain: {idle: 1s}\nlisten: {b: {address: /run/b}}\n",
+		"config.d/10.yaml", "drain: {timeout: 1m}\nlisten: {a: {mode: 0600}}\n",
+		"config.d/.hidden.yaml", "not: read\n",
+		"config.d/README", "not: read\n",
+	)
+	cfg, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Drain.Timeout != time.Minute || cfg.Drain.Idle != time.Second || cfg.Listen["a"].Mode != 0o600 || len(cfg.Listen) != 2 {
+		t.Errorf("merged to %+v", cfg)
+	}
+	files, err := Files(dir)
+	if want := []string{"config.yaml", "config.d/10.yaml", "config.d/20.yaml"}; err != nil || !reflect.DeepEqual(files, want) {
+		t.Errorf("%v, %v", files, err)
+	}
+}
+
+// TestFilesThatAreNone names what stands in the way of reading.
+func TestFilesThatAreNone(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(dir string) error
+		want    string
+	}{
+		"config.d is a file": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "config.d"), nil, 0o644) },
+			"/config.d: cannot be read: not a directory"},
+		"a directory": {func(dir string) error { return os.MkdirAll(filepath.Join(dir, "config.d/a.yaml"), 0o755) },
+			"/config.d/a.yaml: cannot be read: it is not a regular file"},
+		"a pipe": {func(dir string) error {
+			return errors.Join(os.Mkdir(filepath.Join(dir, "config.d"), 0o755), syscall.Mkfifo(filepath.Join(dir, "config.d/a.yaml"), 0o644))
+		}, "/config.d/a.yaml: cannot be read: it is not a regular file"},
+		"a broken link": {func(dir string) error {
+			return errors.Join(os.Mkdir(filepath.Join(dir, "config.d"), 0o755), os.Symlink("nowhere", filepath.Join(dir, "config.d/a.yaml")))
+		}, "/config.d/a.yaml: cannot be read: no such file or directory"},
+		"too long": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(strings.Repeat("#", maxFile+1)), 0o644)
+		}, "/config.yaml: cannot be read: it is longer than 1048576 bytes"},
+		"broken and long": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(strings.Repeat("\n", 2000)+"a: b: c"), 0o644)
+		}, "/config.yaml: this is not YAML: mapping values are not allowed in this context"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := write(t, "config.yaml", "")
+			if err := c.prepare(dir); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Load(dir)
+			if err == nil || err.Error() != dir+c.want {
+				t.Errorf("got  %v\nwant %s", err, dir+c.want)
+			}
+		})
+	}
+}
+
+func TestSurge(t *testing.T) {
+	for _, c := range []struct {
+		surge       Surge
+		count, want int
+	}{
+		{Surge{Percent: 100}, 4, 4}, {Surge{Percent: 50}, 4, 2}, {Surge{Percent: 1}, 4, 1}, {Surge{Percent: 300}, 4, 4},
+		{Surge{Percent: 34}, 3, 2}, {Surge{Count: 1}, 8, 1}, {Surge{Count: 9}, 8, 8}, {Surge{}, 8, 1},
+	} {
+		if got := c.surge.Workers(c.count); got != c.want {
+			t.Errorf("%+v of %d is %d, want %d", c.surge, c.count, got, c.want)
+		}
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	dir := write(b, "config.yaml", everything)
+	for b.Loop() {
+		if _, err := Load(dir); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

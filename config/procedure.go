@@ -85,7 +85,7 @@ func checkValue(text, typ string) error {
 func typeKind(dst *string) kind {
 	s := schema{Type: "string", Enum: slices.Sorted(maps.Keys(typeNames))}
 	return scalar(s, "a type such as text or bigint", tagText, func(t string) (string, error) {
-		known, ok := typeNames[strings.ToLower(t)]
+		known, ok := typeNames[t]
 		if !ok {
 			return didYouMean(strings.ToLower(t), Types()), fmt.Errorf("%q is no type", t)
 		}
@@ -251,6 +251,7 @@ func (d *decoder) placeholders(path string, found []Placeholder, values map[stri
 		if hint == "" {
 			hint = "add it to parameters"
 		}
-		d.at(path, hint, ":%s is neither a parameter nor the as of an earlier step", f.Name)
+		v := d.places[path].within(f.Start, f.End)
+		d.fault(&v, hint, ":%s is neither a parameter nor the as of an earlier step", f.Name)
 	}
 }

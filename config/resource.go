@@ -134,6 +134,6 @@ func (d *decoder) dsn(r *Resource, path string) {
 	}
 	if password {
 		d.at(path+".dsn", "put it into a file that only root and fdt can read, and name that as password_file",
-			"a password does not belong into the configuration")
+			"a password does not belong in the configuration")
 	}
 }

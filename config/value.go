@@ -2,6 +2,7 @@ package config
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -112,4 +113,19 @@ func (d *decoder) add(v *value, e entry) {
 func (v *value) place() string {
 	f := Fault{File: v.src.name, Line: v.line, Column: v.column}
 	return strings.TrimSuffix(f.Error(), ": ")
+}
+
+// within is the part of a scalar between two of its bytes, or all of it where the file spells it otherwise.
+func (v *value) within(start, end int) value {
+	part := *v
+	runes := []rune(strings.Split(v.src.text, "\n")[v.line-1])
+	for quote := range 2 { // plain, or in quotes
+		from := v.column - 1 + quote
+		if from <= len(runes) && strings.HasPrefix(string(runes[from:]), v.text) {
+			part.column += quote + utf8.RuneCountInString(v.text[:start])
+			part.width = utf8.RuneCountInString(v.text[start:end])
+			break
+		}
+	}
+	return part
 }
