@@ -1,0 +1,65 @@
+// Command fdt-master decides which of fdt's workers run; systemd starts it as fdt.service.
+// It takes no arguments but flags for its own description: everything else is in /etc/fdt and /run/fdt.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/internal/journal"
+	"github.com/fdtserver/fdt/internal/notify"
+	"github.com/fdtserver/fdt/master"
+)
+
+// version is set by the build.
+var version = "devel"
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	show := flag.Bool("version", false, "print the version and exit")
+	flag.Parse()
+	if *show {
+		fmt.Println("fdt-master", version)
+		return 0
+	}
+	// The umask of fdt.service keeps snapshots from others; what readers need has its mode set.
+	log := slog.New(journal.New(os.Stderr, slog.LevelInfo))
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	m := master.New(master.Options{Version: version, Logger: log, Ready: notify.Ready, Status: notify.Status})
+
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, unix.SIGHUP)
+	defer signal.Stop(hangups)
+	ctx, cancel := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	reloads.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				m.Reload(ctx)
+			}
+		}
+	})
+	err := m.Run(ctx)
+	cancel()
+	reloads.Wait()
+	if err != nil {
+		log.Error("fdt cannot serve; its listeners are closed", "error", err)
+		if err := notify.Status("not serving: " + err.Error()); err != nil {
+			log.Warn("systemd cannot be told the status", "error", err)
+		}
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,216 @@
+package master
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+// apply carries a decision out. It goes on after an error: one unit that cannot be told must not keep the
+// others from it.
+func (m *Master) apply(actions []action) error {
+	var errs []error
+	for _, a := range actions {
+		if err := m.do(a); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Master) do(a action) error {
+	now := time.Now()
+	switch a.verb {
+	case doStart:
+		m.memos[a.unit] = &memo{asked: now}
+		if m.last.sockets[a.unit].failed {
+			if err := m.sd.resetFailed(a.unit); err != nil {
+				return err
+			}
+		}
+		return m.sd.start(a.unit, "replace")
+	case doStop:
+		return m.sd.stop(a.unit)
+	case doTell:
+		m.memo(a.unit).told = now
+		return m.sd.terminate(a.unit)
+	case doRelease:
+		m.memo(a.unit).released = true
+		return m.sd.stop(a.unit)
+	case doCancel:
+		return m.sd.cancel(m.jobs[a.unit])
+	case doHurry:
+		m.hurried[a.gen] = true
+		m.hurry(a.gen, hurryWithin)
+		return nil
+	case doForget:
+		return m.forget(a.gen)
+	case doBackOff:
+		m.memo(a.unit).released = true
+		m.backoff.next(now)
+		return m.sd.stop(a.unit)
+	}
+	return nil
+}
+
+// hurryWithin is what is left to the oldest generation when there are more than drain.generations.
+const hurryWithin = 10 * time.Second
+
+// hurry shortens the deadline of a generation's drain. A worker that does not answer has its own deadline.
+func (m *Master) hurry(gen int, within time.Duration) {
+	m.log.Warn("an old generation is told to hurry", "generation", gen, "within", within)
+	for _, w := range m.last.of(gen, draining) {
+		path := m.controlPath(w.gen, w.slot)
+		m.helpers.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), control.Timeout)
+			defer cancel()
+			if err := control.Call(ctx, path, control.OpDrain, control.Drain{Within: within.String()}, nil); err != nil {
+				m.log.Warn("a worker cannot be told to hurry", "socket", path, "error", err)
+			}
+		})
+	}
+}
+
+// forget ends a generation whose last worker is gone. The newest of them is kept for a rollback.
+func (m *Master) forget(gen int) error {
+	state := m.state
+	state.Draining = nil
+	for _, g := range m.state.Draining {
+		if g != gen {
+			state.Draining = append(state.Draining, g)
+		}
+	}
+	if err := m.save(state); err != nil {
+		return err
+	}
+	delete(m.hurried, gen)
+	m.log.Info("a generation is gone", "generation", gen)
+	gens, err := m.opt.Run.Generations()
+	if err != nil {
+		return err
+	}
+	// What drains, serves or starts stays, and what served before, for a rollback.
+	keep := map[int]bool{state.Applied: true, state.Pending: true, m.previous(): true}
+	for _, g := range state.Draining {
+		keep[g] = true
+	}
+	for _, g := range gens {
+		if !keep[g] {
+			if err := m.opt.Run.Remove(g); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unitsCurrent reports whether systemd has what the generator would write now.
+func (m *Master) unitsCurrent() (bool, error) {
+	var serving, leaving []*config.Config
+	for _, gen := range m.state.Live() {
+		cfg, err := m.opt.Run.Load(gen)
+		switch {
+		case err != nil:
+			return false, err
+		case gen == m.state.Applied || gen == m.state.Pending:
+			serving = append(serving, cfg)
+		default:
+			leaving = append(leaving, cfg)
+		}
+	}
+	temp, err := os.MkdirTemp("", "fdt-units-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(temp)
+	if err := unit.WriteAll(temp, serving, leaving); err != nil {
+		return false, err
+	}
+	want, err := unitFiles(temp)
+	if err != nil {
+		return false, err
+	}
+	have, err := unitFiles(m.opt.Generated)
+	if err != nil || len(have) != len(want) {
+		return false, err
+	}
+	for name, text := range want {
+		if other, ok := have[name]; !ok || !bytes.Equal(text, other) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// unitFiles reads fdt's files and drop-ins from a directory of units, by path below it.
+func unitFiles(dir string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		switch {
+		case name == ".":
+			return nil
+		case !strings.HasPrefix(name, "fdt-"):
+			if e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case e.Type().IsRegular():
+			files[name], err = os.ReadFile(path)
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return files, err
+}
+
+// hashes identify the workers' units and program as systemd would start them now. What the generator writes
+// is left out: it changes with every configuration.
+func (m *Master) hashes() (units, binary string) {
+	path, err := m.sd.load(unit.WorkerName(0, 0))
+	if err != nil {
+		m.log.Warn("the workers' unit cannot be read", "error", err)
+		return "", ""
+	}
+	all, err := m.sd.all(path, unitInterface)
+	if err != nil {
+		m.log.Warn("the workers' unit cannot be read", "error", err)
+		return "", ""
+	}
+	files := append([]string{property[string](all, "FragmentPath")}, property[[]string](all, "DropInPaths")...)
+	for _, file := range files {
+		if file != "" && !strings.HasPrefix(file, m.opt.Generated+"/") {
+			units += identity(file)
+		}
+	}
+	service, err := m.sd.all(path, serviceInterface)
+	if err != nil {
+		m.log.Warn("the workers' unit cannot be read", "error", err)
+		return units, ""
+	}
+	commands, _ := service["ExecStart"].Value().([][]any)
+	for _, command := range commands {
+		if len(command) > 0 {
+			program, _ := command[0].(string)
+			binary += identity(program)
+		}
+	}
+	return units, binary
+}

@@ -1,0 +1,36 @@
+package master
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// errorName is the D-Bus name of an error that a peer returned; empty for any other.
+func errorName(err error) string {
+	if e, ok := errors.AsType[dbus.Error](err); ok {
+		return e.Name
+	}
+	if e, ok := errors.AsType[*dbus.Error](err); ok {
+		return e.Name
+	}
+	return ""
+}
+
+// errorText is what a peer said, without the name of the error.
+func errorText(err error) string {
+	return strings.TrimSpace(err.Error())
+}
+
+func isNotLoaded(err error) bool {
+	name := errorName(err)
+	return name == "org.freedesktop.systemd1.NoSuchUnit" || name == "org.freedesktop.DBus.Error.UnknownObject"
+}
+
+// isNoProcess recognises KillUnit on a unit whose process is gone: systemd has sent ESRCH both ways.
+func isNoProcess(err error) bool {
+	name := errorName(err)
+	return name == "org.freedesktop.systemd1.NoSuchProcess" || name == "org.freedesktop.DBus.Error.UnixProcessIdUnknown" ||
+		strings.HasSuffix(name, "System.Error.ESRCH")
+}

@@ -1,0 +1,195 @@
+package master
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+// memo is what this master remembers of one unit that the unit itself does not tell.
+type memo struct {
+	asked, ready, told time.Time
+	released           bool
+	expired            bool
+	words              string
+	wordsFor           int // restarts at which words was read, plus one
+}
+
+// read makes the view of this moment from systemd's facts and what this master remembers.
+func (m *Master) read() (view, error) {
+	units, err := m.sd.units(unit.WorkerPattern, unit.SocketPattern, companionPattern, unit.Master, unit.Stopper, unit.Sockets)
+	if err != nil {
+		return view{}, err
+	}
+	v := view{
+		now: time.Now(), step: m.step, applied: m.applied, pending: m.pending, sockets: map[string]socket{},
+		draining: m.state.Draining, hurried: m.hurried, resume: m.backoff.until,
+	}
+	m.jobs = map[string]uint32{}
+	listed := map[string]bool{}
+	for _, u := range units {
+		if u.JobID != 0 {
+			m.jobs[u.Name] = u.JobID
+		}
+		switch u.Name {
+		case unit.Master:
+			v.stopping = u.JobType == "stop"
+			continue
+		case unit.Stopper:
+			v.stopper = u.JobType
+			continue
+		case unit.Sockets:
+			v.target = u.Active == "active"
+			continue
+		}
+		if gen, slot, ok := unit.ParseWorker(u.Name); ok {
+			w, there, err := m.worker(u, gen, slot)
+			if err != nil {
+				return view{}, err
+			}
+			if there {
+				listed[u.Name] = true
+				v.workers = append(v.workers, w)
+			}
+			continue
+		}
+		m.socket(u, v.sockets)
+	}
+	for name, s := range v.sockets {
+		s.asked = m.memos[name] != nil && !m.memos[name].asked.IsZero()
+		if s.failed || s.asked && !s.open && s.job == "" {
+			s.words = m.socketWords(name)
+		}
+		v.sockets[name] = s
+	}
+	for name, memo := range m.memos {
+		gen, slot, ok := unit.ParseWorker(name)
+		switch {
+		case !ok || listed[name]:
+		case m.pending != nil && gen == m.pending.gen && m.step == Starting && !memo.asked.IsZero():
+			// With CollectMode= a unit that fails for good is gone before anybody can look.
+			v.workers = append(v.workers, worker{unit: name, gen: gen, slot: slot, phase: crashed, released: true,
+				words: fmt.Sprintf("%s ended before it was READY: %s", name, m.journalWords(name, ""))})
+		default:
+			delete(m.memos, name)
+		}
+	}
+	return v, nil
+}
+
+const companionPattern = "fdt-listen@*.service"
+
+// phaseOf reads a worker's phase from its unit, by the states of systemd's org.freedesktop.systemd1(5).
+// there is false for a unit that is only a name.
+func phaseOf(active, sub, job string) (p phase, there bool) {
+	switch {
+	case job == "stop" && active != "inactive" && active != "failed":
+		return draining, true
+	case active == "deactivating":
+		return draining, true
+	case active == "activating" && sub != "auto-restart" && sub != "auto-restart-queued":
+		return starting, true
+	case active == "activating":
+		return crashed, true
+	case active == "active" || active == "reloading" || active == "refreshing":
+		return ready, true
+	case job == "start" || job == "restart":
+		return starting, true
+	case active == "failed":
+		return crashed, true
+	}
+	return crashed, false
+}
+
+func (m *Master) worker(u found, gen, slot int) (w worker, there bool, err error) {
+	p, there := phaseOf(u.Active, u.Sub, u.JobType)
+	if !there {
+		return worker{}, false, nil
+	}
+	k := m.memo(u.Name)
+	if p == ready && k.ready.IsZero() {
+		k.ready = time.Now()
+	}
+	if p == starting || p == crashed {
+		k.ready = time.Time{}
+	}
+	w = worker{unit: u.Name, gen: gen, slot: slot, phase: p, job: u.JobType,
+		asked: k.asked, ready: k.ready, told: k.told, released: k.released, expired: k.expired, words: k.words}
+	if u.JobType == "stop" {
+		if w.jobRuns, err = m.sd.running(u.JobPath); err != nil {
+			return w, true, err
+		}
+	}
+	if p == crashed || m.step == Settling && m.pending != nil && gen == m.pending.gen {
+		if err := m.inspect(u, k, &w); err != nil {
+			return w, true, err
+		}
+	}
+	return w, true, nil
+}
+
+// inspect reads what only a crash makes interesting, while it is there: the next start overwrites it.
+func (m *Master) inspect(u found, k *memo, w *worker) error {
+	service, err := m.sd.all(u.Path, serviceInterface)
+	if err != nil {
+		if isNotLoaded(err) {
+			return nil
+		}
+		return err
+	}
+	w.restarts = int(property[uint32](service, "NRestarts"))
+	if w.phase != crashed {
+		return nil
+	}
+	if k.wordsFor != w.restarts+1 {
+		k.wordsFor = w.restarts + 1
+		id, err := m.sd.get(u.Path, unitInterface, "InvocationID")
+		if err != nil {
+			return err
+		}
+		raw, _ := id.Value().([]byte)
+		k.words = lastWords(u.Name, property[string](service, "Result"), property[int32](service, "ExecMainStatus"),
+			property[string](service, "StatusText"), m.journalWords(u.Name, fmt.Sprintf("%x", raw)))
+		m.noteCrash(u.Name, k.words)
+	}
+	w.words = k.words
+	return nil
+}
+
+func property[T any](all map[string]dbus.Variant, name string) T {
+	v, _ := all[name].Value().(T)
+	return v
+}
+
+func (m *Master) socket(u found, sockets map[string]socket) {
+	name, companion := u.Name, false
+	if s, ok := unit.SocketOf(u.Name); ok {
+		name, companion = s, true
+	}
+	s := sockets[name]
+	s.unit, s.companion = name, companionOf(name)
+	if companion {
+		s.served = u.Active == "active" || u.Active == "activating" || u.Active == "deactivating"
+		s.companionJob = u.JobType
+	} else {
+		s.open = u.Active == "active" || u.Active == "deactivating"
+		s.failed = u.Active == "failed"
+		s.job = u.JobType
+		if u.Active == "activating" && s.job == "" {
+			s.job = "start"
+		}
+	}
+	sockets[name] = s
+}
+
+func (m *Master) memo(name string) *memo {
+	k := m.memos[name]
+	if k == nil {
+		k = new(memo)
+		m.memos[name] = k
+	}
+	return k
+}

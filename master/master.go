@@ -1,0 +1,372 @@
+package master
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+// Sentinels of a rollout that does not end well. Every other error is the reason itself.
+var (
+	// ErrStopping answers every request that a stop of fdt.service overtakes.
+	ErrStopping = errors.New("fdt is being stopped")
+	// ErrNoPrevious is the answer to a rollback when no earlier snapshot is kept.
+	ErrNoPrevious = errors.New("there is no earlier generation to go back to")
+	// ErrUnknownGeneration is the answer to a drain of a generation that does not drain.
+	ErrUnknownGeneration = errors.New("no such generation is draining")
+)
+
+// Options say where things are. The zero value is an installed system.
+type Options struct {
+	Run       snapshot.Dir // default snapshot.Default
+	Etc       string       // default config.Dir
+	LastGood  string       // default snapshot.LastGood
+	Generated string       // where fdt-generator writes; default /run/systemd/generator
+	Version   string
+	Logger    *slog.Logger
+	// Notify sends STATUS=, and READY=1 with the first call of its second kind; see internal/notify.
+	Ready, Status func(status string) error
+}
+
+// Master is the state machine with its one owner, Run.
+type Master struct {
+	opt Options
+	log *slog.Logger
+
+	requests chan request
+	prompts  prompter
+	counted  chan counts
+	helpers  sync.WaitGroup // asks workers for counts, serves the bus
+
+	// Everything below belongs to Run's goroutine.
+	sd               *systemd
+	state            snapshot.State
+	step             Step
+	applied, pending *target
+	memos            map[string]*memo
+	jobs             map[string]uint32
+	hurried          map[int]bool
+	backoff          backoff
+	retry            backoff // of rollouts that the master itself began
+	coldSource       string  // what a cold start tried, to try the last good one after it
+	isReady          bool
+	wasStopping      bool
+	last             view
+	counts           counts
+	asking           bool
+	shown            string
+	degraded         string // why the configuration that is being rolled out is not the one in /etc/fdt
+	rolledBack       string // likewise, for a rollback
+	failure          error  // why the pending generation is being taken back
+	crash            string
+	wanted           []request // to be answered by the next rollout
+	callers          []request // answered by the rollout in progress
+}
+
+// New prepares a master; nothing happens before Run.
+func New(opt Options) *Master {
+	opt.Run = cmp.Or(opt.Run, snapshot.Default)
+	opt.Etc = cmp.Or(opt.Etc, config.Dir)
+	opt.LastGood = cmp.Or(opt.LastGood, snapshot.LastGood)
+	opt.Generated = cmp.Or(opt.Generated, "/run/systemd/generator")
+	return &Master{
+		opt: opt, log: opt.Logger, requests: make(chan request), prompts: make(prompter, 1), counted: make(chan counts),
+		memos: map[string]*memo{}, hurried: map[int]bool{}, jobs: map[string]uint32{},
+	}
+}
+
+// Run is the master's life. It returns nil at once when ctx ends, whatever is going on: sockets and workers
+// go on without it. It returns an error if there is nothing that it could serve; then the sockets are closed.
+func (m *Master) Run(ctx context.Context) error {
+	defer m.helpers.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.helpers.Go(func() { m.serveBus(ctx) })
+	if err := m.connect(ctx); err != nil {
+		return ended(ctx, err)
+	}
+	defer func() { _ = m.sd.Close() }()
+	if err := m.begin(false); err != nil {
+		return ended(ctx, err)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	m.ask(ctx)
+	for {
+		wake, err := m.advance()
+		switch {
+		case errors.Is(err, errNothingToServe):
+			return err
+		case err != nil:
+			m.log.Warn("a look at systemd failed; trying again", "error", err)
+			wake = time.Now().Add(time.Second)
+		}
+		m.show()
+		if wake.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(wake))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.prompts:
+		case <-timer.C:
+		case <-m.sd.Done():
+			_ = m.sd.Close()
+			if err := m.connect(ctx); err != nil {
+				return ended(ctx, err)
+			}
+		case r := <-m.requests:
+			m.handle(r)
+		case c := <-m.counted:
+			m.counts, m.asking = c, false
+			m.age(c)
+		case <-poll.C:
+			m.ask(ctx)
+		}
+	}
+}
+
+// ended drops the error of a master that was told to exit.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// connect reaches systemd, however long that takes.
+func (m *Master) connect(ctx context.Context) error {
+	delay := backoff{}
+	for {
+		sd, err := connect(m.prompts)
+		if err == nil {
+			m.sd = sd
+			m.prompts.prompt()
+			return nil
+		}
+		m.log.Warn("systemd does not answer; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(delay.next(time.Now())):
+		}
+	}
+}
+
+// advance looks, decides and acts until nothing more happens without a prompt. It returns when to look again.
+func (m *Master) advance() (wake time.Time, err error) {
+	for {
+		v, err := m.read()
+		if err != nil {
+			return time.Time{}, err
+		}
+		m.last = v
+		if m.wasStopping && !v.stopping {
+			// A start overtook the stop: the sockets are closed, so the workers that are left cannot serve.
+			m.wasStopping = false
+			if err := m.begin(true); err != nil {
+				return time.Time{}, err
+			}
+			continue
+		}
+		m.wasStopping = v.stopping
+		if v.stopping {
+			m.refuse(ErrStopping)
+		}
+		d := plan(v)
+		if err := m.apply(d.actions); err != nil {
+			if m.step == Idle || m.step >= Telling {
+				return time.Time{}, err
+			}
+			d.event, d.err = Failed, err
+		}
+		if d.event == None && m.step == Idle && !v.stopping {
+			if err := m.idle(v, &d); err != nil {
+				return time.Time{}, err
+			}
+			if m.step != Idle {
+				continue
+			}
+		}
+		if d.event == None {
+			if len(d.actions) > 0 {
+				// The effects may be visible already, and their prompts may have come before they were.
+				m.prompts.prompt()
+			}
+			return d.wake, nil
+		}
+		if err := m.happen(d.event, d.err); err != nil {
+			return time.Time{}, err
+		}
+	}
+}
+
+// idle starts the next rollout if one is wanted.
+func (m *Master) idle(v view, d *decision) error {
+	switch {
+	case len(m.wanted) > 0:
+		m.callers, m.wanted = m.wanted, nil
+		first := m.callers[0]
+		// Every caller that is waiting now asked for what is on disk now; rollbacks go alone.
+		if i := slices.IndexFunc(m.callers, func(r request) bool { return r.kind != first.kind }); i > 0 {
+			m.wanted, m.callers = m.callers[i:], m.callers[:i]
+		}
+		if first.kind == kindRollback {
+			return m.rollback()
+		}
+		return m.reload()
+	case d.reopen != "" && m.applied != nil:
+		if until := m.retry.until; v.now.Before(until) {
+			d.look(until)
+			return nil
+		}
+		m.retry.next(v.now)
+		m.log.Warn("a listener is closed; rolling a generation that has it", "unit", d.reopen)
+		return m.again(m.opt.Run.Path(m.state.Applied))
+	}
+	return nil
+}
+
+// happen moves the rollout by one event: the new step is durable before anything is done about it.
+func (m *Master) happen(e Event, cause error) error {
+	from := m.step
+	to, err := next(from, e)
+	if err != nil {
+		return err
+	}
+	state := m.state
+	state.Draining = slices.Clone(state.Draining)
+	switch {
+	case e == Retired:
+		if state.Applied != 0 {
+			state.Draining = append(state.Draining, state.Applied)
+			state.Previous = state.Applied
+		}
+		state.Applied, state.Pending = state.Pending, 0
+	case to == Idle:
+		if state.Pending != 0 {
+			state.Draining = append(state.Draining, state.Pending)
+		}
+		state.Pending = 0
+	}
+	state.Step = to.String()
+	if e == Failed {
+		m.failure = cause
+		state.Rejected = cause.Error()
+	}
+	if err := m.save(state); err != nil {
+		return err
+	}
+	m.step = to
+	m.log.Info("rollout", "event", e.String(), "step", to.String(), "generation", max(m.state.Pending, m.state.Applied))
+	switch {
+	case e == Retired:
+		return m.applyDone()
+	case e == TakenBack:
+		return m.takenBack()
+	case e == Stopped:
+		m.pending = nil
+		m.answer(0, ErrStopping)
+	case e == Failed:
+		m.log.Error("the new generation cannot serve and is taken back", "generation", m.state.Pending, "error", cause)
+	}
+	return nil
+}
+
+func (m *Master) save(state snapshot.State) error {
+	if err := m.opt.Run.WriteState(state); err != nil {
+		return err
+	}
+	m.state = state
+	return nil
+}
+
+// begin finds out where things are, at the master's start and after a stop that was overtaken by a start.
+func (m *Master) begin(overtaken bool) error {
+	// Before there is anything to stop: a stop that comes while fdt.service is still starting needs the
+	// stopper to be active, and by itself it would start only afterwards.
+	if err := m.sd.start(unit.Stopper, "ignore-dependencies"); err != nil {
+		return err
+	}
+	state, err := m.opt.Run.ReadState()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		m.log.Warn("the state of the last master is lost", "error", err)
+	}
+	if err != nil {
+		state = snapshot.State{}
+	}
+	gens, err := m.opt.Run.Generations()
+	if err != nil {
+		return err
+	}
+	m.state, m.step, m.applied, m.pending = state, Idle, nil, nil
+	v, err := m.read()
+	if err != nil {
+		return err
+	}
+	// Numbers are never used twice, even if the state was lost.
+	for _, gen := range gens {
+		m.state.Next = max(m.state.Next, gen+1)
+	}
+	serving := false
+	for _, w := range v.workers {
+		m.state.Next = max(m.state.Next, w.gen+1)
+		if w.phase != draining && (w.gen == m.state.Applied || w.gen == m.state.Pending) {
+			serving = true
+		}
+	}
+	m.state.Next = max(m.state.Next, 1)
+	if !serving || overtaken || !m.adopt() {
+		return m.cold()
+	}
+	m.log.Info("adopted what the last master left", "generation", m.state.Applied, "pending", m.state.Pending, "step", m.step.String())
+	return m.wantRestart()
+}
+
+// adopt takes over the generations in the state. It reports false if they cannot be understood.
+func (m *Master) adopt() bool {
+	step, ok := ParseStep(m.state.Step)
+	if !ok {
+		return false
+	}
+	load := func(gen int) *target {
+		if gen == 0 {
+			return nil
+		}
+		cfg, err := m.opt.Run.Load(gen)
+		if err != nil {
+			ok = false
+			m.log.Error("a generation's snapshot cannot be read", "generation", gen, "error", err)
+			return nil
+		}
+		return targetOf(gen, cfg)
+	}
+	m.applied, m.pending = load(m.state.Applied), load(m.state.Pending)
+	if !ok || (m.pending == nil) != (step == Idle) {
+		return false
+	}
+	m.step = step
+	if step == TakingBack {
+		m.failure = errors.New(m.state.Rejected)
+	}
+	return true
+}
+
+// path of a worker's control socket.
+func (m *Master) controlPath(gen, slot int) string {
+	return fmt.Sprintf("%s/worker/%s.sock", m.opt.Run, unit.Instance(gen, slot))
+}

@@ -1,0 +1,236 @@
+package master
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fdtserver/fdt/internal/control"
+)
+
+// pollInterval is how old the counts in STATUS= may be.
+const pollInterval = 5 * time.Second
+
+// Status is what fdtctl status prints. Fields are only ever added.
+type Status struct {
+	Version     string       `json:"version"`
+	Generation  int          `json:"generation"` // the applied one; 0: none yet
+	Pending     int          `json:"pending,omitempty"`
+	Step        string       `json:"step"`
+	Stopping    bool         `json:"stopping,omitempty"`
+	Rejected    string       `json:"rejected,omitempty"` // why the configuration in /etc/fdt is not what serves
+	Degraded    string       `json:"degraded,omitempty"` // a worker's last words
+	Generations []Generation `json:"generations"`
+	Listeners   []Listener   `json:"listeners"`
+	Connections int          `json:"connections"`
+	InDoubt     int          `json:"in_doubt"`
+}
+
+// Generation is one generation that has workers.
+type Generation struct {
+	Generation int      `json:"generation"`
+	State      string   `json:"state"`      // serving, starting, draining
+	Configured int      `json:"configured"` // workers wanted; 0 while draining
+	Ready      int      `json:"ready"`
+	Open       int      `json:"connections"`
+	Workers    []Worker `json:"workers"`
+}
+
+// Worker is one worker's unit.
+type Worker struct {
+	Unit  string          `json:"unit"`
+	Slot  int             `json:"slot"`
+	State string          `json:"state"` // starting, ready, failed, draining
+	Words string          `json:"words,omitempty"`
+	Live  *control.Status `json:"live,omitempty"` // the worker's own answer; nil: it gave none
+
+	gen int
+}
+
+// Listener is one socket unit.
+type Listener struct {
+	Unit string `json:"unit"`
+	Open bool   `json:"open"`
+}
+
+// status is everything but the workers' own counts.
+func (m *Master) status() Status {
+	v := m.last
+	s := Status{
+		Version: m.opt.Version, Generation: m.state.Applied, Pending: m.state.Pending, Step: m.step.String(),
+		Stopping: v.stopping, Rejected: m.state.Rejected, Degraded: m.crash, Listeners: []Listener{}, Generations: []Generation{},
+	}
+	gens := map[int]*Generation{}
+	var order []int
+	add := func(t *target, state string) {
+		if t != nil {
+			gens[t.gen] = &Generation{Generation: t.gen, State: state, Configured: t.count}
+			order = append(order, t.gen)
+		}
+	}
+	add(v.applied, "serving")
+	add(v.pending, "starting")
+	for _, w := range v.workers {
+		g := gens[w.gen]
+		if g == nil {
+			g = &Generation{Generation: w.gen, State: "draining"}
+			gens[w.gen] = g
+			order = append(order, w.gen)
+		}
+		if w.phase == ready {
+			g.Ready++
+		}
+		g.Workers = append(g.Workers, Worker{Unit: w.unit, Slot: w.slot, State: w.phase.String(), Words: w.words, gen: w.gen})
+	}
+	slices.Sort(order)
+	for _, gen := range slices.Backward(order) {
+		g := *gens[gen]
+		slices.SortFunc(g.Workers, func(a, b Worker) int { return a.Slot - b.Slot })
+		s.Generations = append(s.Generations, g)
+	}
+	for _, u := range sortedKeys(v.sockets) {
+		if sock := v.sockets[u]; sock.open || v.applied != nil && slices.Contains(v.applied.sockets, u) {
+			s.Listeners = append(s.Listeners, Listener{Unit: u, Open: sock.open})
+		}
+	}
+	return s
+}
+
+// workers lists those whose counts are of interest.
+func (s Status) workers() []Worker {
+	var out []Worker
+	for _, g := range s.Generations {
+		out = append(out, g.Workers...)
+	}
+	return out
+}
+
+// counts are the workers' own answers, by unit.
+type counts map[string]control.Status
+
+// count fills the workers' answers in.
+func (s *Status) count(c counts) {
+	s.Connections, s.InDoubt = 0, 0
+	for i := range s.Generations {
+		g := &s.Generations[i]
+		g.Open = 0
+		for j := range g.Workers {
+			if live, ok := c[g.Workers[j].Unit]; ok {
+				g.Workers[j].Live = &live
+				g.Open += live.Open
+				s.InDoubt = max(s.InDoubt, live.InDoubt) // every worker sees the same ones
+			}
+		}
+		s.Connections += g.Open
+	}
+}
+
+// gather asks workers for their counts, all at once; who does not answer is left out.
+func (m *Master) gather(ctx context.Context, workers []Worker) counts {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	out := counts{}
+	for _, w := range workers {
+		all.Go(func() {
+			var s control.Status
+			if err := control.Call(ctx, m.controlPath(w.gen, w.Slot), control.OpStatus, nil, &s); err != nil {
+				return // a foreign program has no such socket
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out[w.Unit] = s
+		})
+	}
+	all.Wait()
+	return out
+}
+
+// ask sends a helper for the workers' counts, unless one is out already.
+func (m *Master) ask(ctx context.Context) {
+	if m.asking {
+		return
+	}
+	m.asking = true
+	workers := m.status()
+	m.helpers.Go(func() {
+		c := m.gather(ctx, workers.workers())
+		select {
+		case m.counted <- c:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// show sends STATUS= when it has changed, and READY=1 with the first one that serves.
+func (m *Master) show() {
+	s := m.status()
+	s.count(m.counts)
+	line := s.Line()
+	send := m.opt.Status
+	if !m.isReady && m.applied != nil {
+		m.isReady = true
+		send = m.opt.Ready
+	} else if line == m.shown {
+		return
+	}
+	m.shown = line
+	if err := send(line); err != nil {
+		m.log.Warn("systemd cannot be told the status", "error", err)
+	}
+}
+
+// Line is the status in one line.
+func (s Status) Line() string {
+	var parts []string
+	open := 0
+	for _, l := range s.Listeners {
+		if l.Open {
+			open++
+		}
+	}
+	if s.Stopping {
+		parts = append(parts, "stopping")
+	}
+	for _, g := range s.Generations {
+		switch g.State {
+		case "serving":
+			part := fmt.Sprintf("generation %d: %d/%d workers, %s, %s", g.Generation, g.Ready, g.Configured,
+				plural(open, "listener"), plural(g.Open, "connection"))
+			if s.InDoubt > 0 {
+				part += fmt.Sprintf(", %d in doubt", s.InDoubt)
+			}
+			parts = append(parts, part)
+		case "starting":
+			parts = append(parts, fmt.Sprintf("generation %d: %s, %d/%d workers", g.Generation, s.Step, g.Ready, g.Configured))
+		default:
+			parts = append(parts, fmt.Sprintf("generation %d: draining %d", g.Generation, g.Open))
+		}
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "no workers")
+	}
+	if s.Degraded != "" {
+		parts = append(parts, "degraded: "+firstLine(s.Degraded))
+	}
+	if s.Rejected != "" {
+		parts = append(parts, "configuration not applied: "+firstLine(s.Rejected))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return strings.TrimSuffix(line, ":")
+}

@@ -1,0 +1,79 @@
+package master
+
+import (
+	"slices"
+
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+// crashesByMaster is after how many automatic restarts of one worker the master takes its starting over
+// from systemd, whose delay on version 252 never grows.
+const crashesByMaster = 3
+
+// steady keeps what is applied as it should be while no rollout goes on.
+func steady(v view, d *decision) {
+	for _, w := range v.old(v.appliedGen()) {
+		tell(v, d, w)
+	}
+	closeSurplus(v, d, v.applied)
+	var finished, busy []int
+	for _, gen := range v.draining {
+		if len(v.of(gen, starting, ready, crashed, draining)) == 0 {
+			finished = append(finished, gen)
+		} else {
+			busy = append(busy, gen)
+		}
+	}
+	for _, gen := range finished {
+		d.actions = append(d.actions, action{verb: doForget, gen: gen})
+	}
+	t := v.applied
+	if t == nil {
+		return
+	}
+	for _, gen := range busy[:max(0, len(busy)-t.generations)] {
+		if !v.hurried[gen] {
+			d.actions = append(d.actions, action{verb: doHurry, gen: gen})
+		}
+	}
+	for _, name := range t.sockets {
+		s := v.sockets[name]
+		switch {
+		case !s.open && s.job == "":
+			d.reopen = name
+		case s.open && !s.served && s.companionJob == "":
+			d.do(doStart, companionOf(name))
+		}
+	}
+	capacity(v, d, t)
+}
+
+// capacity starts what is missing, backs off from what crashes, and replaces what is too old, new before
+// old and one at a time.
+func capacity(v view, d *decision, t *target) {
+	for _, w := range v.of(t.gen, crashed) {
+		if w.restarts >= crashesByMaster && !w.released {
+			d.do(doBackOff, w.unit)
+		}
+	}
+	serving := v.of(t.gen, ready)
+	live := v.of(t.gen, starting, ready, crashed)
+	want := t.count
+	expired := slices.IndexFunc(serving, func(w worker) bool { return w.expired })
+	if expired >= 0 {
+		want++
+	}
+	if missing := want - len(live); missing > 0 {
+		if v.now.Before(v.resume) {
+			d.look(v.resume)
+			return
+		}
+		for _, slot := range v.freeSlots(t.gen, missing) {
+			d.do(doStart, unit.WorkerName(t.gen, slot))
+		}
+		return
+	}
+	if len(serving) > t.count {
+		tell(v, d, serving[max(0, expired)])
+	}
+}

@@ -1,0 +1,164 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+// Stop is what fdt-stop.service runs at its stop, with the master alive or not. Only the type of that
+// unit's own job tells a stop from a restart: on a restart it leaves a mark for the next master and
+// returns. On a stop it closes the sockets, then drains the workers, and returns when all are gone, or at
+// once if a start comes meanwhile: then the master opens again with a new generation.
+//
+// m must not be running.
+func (m *Master) Stop(ctx context.Context) error {
+	if err := m.connect(ctx); err != nil {
+		return err
+	}
+	defer func() { _ = m.sd.Close() }()
+	state, err := m.opt.Run.ReadState()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		m.log.Warn("the state cannot be read", "error", err)
+	}
+	m.state = state
+	first, told := true, false
+	began := time.Now()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		v, err := m.read()
+		if err != nil {
+			return err
+		}
+		m.last = v
+		switch {
+		case v.stopper == "restart" && first:
+			return m.markRestart()
+		case v.stopper != "stop":
+			m.log.Info("not stopping", "job", v.stopper)
+			return nil
+		case first:
+			m.log.Info("stopping: closing the listeners, then draining the workers")
+		}
+		first = false
+		actions, done := planStop(v)
+		if err := m.apply(actions); err != nil {
+			return err
+		}
+		if done {
+			m.log.Info("stopped", "after", time.Since(began).Round(time.Millisecond).String())
+			return nil
+		}
+		if !told && len(v.workers) > 0 && len(actions) == 0 {
+			if told = true; m.shutdown() {
+				m.log.Info("the host is going down", "within", m.shutdownWithin().String())
+				for _, gen := range v.generations() {
+					m.hurry(gen, m.shutdownWithin())
+				}
+			}
+		}
+		m.ask(ctx)
+		m.showStop()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-m.prompts:
+		case c := <-m.counted:
+			m.counts, m.asking = c, false
+			m.showStop()
+			select {
+			case <-ctx.Done():
+			case <-m.prompts:
+			case <-poll.C:
+			}
+		case <-m.sd.Done():
+			if err := m.connect(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// planStop is one look at a stop: sockets first, for a service that stops while its socket listens is
+// started again by the next client; companions after them; then the workers.
+func planStop(v view) (actions []action, done bool) {
+	var d decision
+	if !closeSurplus(v, &d, nil) {
+		return d.actions, false
+	}
+	if v.target {
+		d.do(doStop, unit.Sockets)
+	}
+	for _, w := range v.workers {
+		if w.phase != draining && !w.released {
+			d.do(doRelease, w.unit)
+		}
+	}
+	release(v, &d)
+	return d.actions, len(v.workers) == 0 && len(d.actions) == 0
+}
+
+func (v view) generations() []int {
+	seen := map[int]bool{}
+	var out []int
+	for _, w := range v.workers {
+		if !seen[w.gen] {
+			seen[w.gen] = true
+			out = append(out, w.gen)
+		}
+	}
+	return out
+}
+
+func (m *Master) showStop() {
+	s := m.status()
+	s.count(m.counts)
+	workers := 0
+	for _, g := range s.Generations {
+		workers += len(g.Workers)
+	}
+	line := fmt.Sprintf("draining: %s, %s left", plural(workers, "worker"), plural(s.Connections, "connection"))
+	if line == m.shown {
+		return
+	}
+	m.shown = line
+	if err := m.opt.Status(line); err != nil {
+		m.log.Warn("systemd cannot be told the status", "error", err)
+	}
+}
+
+// markRestart tells the next master that it was started on purpose, and is to roll the workers.
+func (m *Master) markRestart() error {
+	f, err := os.OpenFile(m.restartMark(), os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// shutdown reports whether the whole host stops.
+func (m *Master) shutdown() bool {
+	down, err := m.sd.goingDown()
+	if err != nil {
+		m.log.Warn("the state of the system cannot be read", "error", err)
+	}
+	return down
+}
+
+// shutdownWithin is drain.shutdown of the configuration that serves.
+func (m *Master) shutdownWithin() time.Duration {
+	cfg, err := m.opt.Run.Load(m.state.Applied)
+	if err != nil {
+		if cfg, err = config.Load(m.opt.Etc); err != nil {
+			return time.Minute
+		}
+	}
+	return cfg.Drain.Shutdown
+}

@@ -1,0 +1,152 @@
+package master
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+// phase is what matters about a worker's unit.
+type phase int
+
+const (
+	starting phase = iota // has a start job, or is activating
+	ready                 // active: said READY=1
+	crashed               // failed, or waits for systemd's automatic restart
+	draining              // deactivating, or about to
+)
+
+var phaseNames = [...]string{"starting", "ready", "failed", "draining"}
+
+// String is what fdtctl status shows.
+func (p phase) String() string { return phaseNames[p] }
+
+// worker is one worker's unit, as read, with what this master remembers of it.
+type worker struct {
+	unit      string
+	gen, slot int
+	phase     phase
+	job       string // type of the unit's job; empty: none
+	jobRuns   bool   // the job is being carried out, no longer queued
+
+	asked    time.Time // when this master started it; zero: an earlier one did
+	ready    time.Time // when this master first saw it ready
+	told     time.Time // when this master sent SIGTERM
+	released bool      // StopUnit was asked, so systemd will not revive it
+	restarts int       // automatic restarts by systemd
+	expired  bool      // too old or too big, by workers.recycle
+	words    string    // of a crashed one: what it said last
+}
+
+// socket is one listener's unit and its companion.
+type socket struct {
+	unit, companion string
+	open            bool // systemd listens
+	failed          bool
+	job             string
+	served          bool   // the companion is active
+	companionJob    string // type of the companion's job
+	asked           bool   // this rollout has tried to start it
+	words           string // of a failed one: why
+}
+
+// target is what a generation's snapshot asks for.
+type target struct {
+	gen         int
+	count       int
+	surge       int
+	generations int
+	ready       time.Duration // deadline for READY=1
+	settle      time.Duration
+	sockets     []string // unit names
+	recycle     config.Recycle
+}
+
+// view is everything that plan decides by. It is read afresh for each decision.
+type view struct {
+	now      time.Time
+	step     Step
+	stopping bool    // a stop of fdt.service is under way
+	stopper  string  // type of the job of fdt-stop.service; empty: none
+	target   bool    // fdt-sockets.target is active
+	applied  *target // nil: none
+	pending  *target // nil: none
+	workers  []worker
+	sockets  map[string]socket // by unit name
+	draining []int             // generations with a snapshot whose workers may still be draining
+	hurried  map[int]bool      // generations that were told to hurry
+	resume   time.Time         // no worker is started before this: back-off
+}
+
+// of returns the generation's workers that have one of the phases.
+func (v view) of(gen int, phases ...phase) []worker {
+	var out []worker
+	for _, w := range v.workers {
+		if w.gen == gen && slices.Contains(phases, w.phase) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// old returns the workers of every generation but gen that still accept or may come to.
+func (v view) old(gen int) []worker {
+	var out []worker
+	for _, w := range v.workers {
+		if w.gen != gen && w.phase != draining {
+			out = append(out, w)
+		}
+	}
+	// Those that do not serve go first, then the oldest generation.
+	slices.SortStableFunc(out, func(a, b worker) int {
+		if ar, br := a.phase == ready, b.phase == ready; ar != br {
+			if ar {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(cmp.Compare(a.gen, b.gen), cmp.Compare(a.slot, b.slot))
+	})
+	return out
+}
+
+// freeSlots returns the n lowest slots, from 1, that no unit of the generation occupies.
+func (v view) freeSlots(gen, n int) []int {
+	used := map[int]bool{}
+	for _, w := range v.workers {
+		if w.gen == gen {
+			used[w.slot] = true
+		}
+	}
+	var out []int
+	for slot := 1; len(out) < n; slot++ {
+		if !used[slot] {
+			out = append(out, slot)
+		}
+	}
+	return out
+}
+
+// surplus returns the sockets that are open, or being opened, and in none of the targets, sorted.
+func (v view) surplus(keep ...*target) []socket {
+	var out []socket
+	for _, name := range sortedKeys(v.sockets) {
+		kept := slices.ContainsFunc(keep, func(t *target) bool { return t != nil && slices.Contains(t.sockets, name) })
+		if !kept {
+			out = append(out, v.sockets[name])
+		}
+	}
+	return out
+}
+
+// companionOf returns the companion of one of our own socket units.
+func companionOf(socket string) string {
+	companion, _ := unit.CompanionOf(socket)
+	return companion
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
