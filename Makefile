@@ -59,7 +59,7 @@ cover-deb: $(COVER_DEB)
 $(COVER_DEB): $(SOURCES) $(PACKAGING) Makefile
 	@echo '== building $(COVER_DEB) (instrumented)'
 	@rm -rf build/cover/deb && mkdir -p build/cover/deb/bin build/cover/deb/doc
-	@$(GOBUILD) -cover -coverpkg=./... -ldflags '$(LDFLAGS)' -o build/cover/deb/bin/ $(PROGRAMS:%=./cmd/%)
+	@$(GOBUILD) -cover -covermode=atomic -coverpkg=./... -ldflags '$(LDFLAGS)' -o build/cover/deb/bin/ $(PROGRAMS:%=./cmd/%)
 	@$(call pack,build/cover/deb,build/cover)
 
 # pack STAGE,DIRECTORY: compress the documentation and write the package.
@@ -76,7 +76,8 @@ unit:
 integration: deb
 	$(call need,$(BED_PACKAGES))
 	@echo '== tests in booted systemd'
-	@FDT_BED=1 FDT_DEB=$(CURDIR)/$(DEB) go test -count=1 -timeout=20m ./internal/bed ./test
+	@FDT_BED=1 FDT_DEB=$(CURDIR)/$(DEB) FDT_RELEASE_DEB=$(CURDIR)/$(DEB) \
+		go test -count=1 -timeout=25m -p=1 ./internal/bed/... ./test/...
 
 test: deb cover-deb
 	$(call need,$(BED_PACKAGES))
@@ -85,7 +86,7 @@ test: deb cover-deb
 
 demo: deb
 	$(call need,$(BED_PACKAGES))
-	@FDT_DEB=$(CURDIR)/$(DEB) go run ./test/demo
+	@go run ./test/demo -deb $(DEB)
 
 bench: deb
 	$(call need,$(BED_PACKAGES))

@@ -51,6 +51,9 @@ type Options struct {
 	Binds []string
 	// Files are written before the boot: path inside to content, mode 0644.
 	Files map[string]string
+	// Cover is a directory on this host that everyone may write to: the programs of a package built with
+	// go build -cover leave their counters there. It defaults to $FDT_COVER; none if that is empty too.
+	Cover string
 	// Env is added to the environment of every command that is run inside, as NAME=VALUE.
 	Env []string
 }
@@ -77,6 +80,7 @@ func Boot(ctx context.Context, o Options) (_ *Bed, err error) {
 	if o.Release == "" {
 		o.Release = "bookworm"
 	}
+	o = o.withCover()
 	tree, err := Tree(ctx, o.Release)
 	if err != nil {
 		return nil, err
@@ -98,6 +102,9 @@ func Boot(ctx context.Context, o Options) (_ *Bed, err error) {
 	}
 	if err := b.await(ctx); err != nil {
 		console := b.Console()
+		if b.leader != 0 {
+			unix.Kill(b.leader, unix.SIGKILL) //nolint:errcheck // half booted, it would not shut down in order
+		}
 		return nil, errors.Join(fmt.Errorf("bed: boot: %w\n%s", err, console), b.Close())
 	}
 	return b, nil
@@ -152,7 +159,7 @@ func (b *Bed) prepare(runs string, o Options) (*os.File, error) {
 func nspawnArguments(o Options, id string) []string {
 	args := []string{
 		"--uuid=" + id, "--hostname=bed",
-		"--register=no", "--keep-unit", "--notify-ready=yes", "--console=passive", "--link-journal=no",
+		"--register=no", "--keep-unit", "--notify-ready=yes", "--console=read-only", "--link-journal=no",
 		"--private-network", "--resolv-conf=off",
 		// Or tzdata's postinst fails on a bind-mounted /etc/localtime, and PostgreSQL's with it.
 		"--timezone=off",
@@ -242,18 +249,43 @@ func (b *Bed) await(ctx context.Context) error {
 	return nil
 }
 
-// Command is a command inside, to be started by the caller; the container's end ends it too. Cancelling ctx
-// kills it with all processes of its group.
+// Command is a command inside, leader of a session of its own, to be started by the caller. Cancelling ctx kills
+// it as Kill does; the container's end ends it too.
 func (b *Bed) Command(ctx context.Context, args ...string) *exec.Cmd {
+	c := b.Terminal(ctx, append([]string{"/usr/bin/setsid", "--"}, args...)...)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return Kill(c, unix.SIGKILL) }
+	c.WaitDelay = 10 * time.Second
+	return c
+}
+
+// Terminal is a command inside that stays in the caller's session, so that it may be given a terminal.
+func (b *Bed) Terminal(ctx context.Context, args ...string) *exec.Cmd {
 	enter := []string{"--target=" + strconv.Itoa(b.leader), "--all", "--", "/usr/bin/env", "-i",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
 		"TERM=" + os.Getenv("TERM"), "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_PAGER="}
-	enter = append(enter, b.env...)
-	c := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
-	c.WaitDelay = 10 * time.Second
-	return c
+	return exec.CommandContext(ctx, "nsenter", append(append(enter, b.env...), args...)...)
+}
+
+// Kill sends a signal to a started Command and all processes of its group. It fails with os.ErrProcessDone
+// if the command has ended.
+func Kill(c *exec.Cmd, signal unix.Signal) error {
+	// What was started is nsenter, which stays outside, as its child cannot change its own PID namespace. It
+	// must outlive the child: nobody else reaps it here, and systemd inside waits for it at shutdown.
+	path := fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", c.Process.Pid)
+	children, err := os.ReadFile(path)
+	pid, convert := strconv.Atoi(strings.TrimSpace(string(children)))
+	if err != nil || convert != nil {
+		return os.ErrProcessDone
+	}
+	if err := unix.Kill(-pid, signal); !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	// Not yet a leader.
+	if err := unix.Kill(pid, signal); err != nil {
+		return os.ErrProcessDone
+	}
+	return nil
 }
 
 // Run runs a command inside and returns its standard output. The error of one that fails holds its standard error.

@@ -44,7 +44,7 @@ shift
 shutdown() {
     if [ -n "$nspawn" ]; then
         kill -TERM "$nspawn" 2>/dev/null
-        { sleep "${BED_PATIENCE:-20}" && kill -KILL "$nspawn"; } 2>/dev/null 3>&- &
+        { sleep "10" && kill -KILL "$nspawn"; } 2>/dev/null 3>&- &
         local timer=$!
         wait "$nspawn"
         kill "$timer" 2>/dev/null

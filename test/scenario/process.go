@@ -2,14 +2,18 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/internal/bed"
 )
 
 // process is a command running inside the container, with what it has printed so far.
@@ -73,7 +77,7 @@ func (p *process) wait() error {
 
 // kill ends the command with SIGKILL, with all that it started.
 func (p *process) kill() error {
-	if err := unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL); err != nil && !p.exited() {
+	if err := bed.Kill(p.cmd, unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	<-p.done

@@ -55,7 +55,7 @@ func run(ctx context.Context) (code int, err error) {
 	}
 	c := b.Command(ctx, args...)
 	if interactive {
-		c.SysProcAttr, c.Cancel = nil, nil
+		c = b.Terminal(ctx, args...)
 	}
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = c.Run()

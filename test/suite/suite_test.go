@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const prologue = `{"Action":"start","Package":"m/p"}
+`
+
+func TestTally(t *testing.T) {
+	for name, c := range map[string]struct {
+		events string
+		want   tally
+		says   string
+	}{
+		"each test counts, also subtests": {
+			events: prologue + `{"Action":"run","Package":"m/p","Test":"A"}
+{"Action":"pass","Package":"m/p","Test":"A/x"}
+{"Action":"pass","Package":"m/p","Test":"A"}
+{"Action":"skip","Package":"m/p","Test":"B"}
+{"Action":"pass","Package":"m/p","Elapsed":1.5}
+`,
+			want: tally{passed: 2, skipped: 1},
+			says: "pass m/p (1.5s)",
+		},
+		"a failed test prints what it said": {
+			events: prologue + `{"Action":"output","Package":"m/p","Test":"A","Output":"because\n"}
+{"Action":"output","Package":"m/p","Test":"B","Output":"silence\n"}
+{"Action":"pass","Package":"m/p","Test":"B"}
+{"Action":"fail","Package":"m/p","Test":"A"}
+{"Action":"fail","Package":"m/p"}
+`,
+			want: tally{passed: 1, failed: 1},
+			says: "because",
+		},
+		"a panic counts as one": {
+			events: prologue + `{"Action":"output","Package":"m/p","Output":"panic: timed out\n"}
+{"Action":"fail","Package":"m/p"}
+`,
+			want: tally{failed: 1},
+			says: "panic: timed out",
+		},
+		"a package that does not build counts as one": {
+			events: `{"Action":"build-output","ImportPath":"m/p","Output":"undefined: x\n"}
+{"Action":"build-fail","ImportPath":"m/p"}
+{"Action":"fail","Package":"m/p","FailedBuild":"m/p"}
+`,
+			want: tally{failed: 1},
+			says: "undefined: x",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got tally
+			var out bytes.Buffer
+			if err := got.read(strings.NewReader(c.events), &out); err != nil {
+				t.Fatal(err)
+			}
+			if got != c.want {
+				t.Errorf("got %+v, want %+v", got, c.want)
+			}
+			if !strings.Contains(out.String(), c.says) || strings.Contains(out.String(), "silence") {
+				t.Errorf("printed %q", out.String())
+			}
+		})
+	}
+	var got tally
+	if err := got.read(strings.NewReader("go: no such tool\n"), &bytes.Buffer{}); err == nil {
+		t.Error("no error for a stream that is not JSON")
+	}
+}
+
+func TestReadProfile(t *testing.T) {
+	shares, err := read(strings.NewReader(`mode: atomic
+github.com/fdtserver/fdt/drain/a.go:1.1,2.2 3 0
+github.com/fdtserver/fdt/drain/a.go:1.1,2.2 3 7
+github.com/fdtserver/fdt/drain/a.go:3.1,4.2 1 0
+github.com/fdtserver/fdt/test/load/a.go:3.1,4.2 9 0
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(shares) != 1 || shares["drain"] != (share{statements: 4, run: 3}) {
+		t.Errorf("got %v", shares)
+	}
+	if p := shares["drain"].percent(); p != 75 {
+		t.Errorf("percent %v", p)
+	}
+	for _, bad := range []string{"a b\n", "a:1.1,2.2 x 1\n"} {
+		if _, err := read(strings.NewReader(bad)); err == nil {
+			t.Errorf("no error for %q", bad)
+		}
+	}
+}
+
+// Two programs of one module, run once each: the coverage of both together is printed.
+func TestCoverage(t *testing.T) {
+	work := t.TempDir()
+	var dirs []string
+	for _, program := range []string{"one", "two"} {
+		dir := filepath.Join(work, program)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, dir)
+	}
+	if err := os.WriteFile(filepath.Join(work, "go.mod"), []byte("module github.com/fdtserver/fdt/x\n\ngo 1.26\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	source := "package main\n\nimport \"os\"\n\nfunc main() {\n\tif len(os.Args) > 1 {\n\t\tprintln(1)\n\t} else {\n\t\tprintln(2)\n\t}\n}\n"
+	if err := os.WriteFile(filepath.Join(work, "main.go"), []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-cover", "-o", "program", ".")
+	build.Dir = work
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for i, dir := range dirs {
+		c := exec.CommandContext(t.Context(), filepath.Join(work, "program"), []string{"more"}[i:]...)
+		c.Env = append(os.Environ(), "GOCOVERDIR="+dir)
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	var out bytes.Buffer
+	if err := coverage(t.Context(), &out, dirs[:1], filepath.Join(work, "half")); err != nil || !strings.Contains(out.String(), "66.7%  total") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	out.Reset()
+	if err := coverage(t.Context(), &out, dirs, filepath.Join(work, "profile")); err != nil || !strings.Contains(out.String(), "100.0%  total") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+}
