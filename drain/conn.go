@@ -61,6 +61,7 @@ func (c *Conn) SetBusy() {
 	c.loop.server.busy.Add(1)
 	if c.phase == expired { // input came at the same moment
 		c.phase = open
+		c.expired = nil
 		_ = c.file.SetReadDeadline(c.deadline)
 	}
 }
@@ -84,7 +85,8 @@ func (c *Conn) SetIdle() {
 func (c *Conn) Draining() <-chan struct{} { return c.loop.server.draining }
 
 // Expired is closed when the connection has been idle for Server.Idle while draining. A handler that is
-// blocked in Read need not look: Read returns ErrExpired.
+// blocked in Read need not look: Read returns ErrExpired. SetBusy takes that back, and makes the channel
+// obsolete.
 func (c *Conn) Expired() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,7 +114,7 @@ func (c *Conn) expire(now, began time.Time, idle time.Duration) (due time.Time) 
 	if due = since.Add(idle); now.Before(due) {
 		return due
 	}
-	if c.pending() {
+	if c.Pending() {
 		return now
 	}
 	c.leave(expired)
@@ -149,8 +151,8 @@ func (c *Conn) force() {
 	}
 }
 
-// pending reports whether there is input, or its end, to be read.
-func (c *Conn) pending() bool {
+// Pending reports whether there is input, or its end, to be read. It does not block.
+func (c *Conn) Pending() bool {
 	var b [1]byte
 	err := c.control(func(fd int) error {
 		_, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
