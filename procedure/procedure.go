@@ -31,11 +31,8 @@ type Execer interface {
 	// which are $1… for PostgreSQL and ? for MariaDB. An argument is nil, a
 	// bool, an int64, a float64, a []byte, or a string that holds what
 	// [value.Value] holds as text.
-	Exec(ctx context.Context, sql string, args []any) (Outcome, error)
+	Exec(ctx context.Context, sql string, args []any) (txn.Outcome, error)
 }
-
-// Outcome is what a statement did.
-type Outcome = txn.Outcome
 
 // Error is a call that cannot be made or that failed by the procedure's own
 // rules, with what a client is told.

@@ -1,0 +1,100 @@
+package pgwire
+
+import (
+	"fmt"
+	"os/user"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/fdtserver/fdt/drain"
+)
+
+// Identity is who a client has proven to be.
+type Identity struct {
+	User     string
+	Operator bool // may settle what others prepared
+}
+
+// Authenticator decides whether the client of a connection may be the user it
+// asks for. A refusal is an error of which the client is told only that there
+// was one, unless it is a *[Failure].
+type Authenticator interface {
+	Authenticate(c *drain.Conn, asked string) (Identity, error)
+}
+
+// Trust lets everybody be whom they say. It must be used on unix-domain
+// sockets only.
+type Trust struct{}
+
+// Authenticate believes the client.
+func (Trust) Authenticate(_ *drain.Conn, asked string) (Identity, error) {
+	return Identity{User: asked}, nil
+}
+
+// peerFor is how long a unix user's name and membership are remembered.
+const peerFor = 5 * time.Second
+
+// Peer lets a unix user in under its own name, if it is root or a member of
+// Group. The kernel says who it is (SO_PEERCRED, unix(7)), and only of those
+// who connect in the same user namespace.
+type Peer struct {
+	Group string
+
+	mu    sync.Mutex
+	known map[uint32]peer
+}
+
+type peer struct {
+	name   string
+	member bool
+	until  time.Time
+}
+
+// Authenticate asks the kernel.
+func (p *Peer) Authenticate(c *drain.Conn, asked string) (Identity, error) {
+	cred, err := c.PeerCred()
+	if err != nil {
+		return Identity{}, fmt.Errorf("who the peer is: %w", err)
+	}
+	who, err := p.lookup(cred.Uid, time.Now())
+	if err != nil {
+		return Identity{}, fmt.Errorf("unix user %d: %w", cred.Uid, err)
+	}
+	f := fatalf("28000", "peer authentication failed for user %q", asked)
+	if who.name != asked {
+		return Identity{}, f.hint("You are the unix user %q, and can only be that user here.", who.name)
+	}
+	if cred.Uid != 0 && !who.member {
+		return Identity{}, f.hint("The unix user %q must be a member of the group %q.", who.name, p.Group)
+	}
+	return Identity{User: asked, Operator: cred.Uid == 0}, nil
+}
+
+// lookup reads the user and group databases, at most once in peerFor for each
+// user.
+func (p *Peer) lookup(uid uint32, now time.Time) (peer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if who, ok := p.known[uid]; ok && now.Before(who.until) {
+		return who, nil
+	}
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return peer{}, err
+	}
+	who := peer{name: u.Username, until: now.Add(peerFor)}
+	if g, err := user.LookupGroup(p.Group); err == nil { // no such group has no members
+		ids, err := u.GroupIds()
+		if err != nil {
+			return peer{}, err
+		}
+		who.member = slices.Contains(ids, g.Gid)
+	}
+	if p.known == nil {
+		p.known = map[uint32]peer{}
+	}
+	p.known[uid] = who
+	return who, nil
+}

@@ -1,0 +1,110 @@
+package pgwire
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"sync"
+)
+
+// Origin names a worker within the 31 bits of a process number: five of the
+// generation, ten of the slot, sixteen of the session.
+type Origin struct {
+	Generation int // as many live at once differ in their low five bits
+	Slot       int // below 1024
+}
+
+const sessionBits = 16
+
+func (o Origin) bits() uint32 {
+	return uint32(o.Generation&0x1f)<<10 | uint32(o.Slot&0x3ff) //nolint:gosec // masked
+}
+
+// Owns tells whether a session with the process number is this worker's.
+func (o Origin) Owns(pid uint32) bool { return pid>>sessionBits == o.bits() }
+
+// registry finds sessions by process number.
+type registry struct {
+	mu   sync.Mutex
+	next uint32
+	byID map[uint32]*session
+}
+
+// add gives a session its process number and secret.
+func (r *registry) add(se *session, o Origin) {
+	var secret [4]byte
+	_, _ = rand.Read(secret[:]) // never fails, crypto/rand.Read
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byID == nil {
+		r.byID = map[uint32]*session{}
+	}
+	for {
+		r.next = r.next%(1<<sessionBits-1) + 1
+		pid := o.bits()<<sessionBits | r.next
+		if _, taken := r.byID[pid]; !taken {
+			se.pid, se.secret = pid, binary.BigEndian.Uint32(secret[:])
+			r.byID[pid] = se
+			return
+		}
+	}
+}
+
+func (r *registry) remove(se *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byID, se.pid)
+}
+
+// Cancel cancels the statement that the session runs, if it runs one. A wrong
+// secret does nothing, as PostgreSQL.
+func (s *Server) Cancel(pid, secret uint32) {
+	s.sessions.mu.Lock()
+	se := s.sessions.byID[pid]
+	s.sessions.mu.Unlock()
+	if se == nil || subtle.ConstantTimeEq(int32(se.secret), int32(secret)) == 0 { //nolint:gosec // the same bits
+		return
+	}
+	se.running.Lock()
+	defer se.running.Unlock()
+	if se.cancel != nil {
+		se.cancel(errCanceled)
+	}
+}
+
+// request serves a CancelRequest, for a session here or elsewhere.
+func (s *Server) request(ctx context.Context, pid, secret uint32) {
+	if s.Origin.Owns(pid) {
+		s.Cancel(pid, secret)
+	} else if s.Relay != nil {
+		s.Relay(ctx, pid, secret)
+	}
+}
+
+// run calls f with a context that CancelRequest and statement_timeout end.
+func (se *session) run(f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(se.ctx)
+	defer cancel(nil)
+	if d := se.settings.milliseconds("statement_timeout"); d > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, d, errTimedOut)
+		defer stop()
+	}
+	if end, ok := se.txn.Deadline(); ok {
+		var stop context.CancelFunc
+		ctx, stop = context.WithDeadlineCause(ctx, end, errTooLong)
+		defer stop()
+	}
+	se.running.Lock()
+	se.cancel = cancel
+	se.running.Unlock()
+	err := f(ctx)
+	se.running.Lock()
+	se.cancel = nil
+	se.running.Unlock()
+	if err != nil {
+		return explain(ctx, err)
+	}
+	return nil
+}

@@ -1,0 +1,432 @@
+package pgwire
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/fdtserver/fdt/internal/value"
+	"github.com/fdtserver/fdt/pgwire/statement"
+	"github.com/fdtserver/fdt/txn"
+)
+
+// result is what a statement returned.
+type result struct {
+	tag  string // with the number of rows, if it counts them
+	rows [][]value.Value
+}
+
+// execute runs a planned statement in the session's transaction.
+func (se *session) execute(ctx context.Context, p *plan, params []value.Value) (result, error) {
+	se.txn.Acknowledge() // what came before was answered, and the answer read
+	se.settings.begin()
+	switch st := p.stmt.(type) {
+	case statement.Call:
+		rows, err := se.call(ctx, p, params)
+		return result{"CALL", rows}, err
+	case statement.Select:
+		var rows [][]value.Value
+		var err error
+		if p.call != nil {
+			rows, err = se.call(ctx, p, params)
+			if len(p.call.Columns()) == 0 {
+				rows = [][]value.Value{{{Type: value.Void}}}
+			}
+		} else {
+			rows, err = se.query(ctx, p, st, params)
+		}
+		return result{"SELECT " + strconv.Itoa(len(rows)), rows}, err
+	case statement.Show:
+		rows, err := se.showRows(st)
+		return result{"SHOW", rows}, err
+	}
+	tag, err := se.control(ctx, p.stmt)
+	return result{tag: tag}, err
+}
+
+// control runs a statement that returns no rows, and returns its tag.
+func (se *session) control(ctx context.Context, stmt statement.Statement) (string, error) {
+	switch st := stmt.(type) {
+	case statement.Begin:
+		tag := "BEGIN"
+		if st.Start {
+			tag = "START TRANSACTION"
+		}
+		return tag, se.begin(ctx, st.Modes)
+	case statement.Commit:
+		return se.end(ctx, true, st.Chain)
+	case statement.Rollback:
+		return se.end(ctx, false, st.Chain)
+	case statement.Savepoint:
+		return "SAVEPOINT", se.savepoint(ctx, st.Name)
+	case statement.Release:
+		return "RELEASE", se.release(ctx, st.Name)
+	case statement.RollbackTo:
+		return "ROLLBACK", se.rollbackTo(ctx, st.Name)
+	case statement.Prepare:
+		return "PREPARE TRANSACTION", se.prepare(ctx, st.GID)
+	case statement.CommitPrepared:
+		return "COMMIT PREPARED", se.decide(ctx, "COMMIT PREPARED", st.GID, se.txn.CommitPrepared)
+	case statement.RollbackPrepared:
+		return "ROLLBACK PREPARED", se.decide(ctx, "ROLLBACK PREPARED", st.GID, se.txn.RollbackPrepared)
+	case statement.Set:
+		if st.Values == nil {
+			return "SET", se.resetOne(st.Name)
+		}
+		return "SET", se.set(st.Name, st.Values, st.Local)
+	case statement.SetTransaction:
+		return "SET", se.setTransaction(ctx, st)
+	case statement.Reset:
+		return "RESET", se.resetOne(st.Name)
+	case statement.Discard:
+		return se.discard(st.What)
+	case statement.Deallocate:
+		return se.deallocate(st.Name)
+	case statement.Nothing:
+		return st.Tag, nil
+	}
+	what := "this statement"
+	if u, ok := stmt.(statement.Unsupported); ok {
+		what = u.What
+	}
+	return "", errorf("0A000", "fdt does not serve %s", what).hint(whatFdtIs)
+}
+
+// call runs a procedure, in a transaction of its own if none is open.
+func (se *session) call(ctx context.Context, p *plan, params []value.Value) ([][]value.Value, error) {
+	if !p.call.Allowed(se.user) {
+		return nil, errorf("42501", "permission denied for procedure %s", p.call.Name())
+	}
+	args, err := se.arguments(p.args, params)
+	if err != nil {
+		return nil, err
+	}
+	bound, err := p.call.Bind(args)
+	if err != nil {
+		return nil, err
+	}
+	if se.txn.State() == txn.Idle {
+		if err := se.open(ctx, statement.Modes{}); err != nil {
+			return nil, err
+		}
+		se.implicit = true
+	}
+	se.used, se.worked = true, true
+	row, err := p.call.Run(ctx, se.txn, bound)
+	if err != nil || len(row) == 0 {
+		return nil, err
+	}
+	return [][]value.Value{row}, nil
+}
+
+// open begins a transaction with the modes, and the session's defaults for
+// what they leave open. A connection that has no slot yet waits for one here.
+func (se *session) open(ctx context.Context, m statement.Modes) error {
+	if err := se.conn.Acquire(ctx); err != nil {
+		return err
+	}
+	opt := txn.TxOptions{
+		Isolation:  txn.Isolation(se.settings.get("default_transaction_isolation")),
+		ReadOnly:   se.settings.get("default_transaction_read_only") == "on",
+		Deferrable: se.settings.get("default_transaction_deferrable") == "on",
+	}
+	return se.openWith(ctx, modes(opt, m))
+}
+
+func modes(opt txn.TxOptions, m statement.Modes) txn.TxOptions {
+	if m.Isolation != nil {
+		opt.Isolation = txn.Isolation(*m.Isolation)
+	}
+	if m.ReadOnly != nil {
+		opt.ReadOnly = *m.ReadOnly
+	}
+	if m.Deferrable != nil {
+		opt.Deferrable = *m.Deferrable
+	}
+	return opt
+}
+
+func (se *session) openWith(ctx context.Context, opt txn.TxOptions) error {
+	if err := se.txn.Begin(ctx, opt); err != nil {
+		return err
+	}
+	se.options = opt
+	onOff := map[bool]string{true: "on", false: "off"}
+	se.settings.set("transaction_isolation", string(opt.Isolation), true)
+	se.settings.set("transaction_read_only", onOff[opt.ReadOnly], true)
+	se.settings.set("transaction_deferrable", onOff[opt.Deferrable], true)
+	return nil
+}
+
+// begin is BEGIN. What a request did before it, outside of any block, becomes
+// part of the block.
+func (se *session) begin(ctx context.Context, m statement.Modes) error {
+	if se.txn.State() == txn.Idle {
+		return se.open(ctx, m)
+	}
+	if !se.implicit {
+		se.warn("25001", "there is already a transaction in progress")
+	}
+	se.implicit = false
+	return se.alter(ctx, m)
+}
+
+// alter changes the modes of the open transaction, which must not have done
+// anything yet.
+func (se *session) alter(ctx context.Context, m statement.Modes) error {
+	opt := modes(se.options, m)
+	if opt == se.options {
+		return nil
+	}
+	if se.used {
+		return errorf("25001", "SET TRANSACTION must be called before any query")
+	}
+	if len(se.settings.saved) > 0 {
+		return errorf("25001", "SET TRANSACTION must not be called in a subtransaction")
+	}
+	if err := se.txn.Rollback(ctx); err != nil { // nothing was done: this only starts it anew
+		return err
+	}
+	return se.openWith(ctx, opt)
+}
+
+func (se *session) setTransaction(ctx context.Context, st statement.SetTransaction) error {
+	onOff := map[bool]string{true: "on", false: "off"}
+	if st.Session {
+		if m := st.Modes; m.Isolation != nil {
+			se.settings.set("default_transaction_isolation", *m.Isolation, false)
+		}
+		if st.Modes.ReadOnly != nil {
+			se.settings.set("default_transaction_read_only", onOff[*st.Modes.ReadOnly], false)
+		}
+		if st.Modes.Deferrable != nil {
+			se.settings.set("default_transaction_deferrable", onOff[*st.Modes.Deferrable], false)
+		}
+		return nil
+	}
+	if se.txn.State() == txn.Idle && se.several {
+		if err := se.open(ctx, st.Modes); err != nil {
+			return err
+		}
+		se.implicit = true
+		return nil
+	}
+	if se.txn.State() == txn.Idle {
+		se.warn("25P01", "SET TRANSACTION can only be used in transaction blocks")
+		return nil
+	}
+	return se.alter(ctx, st.Modes)
+}
+
+func (se *session) warn(code, message string) {
+	se.wire.send((&Failure{Code: code, Message: message}).notice())
+}
+
+// end is COMMIT and ROLLBACK.
+func (se *session) end(ctx context.Context, commit, chain bool) (string, error) {
+	tag := map[bool]string{true: "COMMIT", false: "ROLLBACK"}[commit]
+	block := se.txn.State() != txn.Idle && !se.implicit
+	if !block {
+		if chain {
+			return "", errorf("25P01", "%s AND CHAIN can only be used in transaction blocks", tag)
+		}
+		se.warn("25P01", "there is no transaction in progress")
+	}
+	opt := se.options
+	failed := se.txn.State() == txn.Failed
+	if failed {
+		tag = "ROLLBACK"
+	}
+	if se.txn.State() != txn.Idle {
+		var err error
+		if commit && !failed {
+			err = se.commit(ctx)
+		} else {
+			err = se.txn.Rollback(context.WithoutCancel(ctx))
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	se.ended(commit && !failed)
+	if chain {
+		se.settings.begin()
+		return tag, se.openWith(ctx, opt)
+	}
+	return tag, nil
+}
+
+// commit commits, and passes on what is yet to follow as warnings.
+func (se *session) commit(ctx context.Context) error {
+	err := se.txn.Commit(ctx)
+	se.implicit = false
+	if err != nil {
+		se.ended(false)
+	}
+	for _, w := range se.txn.Warnings() {
+		se.warn(txn.SQLState(w), w.Error())
+	}
+	return err
+}
+
+// block refuses a statement outside of a transaction block.
+func (se *session) block(what string) error {
+	if se.txn.State() == txn.Idle || se.implicit {
+		return errorf("25P01", "%s can only be used in transaction blocks", what)
+	}
+	return nil
+}
+
+func (se *session) savepoint(ctx context.Context, name string) error {
+	if err := se.block("SAVEPOINT"); err != nil {
+		return err
+	}
+	if err := se.txn.Savepoint(ctx, name); err != nil {
+		return err
+	}
+	se.settings.savepoint(name)
+	return nil
+}
+
+func noSavepoint(name string, err error) error {
+	if errors.Is(err, txn.ErrNoSavepoint) {
+		return errorf("3B001", "savepoint %q does not exist", name)
+	}
+	return err
+}
+
+func (se *session) release(ctx context.Context, name string) error {
+	if err := se.block("RELEASE SAVEPOINT"); err != nil {
+		return err
+	}
+	if err := se.txn.Release(ctx, name); err != nil {
+		return noSavepoint(name, err)
+	}
+	se.settings.release(name)
+	return nil
+}
+
+func (se *session) rollbackTo(ctx context.Context, name string) error {
+	if err := se.block("ROLLBACK TO SAVEPOINT"); err != nil {
+		return err
+	}
+	if err := se.txn.RollbackTo(ctx, name); err != nil {
+		return noSavepoint(name, err)
+	}
+	se.settings.rollbackTo(name)
+	return nil
+}
+
+// prepare is PREPARE TRANSACTION. Where PostgreSQL answers ROLLBACK without an
+// error, which drivers take for a yes, this is an error.
+func (se *session) prepare(ctx context.Context, gid string) error {
+	if se.txn.State() == txn.Idle {
+		return txn.ErrNoTransaction
+	}
+	if len(gid) >= 200 {
+		return errorf("22023", "transaction identifier %q is too long", gid)
+	}
+	err := se.txn.Prepare(ctx, gid)
+	if se.txn.State() == txn.Idle {
+		se.ended(err == nil)
+	}
+	switch {
+	case errors.Is(err, txn.ErrDuplicateGID):
+		return errorf("42710", "transaction identifier %q is already in use", gid)
+	case err == nil:
+		se.worked = false // the same connection is to hear the decision
+	}
+	return err
+}
+
+// decide is COMMIT PREPARED and ROLLBACK PREPARED, which stand alone.
+func (se *session) decide(ctx context.Context, what, gid string, f func(context.Context, string) error) error {
+	if se.txn.State() != txn.Idle || se.several {
+		return errorf("25001", "%s cannot run inside a transaction block", what)
+	}
+	se.worked = true
+	err := f(ctx, gid)
+	if errors.Is(err, txn.ErrUnknownGID) {
+		return errorf("42704", "prepared transaction with identifier %q does not exist", gid)
+	}
+	return err
+}
+
+// set is SET; a few settings are the transaction's own modes.
+func (se *session) set(name string, list []string, local bool) error {
+	key, value, err := parseSetting(name, list)
+	if err != nil {
+		return err
+	}
+	on := value == "on"
+	switch key {
+	case "transaction_isolation":
+		return se.setTransaction(se.ctx, statement.SetTransaction{Modes: statement.Modes{Isolation: &value}})
+	case "transaction_read_only":
+		return se.setTransaction(se.ctx, statement.SetTransaction{Modes: statement.Modes{ReadOnly: &on}})
+	case "transaction_deferrable":
+		return se.setTransaction(se.ctx, statement.SetTransaction{Modes: statement.Modes{Deferrable: &on}})
+	}
+	if local && se.txn.State() == txn.Idle && !se.several {
+		se.warn("25P01", "SET LOCAL can only be used in transaction blocks")
+		return nil
+	}
+	se.settings.set(key, value, local)
+	return nil
+}
+
+func (se *session) resetOne(name string) error {
+	if name == "all" {
+		se.settings.resetAll()
+		return nil
+	}
+	key := strings.ToLower(name)
+	s, ok := catalog[key]
+	if !ok && !strings.ContainsRune(key, '.') {
+		return unknownSetting(name)
+	}
+	if s.fixed && key != "session_authorization" {
+		return errorf("55P02", "parameter %q cannot be changed", s.name)
+	}
+	se.settings.reset(key)
+	return nil
+}
+
+func (se *session) discard(what string) (string, error) {
+	if what != "all" {
+		return "DISCARD " + strings.ToUpper(what), nil
+	}
+	if se.txn.State() != txn.Idle || se.several {
+		return "", errorf("25001", "DISCARD ALL cannot run inside a transaction block")
+	}
+	se.settings.resetAll()
+	se.statements, se.portals = nil, nil
+	return "DISCARD ALL", nil
+}
+
+func (se *session) deallocate(name string) (string, error) {
+	if name == "" {
+		se.statements = nil
+		return "DEALLOCATE ALL", nil
+	}
+	if _, ok := se.statements[name]; !ok {
+		return "", noStatement(name)
+	}
+	delete(se.statements, name)
+	return "DEALLOCATE", nil
+}
+
+func (se *session) showRows(st statement.Show) ([][]value.Value, error) {
+	if st.Name != "all" {
+		v, err := se.show(st.Name)
+		return [][]value.Value{{text(v)}}, err
+	}
+	var rows [][]value.Value
+	for _, key := range slices.Sorted(maps.Keys(catalog)) {
+		rows = append(rows, []value.Value{text(catalog[key].name), text(se.settings.get(key)), text(catalog[key].about)})
+	}
+	return rows, nil
+}

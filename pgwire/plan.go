@@ -1,0 +1,346 @@
+package pgwire
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/fdtserver/fdt/internal/value"
+	"github.com/fdtserver/fdt/pgwire/statement"
+	"github.com/fdtserver/fdt/procedure"
+)
+
+// column is a column of a result.
+type column struct {
+	name string
+	typ  *value.Type
+}
+
+// plan is a statement ready to run: names are resolved and types known.
+type plan struct {
+	stmt    statement.Statement // nil for an empty query
+	params  []*value.Type       // of $1…
+	columns []column            // nil if it returns no rows
+
+	call *procedure.Procedure // of CALL, and of SELECT from a function
+	args []statement.Arg      // of call
+	view *view                // of SELECT from pg_prepared_xacts
+}
+
+// probe tells whether the statement does nothing but ask whether the server
+// lives: what pools send before they lend a connection.
+func (p *plan) probe() bool {
+	switch p.stmt.(type) {
+	case nil, statement.Show:
+		return true
+	case statement.Select:
+		return p.call == nil && p.view == nil
+	}
+	return false
+}
+
+// rows tells whether the command tag counts rows.
+func (p *plan) selects() bool {
+	_, ok := p.stmt.(statement.Select)
+	return ok
+}
+
+// planner resolves one statement.
+type planner struct {
+	procedures *procedure.Set
+	params     []*value.Type // nil while not known
+}
+
+// unspecified are the OIDs by which a client leaves a parameter's type open.
+func unspecified(oid uint32) bool { return oid == 0 || oid == value.Unknown.OID }
+
+// prepare plans a statement whose parameters have the types that oids name.
+func prepare(set *procedure.Set, stmt statement.Statement, oids []uint32) (*plan, error) {
+	pl := planner{procedures: set, params: make([]*value.Type, len(oids))}
+	for i, oid := range oids {
+		if unspecified(oid) {
+			continue
+		}
+		t, ok := value.ByOID(oid)
+		if !ok {
+			return nil, errorf("0A000", "parameter $%d has a type with OID %d, which fdt does not know", i+1, oid)
+		}
+		pl.params[i] = t
+	}
+	p := &plan{stmt: stmt}
+	if err := pl.statement(p); err != nil {
+		return nil, err
+	}
+	for i, t := range pl.params {
+		if t == nil {
+			return nil, errorf("42P18", "could not determine data type of parameter $%d", i+1)
+		}
+	}
+	p.params = pl.params
+	return p, nil
+}
+
+func (pl *planner) statement(p *plan) error {
+	switch st := p.stmt.(type) {
+	case statement.Call:
+		if err := pl.called(p, st.Func); err != nil {
+			return err
+		}
+		for _, c := range p.call.Columns() {
+			p.columns = append(p.columns, column{c.Name, c.Type})
+		}
+	case statement.Select:
+		return pl.query(p, st)
+	case statement.Show:
+		p.columns = []column{{st.Name, value.Text}}
+		if s, ok := catalog[st.Name]; ok {
+			p.columns[0].name = s.name
+		}
+		if st.Name == "all" {
+			p.columns = []column{{"name", value.Text}, {"setting", value.Text}, {"description", value.Text}}
+		}
+	}
+	return nil
+}
+
+// called resolves a call of a procedure and the types of its arguments.
+func (pl *planner) called(p *plan, f statement.Func) error {
+	names := make([]string, len(f.Args))
+	types := make([]*value.Type, len(f.Args))
+	for i, a := range f.Args {
+		names[i] = a.Name
+		t, err := pl.typeOf(a.Value)
+		if err != nil {
+			return err
+		}
+		if t != value.Unknown {
+			types[i] = t
+		}
+	}
+	proc, ok := pl.procedures.Lookup(f.Name)
+	if !ok {
+		e := procedure.Undefined(f.Name, names, types)
+		return &Failure{Code: e.Code, Message: e.Message, Position: f.Position,
+			Hint: "Procedures are defined in fdt's configuration."}
+	}
+	index, err := proc.Match(names, types)
+	if err != nil {
+		e := explainCall(err)
+		e.Position = f.Position
+		return e
+	}
+	for i, a := range f.Args {
+		if pa, ok := a.Value.(statement.Param); ok && pl.params[pa.N-1] == nil {
+			pl.params[pa.N-1] = proc.Params()[index[i]].Type
+		}
+	}
+	p.call, p.args = proc, f.Args
+	return nil
+}
+
+// explainCall keeps the fields of an error of procedure.Match.
+func explainCall(err error) *Failure {
+	e, _ := err.(*procedure.Error) //nolint:errorlint // Match returns no other
+	return &Failure{Code: e.Code, Message: e.Message, Hint: e.Hint}
+}
+
+// typeOf returns the type of an expression: Unknown for a plain string, nil for
+// a parameter whose type is still open.
+func (pl *planner) typeOf(e statement.Expr) (*value.Type, error) {
+	switch e := e.(type) {
+	case statement.Const:
+		return constant(e).Type, nil
+	case statement.Param:
+		for len(pl.params) < e.N {
+			pl.params = append(pl.params, nil)
+		}
+		return pl.params[e.N-1], nil
+	case statement.Cast:
+		t, ok := value.Lookup(e.Type)
+		if !ok {
+			return nil, errorf("42704", "type %q does not exist", e.Type)
+		}
+		inner, err := pl.typeOf(e.Of)
+		if pa, ok := e.Of.(statement.Param); ok && inner == nil {
+			pl.params[pa.N-1] = t
+		}
+		return t, err
+	case statement.Func:
+		b, err := pl.builtin(e)
+		if err != nil {
+			return nil, err
+		}
+		return b.typ, nil
+	}
+	return nil, errorf("0A000", "fdt takes constants and parameters here, no columns").hint(whatFdtIs)
+}
+
+// builtin finds a function that fdt answers itself.
+func (pl *planner) builtin(f statement.Func) (*builtin, error) {
+	b, ok := builtins[f.Name]
+	if !ok || len(f.Args) < b.min || len(f.Args) > b.max {
+		return nil, &Failure{Code: "42883", Message: "function " + f.Name + " does not exist with " +
+			strconv.Itoa(len(f.Args)) + " arguments", Hint: whatFdtIs, Position: f.Position}
+	}
+	for _, a := range f.Args {
+		t, err := pl.typeOf(a.Value)
+		if err != nil {
+			return nil, err
+		}
+		if pa, ok := a.Value.(statement.Param); ok && t == nil {
+			pl.params[pa.N-1] = value.Text
+		}
+	}
+	return &b, nil
+}
+
+// query plans a SELECT.
+func (pl *planner) query(p *plan, st statement.Select) error {
+	switch {
+	case st.From != nil && st.From.Func != nil:
+		return pl.fromCall(p, st)
+	case st.From != nil:
+		return pl.fromView(p, st)
+	}
+	if f, ok := soleCall(st); ok {
+		if _, known := builtins[f.Name]; !known {
+			return pl.selectCall(p, f, st.Items[0].Alias)
+		}
+	}
+	for _, item := range st.Items {
+		if item.Expr == nil {
+			return errorf("42601", "SELECT * with no tables specified is not valid")
+		}
+		t, err := pl.typeOf(item.Expr)
+		if err != nil {
+			return err
+		}
+		if pa, ok := item.Expr.(statement.Param); ok && t == nil {
+			pl.params[pa.N-1], t = value.Text, value.Text
+		}
+		if t == value.Unknown {
+			t = value.Text
+		}
+		p.columns = append(p.columns, column{label(item), t})
+	}
+	return nil
+}
+
+func soleCall(st statement.Select) (statement.Func, bool) {
+	if len(st.Items) != 1 || st.Items[0].Expr == nil {
+		return statement.Func{}, false
+	}
+	f, ok := st.Items[0].Expr.(statement.Func)
+	return f, ok
+}
+
+// fromCall plans SELECT * FROM f(…), as PgJDBC sends {call f(…)}.
+func (pl *planner) fromCall(p *plan, st statement.Select) error {
+	if len(st.Items) != 1 || st.Items[0].Expr != nil || st.Where != nil || st.OrderBy != nil {
+		return errorf("0A000", "of a procedure fdt selects all and only: SELECT * FROM %s(…)", st.From.Func.Name)
+	}
+	return pl.selectCall(p, *st.From.Func, st.From.Alias)
+}
+
+func (pl *planner) selectCall(p *plan, f statement.Func, alias string) error {
+	if err := pl.called(p, f); err != nil {
+		return err
+	}
+	for _, c := range p.call.Columns() {
+		p.columns = append(p.columns, column{c.Name, c.Type})
+	}
+	if len(p.columns) == 0 {
+		p.columns = []column{{f.Name, value.Void}}
+	}
+	if len(p.columns) == 1 && alias != "" {
+		p.columns[0].name = alias
+	}
+	return nil
+}
+
+// label is the name that PostgreSQL gives to a column.
+func label(item statement.Item) string {
+	if item.Alias != "" {
+		return item.Alias
+	}
+	e := item.Expr
+	for {
+		c, ok := e.(statement.Cast)
+		if !ok {
+			break
+		}
+		if f, ok := c.Of.(statement.Func); ok {
+			return f.Name
+		}
+		if _, deeper := c.Of.(statement.Cast); !deeper {
+			return internalName(c.Type)
+		}
+		e = c.Of
+	}
+	switch e := e.(type) {
+	case statement.Func:
+		return e.Name
+	case statement.Const:
+		if e.Kind == statement.Bool {
+			return "bool"
+		}
+	}
+	return "?column?"
+}
+
+// internalName is pg_type.typname of a type that SQL spells differently.
+func internalName(name string) string {
+	t, ok := value.Lookup(name)
+	if !ok {
+		return name
+	}
+	for {
+		if t.Elem == nil {
+			break
+		}
+		t = t.Elem
+	}
+	if n, ok := typnames[t]; ok {
+		return n
+	}
+	return t.Name
+}
+
+var typnames = map[*value.Type]string{
+	value.Bool: "bool", value.Int2: "int2", value.Int4: "int4", value.Int8: "int8", value.Float4: "float4",
+	value.Float8: "float8", value.Bpchar: "bpchar", value.Varchar: "varchar", value.Time: "time",
+	value.Timestamp: "timestamp", value.Timestamptz: "timestamptz",
+}
+
+// constant turns a constant into a value, with the type that PostgreSQL's
+// parser gives it.
+func constant(c statement.Const) value.Value {
+	switch c.Kind {
+	case statement.Null:
+		return value.Unknown.Null()
+	case statement.Bool:
+		return value.Value{Type: value.Bool, Text: c.Text[:1]}
+	case statement.Integer, statement.Decimal:
+		for _, t := range []*value.Type{value.Int4, value.Int8, value.Numeric} {
+			if t != value.Numeric && c.Kind == statement.Decimal {
+				continue
+			}
+			if v, err := t.Parse(c.Text); err == nil {
+				return v
+			}
+		}
+	}
+	return value.Value{Type: value.Unknown, Text: c.Text}
+}
+
+// names lists what a view's columns are called.
+func names(cols []column) []string {
+	list := make([]string, len(cols))
+	for i, c := range cols {
+		list[i] = c.name
+	}
+	return list
+}
+
+func find(cols []column, name string) int {
+	return slices.IndexFunc(cols, func(c column) bool { return c.name == name })
+}

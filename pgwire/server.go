@@ -1,0 +1,202 @@
+// Package pgwire serves PostgreSQL's frontend/backend protocol, version 3, on
+// the connections of a drain.Server: every session is one distributed
+// transaction after another. No SQL of a client reaches a database, and a
+// request that was read is answered before the session says goodbye.
+//
+// The rules are those of chapter "Frontend/Backend Protocol" of the PostgreSQL
+// manual; what a client is told in each state follows PostgreSQL 15 itself.
+//
+// One connection's flow reads top to bottom in this file.
+package pgwire
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/procedure"
+	"github.com/fdtserver/fdt/txn"
+)
+
+// Defaults of Server's limits.
+const (
+	DefaultStartupTimeout = 30 * time.Second
+	DefaultMaxStatements  = 4096
+)
+
+// lingering is how long a client may take to read the last message.
+const lingering = 5 * time.Second
+
+// rollbackTimeout bounds the rolling back of a transaction whose client has
+// gone; what a resource still holds then is its fencing's.
+const rollbackTimeout = 30 * time.Second
+
+// Server serves sessions. Its fields must not change once it serves; its
+// zero value but for Manager and Procedures is usable, and lets nobody in.
+type Server struct {
+	Manager    *txn.Manager
+	Procedures *procedure.Set
+
+	// Auth decides who may come in by each listener, by its name as
+	// drain.Conn tells it. Connections of others are refused.
+	Auth map[string]Authenticator
+
+	// IdleTimeout is how long a session may be silent in a transaction;
+	// zero is for ever. A client's idle_in_transaction_session_timeout can
+	// only make it shorter.
+	IdleTimeout time.Duration
+
+	// StartupTimeout bounds startup and authentication.
+	StartupTimeout time.Duration
+
+	// MaxMessage is the longest message in bytes that is taken.
+	MaxMessage int
+
+	// MaxStatements is how many prepared statements and portals a session
+	// may hold.
+	MaxStatements int
+
+	// Origin makes the process numbers of this worker's sessions tell
+	// where they are; Relay passes on a CancelRequest that belongs to
+	// another worker, and may be nil.
+	Origin Origin
+	Relay  func(ctx context.Context, pid, secret uint32)
+
+	// Logger gets what an operator should know: refused clients, cut
+	// sessions. slog.Default if nil.
+	Logger *slog.Logger
+
+	sessions registry
+	once     sync.Once
+}
+
+func (s *Server) logger() *slog.Logger {
+	if s.Logger != nil {
+		return s.Logger
+	}
+	return slog.Default()
+}
+
+func (s *Server) init() {
+	s.once.Do(func() {
+		if s.StartupTimeout == 0 {
+			s.StartupTimeout = DefaultStartupTimeout
+		}
+		if s.MaxMessage == 0 {
+			s.MaxMessage = DefaultMaxMessage
+		}
+		if s.MaxStatements == 0 {
+			s.MaxStatements = DefaultMaxStatements
+		}
+	})
+}
+
+// Handle serves one connection and returns when it has ended; it is the
+// Handler of a drain.Server.
+func (s *Server) Handle(ctx context.Context, c *drain.Conn) {
+	s.init()
+	se := &session{server: s, conn: c, ctx: ctx, wire: wire{conn: c, max: s.MaxMessage}}
+	if !se.start() {
+		return
+	}
+	defer s.sessions.remove(se)
+	c.Watch(true)
+	err := se.serve()
+	se.finish(err)
+}
+
+// serve answers messages until the client leaves, with nil, or something ends
+// the session.
+func (se *session) serve() error {
+	for {
+		err := se.wait()
+		if err != nil {
+			return err
+		}
+		kind, body, err := se.wire.message()
+		if err != nil {
+			return err
+		}
+		_ = se.conn.SetReadDeadline(time.Time{}) // of the message; a closed connection fails in Read
+		leave, err := se.dispatch(kind, body)
+		giveBuffer(body)
+		if leave || err != nil {
+			return err
+		}
+	}
+}
+
+// wait blocks until the client sends something. Before it blocks, the reply
+// is out, and the connection is idle unless a transaction is open.
+func (se *session) wait() error {
+	if se.wire.buffered() {
+		return nil
+	}
+	limit, reason := se.patience()
+	_ = se.conn.SetReadDeadline(limit) // a closed connection fails in Read
+	err := se.wire.await()
+	if err == nil {
+		se.conn.SetBusy()
+		_ = se.conn.SetReadDeadline(time.Now().Add(stall)) // for the rest of the message
+		return nil
+	}
+	if errors.Is(err, drain.ErrExpired) || errors.Is(err, drain.ErrDeadline) {
+		return errGoodbye
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return reason
+	}
+	return err
+}
+
+// patience returns until when the session may be silent, and why not longer.
+func (se *session) patience() (limit time.Time, reason error) {
+	if se.txn.State() == txn.Idle {
+		return time.Time{}, nil
+	}
+	limit, reason = time.Time{}, errIdleTooLong
+	idle := se.server.IdleTimeout
+	if d := se.settings.milliseconds("idle_in_transaction_session_timeout"); d > 0 && (idle == 0 || d < idle) {
+		idle = d
+	}
+	if idle > 0 {
+		limit = time.Now().Add(idle)
+	}
+	if end, ok := se.txn.Deadline(); ok && (limit.IsZero() || end.Before(limit)) {
+		limit, reason = end, errTooLong
+	}
+	return limit, reason
+}
+
+// finish ends the session: what is not prepared is rolled back, and the client
+// is told why if it can still hear it.
+func (se *session) finish(err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(se.ctx), rollbackTimeout)
+	defer cancel()
+	if cerr := se.txn.Close(ctx); cerr != nil {
+		se.log().Warn("rolling back a session's transaction failed", "error", cerr)
+	}
+	f, told := errors.AsType[*Failure](err)
+	switch {
+	case told:
+		se.wire.send(f.response())
+		se.wire.flush()
+		se.conn.Linger(lingering)
+		if f.Code != errGoodbye.Code {
+			se.log().Info("session ended by the server", "sqlstate", f.Code, "reason", f.Message)
+		}
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, drain.ErrHangup):
+	default:
+		se.log().Debug("connection lost", "error", err)
+	}
+	_ = se.conn.Close() // the server closes it too
+}
+
+func (se *session) log() *slog.Logger {
+	return se.server.logger().With("user", se.user, "listener", se.conn.Listener())
+}

@@ -1,0 +1,317 @@
+package pgwire
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/value"
+	"github.com/fdtserver/fdt/pgwire/statement"
+	"github.com/fdtserver/fdt/txn"
+)
+
+// session is one client's session. But for what running guards it belongs to
+// the goroutine of its connection.
+type session struct {
+	server *Server
+	conn   *drain.Conn
+	ctx    context.Context //nolint:containedctx // the connection's own, for its whole life
+	wire   wire
+
+	user     string
+	operator bool
+	database string
+	pid      uint32
+	secret   uint32
+
+	txn      *txn.Session
+	settings settings
+	options  txn.TxOptions // of the open transaction, for AND CHAIN
+	implicit bool          // the open transaction was not begun by BEGIN
+	several  bool          // in a simple Query of more than one statement
+	used     bool          // a procedure ran in the open transaction
+	worked   bool          // something was done since the last goodbye could have been said
+	served   bool          // a request was answered
+	skipping bool          // after an error, until Sync
+
+	statements map[string]*prepared
+	portals    map[string]*portal
+
+	running sync.Mutex // guards cancel
+	cancel  context.CancelCauseFunc
+}
+
+// dispatch serves one message. leave is the client's goodbye; after an error
+// the session ends.
+func (se *session) dispatch(kind byte, body []byte) (leave bool, err error) {
+	if se.skipping && kind != 'S' && kind != 'X' && kind != 'H' {
+		return false, nil
+	}
+	switch kind {
+	case 'Q':
+		var m pgproto3.Query
+		if err := m.Decode(body); err != nil {
+			return false, malformed(err)
+		}
+		return false, se.simple(m.String)
+	case 'S':
+		return false, se.sync()
+	case 'H':
+		se.wire.flush()
+		return false, se.wire.fault
+	case 'X':
+		se.txn.Acknowledge()
+		return true, nil
+	case 'p':
+		return false, fatalf("08P01", "unexpected password message")
+	case 'F':
+		return false, se.refused(errorf("0A000", "fdt has no functions to call by OID").hint(whatFdtIs))
+	case 'd', 'c', 'f':
+		return false, nil // PostgreSQL passes over them outside of COPY
+	}
+	f, err := se.extended(kind, body)
+	if f != nil {
+		se.fail(f)
+		se.skipping = true
+		if f.Fatal {
+			return false, f
+		}
+		se.wire.send(f.response())
+	}
+	return false, err
+}
+
+// malformed ends the session: after it nobody knows what the client means.
+func malformed(err error) error {
+	return fatalf("08P01", "invalid message format: %v", err)
+}
+
+// refused answers a message that is a request of its own with an error.
+func (se *session) refused(f *Failure) error {
+	se.fail(f)
+	se.wire.send(f.response())
+	return se.ready()
+}
+
+// ready ends a request: the reply goes out, with the goodbye if it is time. A
+// session that has just begun, that asked for nothing yet or is between the
+// phases of two-phase commit is left some silence to go on.
+func (se *session) ready() error {
+	se.settings.changed(func(name, value string) {
+		se.wire.send(&pgproto3.ParameterStatus{Name: name, Value: value})
+	})
+	status := byte('I')
+	switch se.txn.State() {
+	case txn.Active:
+		status = 'T'
+	case txn.Failed:
+		status = 'E'
+	}
+	se.wire.send(&pgproto3.ReadyForQuery{TxStatus: status})
+	if status != 'T' {
+		if se.worked && se.draining() && !se.wire.buffered() && !se.conn.Pending() {
+			return errGoodbye // finish sends it with the reply
+		}
+		se.worked = false
+		se.conn.SetIdle()
+	}
+	if !se.wire.buffered() { // else the reply to what is there goes with it
+		se.wire.flush()
+	}
+	return se.wire.fault
+}
+
+func (se *session) draining() bool {
+	select {
+	case <-se.conn.Draining():
+		return true
+	default:
+		return false
+	}
+}
+
+// probed tells whether a request that only asks whether the server lives is to
+// be answered with the goodbye: a pool then takes another connection, instead
+// of losing this one at its next use.
+func (se *session) probed(p *plan) bool {
+	return p.probe() && se.served && se.txn.State() == txn.Idle && se.draining()
+}
+
+// fail is what an error does to the transaction: one that BEGIN opened waits
+// for its end, any other is rolled back.
+func (se *session) fail(f *Failure) {
+	if se.txn.State() == txn.Active && !se.implicit {
+		se.txn.Fail(f)
+		return
+	}
+	se.abandon()
+}
+
+// abandon rolls back what one request did outside of a transaction block.
+func (se *session) abandon() {
+	if se.implicit {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(se.ctx), rollbackTimeout)
+		defer cancel()
+		if err := se.txn.Rollback(ctx); err != nil {
+			se.log().Warn("rollback failed", "error", err)
+		}
+	}
+	if se.txn.State() == txn.Idle {
+		se.ended(false)
+	}
+}
+
+// ended notes that a transaction, or a statement outside of one, has ended.
+func (se *session) ended(committed bool) {
+	se.settings.end(committed)
+	se.implicit, se.used = false, false
+	se.portals = nil
+}
+
+// simple serves a Query message.
+func (se *session) simple(query string) error {
+	delete(se.statements, "")
+	delete(se.portals, "")
+	if !utf8.ValidString(query) {
+		return se.refused(errorf("22021", "invalid byte sequence for encoding \"UTF8\""))
+	}
+	list, err := statement.Parse(query)
+	if err != nil {
+		return se.refused(explain(se.ctx, err))
+	}
+	if len(list) == 0 {
+		if se.probed(&plan{}) {
+			return errGoodbye
+		}
+		se.wire.send(&pgproto3.EmptyQueryResponse{})
+		se.served = true
+		return se.ready()
+	}
+	se.several = len(list) > 1
+	err = se.run(func(ctx context.Context) error {
+		for i, st := range list {
+			if err := se.one(ctx, st, i == len(list)-1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	se.several = false
+	if err != nil {
+		f := explain(se.ctx, err)
+		if f.Fatal {
+			return f
+		}
+		return se.refused(f)
+	}
+	se.served = true
+	return se.ready()
+}
+
+// one runs a statement of a simple Query; the last one's end is the end of
+// what has no transaction block, and comes before its tag.
+func (se *session) one(ctx context.Context, st statement.Statement, last bool) error {
+	if err := se.allowed(st); err != nil {
+		return err
+	}
+	p, err := prepare(se.server.Procedures, st, nil)
+	if err != nil {
+		return err
+	}
+	if len(p.params) > 0 {
+		return errorf("42P02", "there is no parameter $1")
+	}
+	if !se.several && se.probed(p) {
+		return errGoodbye
+	}
+	r, err := se.execute(ctx, p, nil)
+	if err != nil {
+		return err
+	}
+	if last {
+		if err := se.settle(ctx); err != nil {
+			return err
+		}
+	}
+	if p.columns != nil {
+		se.wire.send(rowDescription(p.columns, nil))
+		for _, row := range r.rows {
+			se.wire.send(dataRow(row, nil))
+		}
+	}
+	se.wire.send(&pgproto3.CommandComplete{CommandTag: []byte(r.tag)})
+	return se.wire.fault
+}
+
+// allowed refuses what a failed transaction does not take.
+func (se *session) allowed(st statement.Statement) error {
+	if se.txn.State() != txn.Failed {
+		return nil
+	}
+	switch st.(type) {
+	case nil, statement.Commit, statement.Rollback, statement.RollbackTo:
+		return nil
+	}
+	return txn.ErrFailedTransaction
+}
+
+// settle commits what was begun without BEGIN.
+func (se *session) settle(ctx context.Context) error {
+	if se.implicit {
+		if err := se.commit(ctx); err != nil {
+			return err
+		}
+	}
+	if se.txn.State() == txn.Idle {
+		se.ended(true)
+	}
+	return nil
+}
+
+func rowDescription(cols []column, formats []int16) *pgproto3.RowDescription {
+	d := &pgproto3.RowDescription{Fields: make([]pgproto3.FieldDescription, len(cols))}
+	for i, c := range cols {
+		d.Fields[i] = pgproto3.FieldDescription{
+			Name: []byte(c.name), DataTypeOID: c.typ.OID, DataTypeSize: c.typ.Size, TypeModifier: -1, Format: format(formats, i),
+		}
+	}
+	return d
+}
+
+func dataRow(row []value.Value, formats []int16) *pgproto3.DataRow {
+	d := &pgproto3.DataRow{Values: make([][]byte, len(row))}
+	for i, v := range row {
+		if !v.Null {
+			d.Values[i] = v.Append([]byte{}, format(formats, i) == 1)
+		}
+	}
+	return d
+}
+
+// format is the format of column or parameter i: none given means text, one
+// given is for all.
+func format(list []int16, i int) int16 {
+	switch len(list) {
+	case 0:
+		return 0
+	case 1:
+		return list[0]
+	}
+	return list[i]
+}
+
+// show returns a setting's value.
+func (se *session) show(key string) (string, error) {
+	if _, ok := catalog[key]; !ok {
+		v := se.settings.get(key)
+		if v == "" && !strings.ContainsRune(key, '.') {
+			return "", unknownSetting(key)
+		}
+		return v, nil
+	}
+	return se.settings.get(key), nil
+}

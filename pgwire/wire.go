@@ -1,0 +1,211 @@
+package pgwire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// Limits on what a client may send.
+const (
+	maxStartup = 10000   // bytes of a startup packet, as PostgreSQL's MAX_STARTUP_PACKET_LENGTH
+	maxSmall   = 30000   // bytes of a message that has no business being long, as PQ_SMALL_MESSAGE_LIMIT
+	maxClaim   = 1 << 30 // a length from here on is no length but noise
+	// DefaultMaxMessage is the length in bytes above which a message is
+	// refused, unless Server.MaxMessage says otherwise.
+	DefaultMaxMessage = 16 << 20
+)
+
+// Sizes of buffers. A session that waits holds only its inbox.
+const (
+	inboxSize  = 512      // most requests fit: one system call each
+	flushAbove = 64 << 10 // bytes of a reply that are not held back any longer
+	keepBelow  = 64 << 10 // bytes of a buffer that is worth keeping
+)
+
+// stall is how long a message may take from its first byte to its last, and
+// how long a client may leave a reply unread.
+const stall = time.Minute
+
+// Faults of the byte stream, after which nothing can be said to the client.
+var (
+	errGarbage = errors.New("not a message of the protocol")
+	errHungUp  = fmt.Errorf("the client closed the connection in a message: %w", io.ErrUnexpectedEOF)
+)
+
+// wire frames messages on a connection. Reading and writing belong to one
+// goroutine.
+type wire struct {
+	conn net.Conn
+	max  int // longest message, in bytes
+
+	inbox      [inboxSize]byte
+	start, end int    // unread bytes of inbox
+	out        []byte // reply not yet written; from buffers
+	fault      error  // of encoding or writing: nothing more is written
+}
+
+// buffers holds buffers for messages and replies, so that idle sessions have
+// none. The elements are *[]byte.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+
+func takeBuffer() []byte { return (*buffers.Get().(*[]byte))[:0] }
+
+func giveBuffer(b []byte) {
+	if cap(b) > 0 && cap(b) <= keepBelow {
+		buffers.Put(&b)
+	}
+}
+
+// buffered tells whether input was read that is not yet taken.
+func (w *wire) buffered() bool { return w.start < w.end }
+
+// await blocks until there is input, taking no more memory than the inbox.
+// The error is Read's own.
+func (w *wire) await() error {
+	if w.buffered() {
+		return nil
+	}
+	n, err := w.conn.Read(w.inbox[:])
+	w.start, w.end = 0, n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// read fills b, first from the inbox. The first byte is there already: await
+// has returned.
+func (w *wire) read(b []byte) error {
+	n := copy(b, w.inbox[w.start:w.end])
+	w.start += n
+	if n == len(b) {
+		return nil
+	}
+	if len(b)-n >= inboxSize { // too long for the inbox
+		_, err := io.ReadFull(w.conn, b[n:])
+		return eof(err)
+	}
+	m, err := io.ReadAtLeast(w.conn, w.inbox[:], len(b)-n)
+	if err != nil {
+		return eof(err)
+	}
+	w.start, w.end = copy(b[n:], w.inbox[:m]), m
+	return nil
+}
+
+func eof(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errHungUp
+	}
+	return err
+}
+
+// message reads one message into a buffer that is given back by giveBuffer.
+// A length that cannot be right is errGarbage, one above the limit *fatal.
+func (w *wire) message() (kind byte, body []byte, err error) {
+	var head [5]byte
+	if err := w.read(head[:]); err != nil {
+		return 0, nil, err
+	}
+	length := binary.BigEndian.Uint32(head[1:])
+	if length < 4 || length >= maxClaim {
+		return 0, nil, fmt.Errorf("%w: length %d", errGarbage, length)
+	}
+	size := int(length) - 4
+	switch limit := w.limit(head[0]); {
+	case limit == 0:
+		return 0, nil, fatalf("08P01", "invalid frontend message type %d", head[0])
+	case size > limit && limit == maxSmall:
+		return 0, nil, fatalf("08P01", "invalid message length")
+	case size > limit:
+		return 0, nil, fatalf("54000", "a message of %d bytes is longer than the %d that are taken here", size, limit)
+	}
+	body, err = w.body(size)
+	return head[0], body, err
+}
+
+// limit returns how long a message of the kind may be; zero for an unknown one.
+func (w *wire) limit(kind byte) int {
+	switch kind {
+	case 'Q', 'P', 'B', 'F':
+		return w.max
+	case 'd', 'c', 'f': // COPY's, which PostgreSQL passes over when there is none
+		return w.max
+	case 'p', 'E', 'D', 'C', 'S', 'H', 'X':
+		return maxSmall
+	}
+	return 0
+}
+
+// body reads size bytes. Memory grows with what arrives, not with what was
+// announced.
+func (w *wire) body(size int) ([]byte, error) {
+	b := takeBuffer()
+	for len(b) < size {
+		from := len(b)
+		if cap(b) == from {
+			b = append(b, make([]byte, from+1)...)[:from]
+		}
+		b = b[:min(size, cap(b))]
+		if err := w.read(b[from:]); err != nil {
+			giveBuffer(b)
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// startup reads a packet without a type: a startup message or one of the
+// requests that may come before it.
+func (w *wire) startup() ([]byte, error) {
+	var head [4]byte
+	if err := w.read(head[:]); err != nil {
+		return nil, err
+	}
+	length := binary.BigEndian.Uint32(head[:])
+	if length < 8 || length > maxStartup {
+		return nil, fmt.Errorf("%w: startup packet of length %d", errGarbage, length)
+	}
+	body := make([]byte, length-4)
+	return body, w.read(body)
+}
+
+// send adds a message to the reply.
+func (w *wire) send(m pgproto3.BackendMessage) {
+	if w.out == nil {
+		w.out = takeBuffer()
+	}
+	before := len(w.out)
+	out, err := m.Encode(w.out)
+	if err != nil { // longer than a message may be
+		w.out = w.out[:before]
+		w.fault = errors.Join(w.fault, fmt.Errorf("encode a reply: %w", err))
+		return
+	}
+	w.out = out
+	if len(w.out) >= flushAbove {
+		w.flush()
+	}
+}
+
+// flush writes the reply in one piece and gives its buffer back.
+func (w *wire) flush() {
+	if w.out == nil {
+		return
+	}
+	if w.fault == nil {
+		_ = w.conn.SetWriteDeadline(time.Now().Add(stall)) // a closed connection fails in Write
+		if _, err := w.conn.Write(w.out); err != nil {
+			w.fault = err
+		}
+	}
+	giveBuffer(w.out)
+	w.out = nil
+}
