@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/resources"
+	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/pgwire"
+	"github.com/fdtserver/fdt/procedure"
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/worker"
+)
+
+// reserve is how many connections beyond the configured threads may wait with
+// their first request read, so that CancelRequest and COMMIT PREPARED always
+// get through.
+const reserve = 16
+
+// group is whose members peer authentication lets in.
+const group = "fdt"
+
+// closing bounds what is done after the last session.
+const closing = 10 * time.Second
+
+// serve is a worker's life, from its snapshot to the end of its drain.
+func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
+	dir := snapshot.Dir(p.run)
+	cfg, err := dir.Load(p.gen)
+	if err != nil {
+		return fmt.Errorf("configuration of generation %d: %w", p.gen, err)
+	}
+	procedures, err := procedure.Compile(cfg)
+	if err != nil {
+		return err
+	}
+	auth, names, err := listeners(cfg)
+	if err != nil {
+		return err
+	}
+	rms, err := resources.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, r := range rms {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	manager, err := txn.Open(ctx, txn.Options{
+		LogDir: filepath.Join(p.lib, "txn"), ClaimDir: filepath.Join(p.run, "txn"), Resources: rms,
+		Limits: txn.Limits{Transaction: cfg.Transaction.Timeout, Lock: cfg.Transaction.LockTimeout},
+		Logger: log, Program: "fdt-worker " + unit.Instance(p.gen, p.slot),
+	})
+	if err != nil {
+		return fmt.Errorf("transaction log: %w", err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
+		defer cancel()
+		err = errors.Join(err, manager.Close(ctx))
+	}()
+
+	wire := &pgwire.Server{
+		Manager: manager, Procedures: procedures, Auth: auth, IdleTimeout: cfg.Transaction.IdleTimeout,
+		Origin: pgwire.Origin{Generation: p.gen, Slot: p.slot}, Relay: relay(filepath.Join(p.run, "worker")), Logger: log,
+	}
+	server := &drain.Server{
+		Handler: wire.Handle, Threads: cfg.Workers.Threads, Reserve: reserve, Idle: cfg.Drain.Idle, Logger: log,
+	}
+	lc, err := control.Listen(p.control())
+	if err != nil {
+		return err
+	}
+	opts := []worker.Option{
+		worker.WithLogger(log), worker.WithListeners(names...), worker.WithDrainTimeout(cfg.Drain.Timeout),
+		worker.WithStatus(func() string { return line(server.Counts(), manager.Counts()) }),
+		worker.WithControl(lc, &control.Server{Handlers: handlers(p, server, manager, wire)}),
+	}
+	if pending(dir, p.gen) {
+		opts = append(opts, worker.WithRequired())
+	}
+	return live(ctx, manager, func(ctx context.Context) error {
+		return worker.Run(server, append(opts, worker.WithContext(ctx))...)
+	})
+}
+
+// live runs the worker beside recovery, and ends it when the log has failed:
+// then only another process, which reads what is durable, may decide anything.
+func live(ctx context.Context, m *txn.Manager, work func(context.Context) error) error {
+	recovering, stop := context.WithCancel(ctx)
+	serving, fail := context.WithCancelCause(ctx)
+	var all sync.WaitGroup
+	var rerr error
+	all.Go(func() { rerr = m.Recover(recovering) })
+	all.Go(func() {
+		select {
+		case <-m.Failed():
+			fail(txn.ErrPoisoned)
+		case <-recovering.Done():
+		}
+	})
+	err := work(serving)
+	stop()
+	all.Wait()
+	fail(nil)
+	return errors.Join(err, rerr)
+}
+
+// listeners returns how each of the generation's listeners authenticates, by
+// the name under which systemd passes it, and those names.
+func listeners(cfg *config.Config) (map[string]pgwire.Authenticator, []string, error) {
+	auth := map[string]pgwire.Authenticator{}
+	var names []string
+	peer := &pgwire.Peer{Group: group}
+	for _, l := range cfg.Listen {
+		for _, a := range l.Addresses {
+			name := unit.FDName(a)
+			names = append(names, name)
+			switch l.Auth {
+			case config.AuthPeer:
+				auth[name] = peer
+			case config.AuthTrust:
+				auth[name] = pgwire.Trust{}
+			default:
+				return nil, nil, fmt.Errorf("listener %s: auth %s is not served by this build", l.Name, l.Auth)
+			}
+		}
+	}
+	return auth, names, nil
+}
+
+// pending tells whether this generation is being put in another's place: then
+// a missing listener must stop it. At boot what is there is served.
+func pending(dir snapshot.Dir, gen int) bool {
+	st, err := dir.ReadState()
+	return err == nil && st.Pending == gen && st.Applied != 0
+}
+
+// line is this server's part of STATUS=.
+func line(c drain.Counts, t txn.Counts) string {
+	s := fmt.Sprintf("%d connections, %d busy", c.Open, c.Busy)
+	if t.InDoubt > 0 {
+		s += fmt.Sprintf(", %d in doubt", t.InDoubt)
+	}
+	return s
+}
+
+// handlers are the operations of the control socket.
+func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server) control.Handlers {
+	began := time.Now()
+	return control.Handlers{
+		control.OpStatus: func(context.Context, json.RawMessage) (any, error) {
+			c := server.Counts()
+			st := control.Status{
+				Generation: p.gen, Slot: p.slot, PID: os.Getpid(), State: "serving", Open: c.Open, Busy: c.Busy, Idle: c.Idle,
+				Reserve: c.Reserve, Threads: c.Threads, Accepted: c.Accepted, InDoubt: m.Counts().InDoubt, Since: began,
+			}
+			if c.Draining {
+				st.State = "draining"
+			}
+			return st, nil
+		},
+		control.OpCancel: func(_ context.Context, args json.RawMessage) (any, error) {
+			var key control.Cancel
+			if err := json.Unmarshal(args, &key); err != nil {
+				return nil, err
+			}
+			wire.Cancel(key.PID, key.Secret)
+			return nil, nil
+		},
+	}
+}
+
+// relay passes a CancelRequest on to the workers that may have the session:
+// process numbers hold the low bits of the generation only.
+func relay(dir string) func(ctx context.Context, pid, secret uint32) {
+	return func(ctx context.Context, pid, secret uint32) {
+		socks, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is sound
+		for _, path := range socks {
+			gen, slot, ok := unit.ParseInstance(strings.TrimSuffix(filepath.Base(path), ".sock"))
+			if ok && (pgwire.Origin{Generation: gen, Slot: slot}).Owns(pid) {
+				// A worker that has gone has no session to cancel.
+				_ = control.Call(ctx, path, control.OpCancel, control.Cancel{PID: pid, Secret: secret}, nil)
+			}
+		}
+	}
+}
