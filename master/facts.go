@@ -36,7 +36,7 @@ func (m *Master) read() (view, error) {
 		}
 		switch u.Name {
 		case unit.Master:
-			v.stopping = u.JobType == "stop"
+			v.stopping, v.active = u.JobType == "stop", u.Active == "active"
 			continue
 		case unit.Stopper:
 			v.stopper = u.JobType

@@ -153,7 +153,11 @@ func plan(v view) decision {
 				last = w.ready
 			}
 		}
-		if until := last.Add(t.settle); v.now.Before(until) {
+		settle := t.settle
+		if v.cold() {
+			settle = 0 // nobody could take over
+		}
+		if until := last.Add(settle); v.now.Before(until) {
 			d.look(until)
 		} else {
 			d.event = Settled

@@ -14,7 +14,8 @@ import (
 
 // Stop is what fdt-stop.service runs at its stop, with the master alive or not. Only the type of that
 // unit's own job tells a stop from a restart: on a restart it leaves a mark for the next master and
-// returns. On a stop it closes the sockets, then drains the workers, and returns when all are gone, or at
+// returns. (When systemd restarts a master that crashed, this unit is restarted too; then nobody asked for
+// anything, and there is no mark.) On a stop it closes the sockets, then drains the workers, and returns when all are gone, or at
 // once if a start comes meanwhile: then the master opens again with a new generation.
 //
 // m must not be running.
@@ -39,7 +40,7 @@ func (m *Master) Stop(ctx context.Context) error {
 		}
 		m.last = v
 		switch {
-		case v.stopper == "restart" && first:
+		case v.stopper == "restart" && v.active:
 			return m.markRestart()
 		case v.stopper != "stop":
 			m.log.Info("not stopping", "job", v.stopper)

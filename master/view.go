@@ -71,6 +71,7 @@ type view struct {
 	now      time.Time
 	step     Step
 	stopping bool    // a stop of fdt.service is under way
+	active   bool    // fdt.service is active
 	stopper  string  // type of the job of fdt-stop.service; empty: none
 	target   bool    // fdt-sockets.target is active
 	applied  *target // nil: none
