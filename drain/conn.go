@@ -129,7 +129,8 @@ func (c *Conn) cut() {
 	if c.phase == open || c.phase == expired {
 		c.leave(beyond)
 		c.loop.server.logger().Warn("connection cut at the drain's deadline",
-			"listener", c.loop.name, "remote", c.RemoteAddr().String(), "busy", c.busy)
+			"listener", c.loop.name, "remote", c.RemoteAddr().String(), "busy", c.busy,
+			"MESSAGE_ID", idConnectionCut)
 	}
 }
 
@@ -147,7 +148,8 @@ func (c *Conn) force() {
 	c.cancel(ErrForced)
 	if c.Close() == nil {
 		c.loop.server.logger().Warn("connection closed by force",
-			"listener", c.loop.name, "remote", c.RemoteAddr().String())
+			"listener", c.loop.name, "remote", c.RemoteAddr().String(),
+			"MESSAGE_ID", idConnectionCut)
 	}
 }
 

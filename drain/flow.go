@@ -252,7 +252,7 @@ func (a *loop) backOff(err error) {
 	a.pause = min(max(2*a.pause, minPause), maxPause)
 	if a.failed == 1 {
 		a.server.logger().Error("cannot accept; connections wait in the queue",
-			"listener", a.name, "error", os.NewSyscallError("accept4", err))
+			"listener", a.name, "error", os.NewSyscallError("accept4", err), "MESSAGE_ID", idAcceptFailing)
 	}
 	t := time.NewTimer(a.pause)
 	defer t.Stop()
@@ -265,7 +265,8 @@ func (a *loop) backOff(err error) {
 // recovered ends a row of failures.
 func (a *loop) recovered() {
 	if a.failed > 0 {
-		a.server.logger().Info("accepting again", "listener", a.name, "failures", a.failed)
+		a.server.logger().Info("accepting again", "listener", a.name, "failures", a.failed,
+			"MESSAGE_ID", idAcceptRecovered)
 		a.failed, a.pause = 0, 0
 	}
 }

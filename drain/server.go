@@ -51,6 +51,14 @@ var ErrExpired error = &timeout{"drain: idle while draining"}
 // connections were closed.
 var ErrStuck = errors.New("drain: handlers did not return")
 
+// Values of the attribute MESSAGE_ID, which a handler for systemd's journal makes a field: see
+// packaging/systemd/fdt.catalog.
+const (
+	idAcceptFailing   = "cb7c741c74ec5f40ab48bef7ff811da4"
+	idAcceptRecovered = "193ba511193c5db5bc587fc5632fef6d"
+	idConnectionCut   = "505637835fc35c26ad9e064a24527fcc"
+)
+
 // timeout is an error that crypto/tls and others take for one of a deadline, and so as not final.
 type timeout struct{ text string }
 

@@ -1,0 +1,321 @@
+package drain_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/drain"
+)
+
+// TestMain lets a test run a function of this binary in a process of its own.
+func TestMain(m *testing.M) {
+	if f, ok := children[os.Getenv("DRAIN_TEST_CHILD")]; ok {
+		if err := f(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+var children = map[string]func() error{"exhausted": exhausted, "hung": hung}
+
+func child(t *testing.T, name string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "DRAIN_TEST_CHILD="+name)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
+// At the limit of descriptors the server pauses instead of spinning, says so once, and goes on when there
+// are some again. In a process of its own, whose limit it lowers.
+func TestAcceptExhausted(t *testing.T) { child(t, "exhausted") }
+
+// An accept loop that hangs, here in its logger, is what Beat tells the watchdog.
+func TestBeatFails(t *testing.T) { child(t, "hung") }
+
+// exhaust serves one connection, lowers the limit to what is open, and connects another.
+func exhaust(log slog.Handler) (s *drain.Server, served chan error, restore func() error, err error) {
+	s = &drain.Server{Handler: lines, Logger: slog.New(log)}
+	l, err := net.Listen("unix", fmt.Sprintf("@fdt-drain-test-%d", os.Getpid()))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	served = make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	warm, err := net.Dial("unix", l.Addr().String()) // so that everything that opens descriptors has
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for s.Counts().Open == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	// The client's socket exists before there are no more; connecting needs none.
+	client, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	next, err := unix.Dup(0)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	_ = unix.Close(next)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(next), Max: old.Max}); err != nil {
+		return nil, nil, nil, err
+	}
+	restore = func() error {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+			return err
+		}
+		for s.Counts().Accepted < 2 {
+			time.Sleep(time.Millisecond)
+		}
+		return errors.Join(unix.Close(client), warm.Close())
+	}
+	return s, served, restore, unix.Connect(client, &unix.SockaddrUnix{Name: l.Addr().String()})
+}
+
+func exhausted() error {
+	log := new(logs)
+	s, served, restore, err := exhaust(slog.NewTextHandler(log, nil))
+	if err != nil {
+		return err
+	}
+	for !strings.Contains(log.String(), "cannot accept") {
+		time.Sleep(time.Millisecond)
+	}
+	var before, after unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &before)
+	time.Sleep(300 * time.Millisecond) // for a spinning loop to show in the CPU time
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &after)
+	if cpu := time.Duration(after.Utime.Nano() - before.Utime.Nano() + after.Stime.Nano() - before.Stime.Nano()); cpu > 150*time.Millisecond {
+		return fmt.Errorf("used %v of CPU while nothing could be accepted", cpu)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Beat(ctx); err != nil { // alive all the same
+		return err
+	}
+	if n := s.Counts().Accepted; n != 1 {
+		return fmt.Errorf("accepted %d", n)
+	}
+	if err := restore(); err != nil {
+		return err
+	}
+	if err := s.Shutdown(ctx); err != nil {
+		return err
+	}
+	if err := <-served; !errors.Is(err, drain.ErrServerClosed) {
+		return err
+	}
+	text := log.String()
+	if strings.Count(text, "cannot accept") != 1 || strings.Count(text, "accepting again") != 1 {
+		return fmt.Errorf("log:\n%s", text)
+	}
+	return nil
+}
+
+// stuck is a log handler that blocks, and with it who logs.
+type stuck struct {
+	slog.Handler
+	entered, release chan struct{}
+}
+
+func (stuck) Enabled(context.Context, slog.Level) bool { return true }
+
+func (s stuck) Handle(_ context.Context, r slog.Record) error {
+	if r.Level == slog.LevelError {
+		close(s.entered)
+		<-s.release
+	}
+	return nil
+}
+
+func hung() error {
+	log := stuck{slog.DiscardHandler, make(chan struct{}), make(chan struct{})}
+	s, served, restore, err := exhaust(log)
+	if err != nil {
+		return err
+	}
+	<-log.entered
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if err := s.Beat(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "@fdt-drain-test") {
+		return fmt.Errorf("Beat: %w", err)
+	}
+	close(log.release)
+	if err := restore(); err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if err := <-served; !errors.Is(err, drain.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// A listening socket that somebody shut down is lost: Serve says so, and does not spin.
+func TestAcceptLost(t *testing.T) {
+	s := &drain.Server{Handler: lines}
+	l := listen(t, "tcp")
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(t, c, "x")
+	raw, err := l.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := within(t, served, "Serve's return"); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+	ask(t, c, "still served")
+	_ = c.Close()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// named is a listener with a name of its own whose close fails, which is logged by the accept loop.
+type named struct{ *net.TCPListener }
+
+func (named) Name() string { return "public" }
+func (n named) Close() error {
+	return errors.Join(n.TCPListener.Close(), errors.New("as a test"))
+}
+
+func TestListenerName(t *testing.T) {
+	log := new(logs)
+	names := make(chan string, 1)
+	s := &drain.Server{
+		Logger:  slog.New(slog.NewTextHandler(log, nil)),
+		Handler: func(_ context.Context, c *drain.Conn) { names <- c.Listener() },
+	}
+	l := named{listen(t, "tcp").(*net.TCPListener)}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := within(t, names, "the handler"); got != "public" {
+		t.Error(got)
+	}
+	_ = c.Close()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	within(t, served, "Serve's return")
+	if !strings.Contains(log.String(), "cannot close a listener") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// The listener stays non-blocking for the others that have it, whatever one server does.
+func TestNonblockIsShared(t *testing.T) {
+	networks(t, func(t *testing.T, network string) {
+		f := start(t, network, &drain.Server{Handler: lines})
+		var copied int
+		raw, err := f.l.(syscall.Conn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Control(func(fd uintptr) { copied, err = unix.Dup(int(fd)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(copied)
+		nonblock := func() bool {
+			flags, err := unix.FcntlInt(uintptr(copied), unix.F_GETFL, 0)
+			return err == nil && flags&unix.O_NONBLOCK != 0
+		}
+		ask(t, f.dial(), "x")
+		if !nonblock() {
+			t.Error("blocking while served")
+		}
+		if err := f.s.Close(); err != nil {
+			t.Error(err)
+		}
+		if !nonblock() {
+			t.Error("blocking afterwards")
+		}
+	})
+}
+
+func TestTCPOptions(t *testing.T) {
+	tests := map[string]struct {
+		server *drain.Server
+		want   map[string]int
+	}{
+		"defaults": {&drain.Server{}, map[string]int{"nodelay": 1, "keepalive": 1, "idle": 60, "interval": 15, "count": 4, "user timeout": 120000}},
+		"own": {&drain.Server{UserTimeout: 1500 * time.Millisecond,
+			KeepAlive: net.KeepAliveConfig{Enable: true, Idle: 1500 * time.Millisecond, Interval: 3 * time.Second, Count: 5}},
+			map[string]int{"nodelay": 1, "keepalive": 1, "idle": 2, "interval": 3, "count": 5, "user timeout": 1500}},
+		"none": {&drain.Server{UserTimeout: -1, KeepAlive: net.KeepAliveConfig{Idle: -1}},
+			map[string]int{"nodelay": 1, "keepalive": 0, "user timeout": 0}},
+	}
+	names := map[string][2]int{
+		"nodelay": {unix.IPPROTO_TCP, unix.TCP_NODELAY}, "keepalive": {unix.SOL_SOCKET, unix.SO_KEEPALIVE},
+		"idle": {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}, "interval": {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
+		"count": {unix.IPPROTO_TCP, unix.TCP_KEEPCNT}, "user timeout": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT},
+	}
+	for name, test := range tests {
+		for _, inherited := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " inherited ", inherited), func(t *testing.T) {
+				fds := make(chan int)
+				s := &drain.Server{KeepAlive: test.server.KeepAlive, UserTimeout: test.server.UserTimeout}
+				s.Handler = func(_ context.Context, c *drain.Conn) {
+					drain.Descriptor(c, func(fd int) {
+						fds <- fd
+						<-fds
+					})
+				}
+				f := start(t, "tcp", s)
+				if inherited {
+					raw, _ := f.l.(syscall.Conn).SyscallConn()
+					_ = raw.Control(func(fd uintptr) {
+						_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+					})
+				}
+				_ = f.dial()
+				fd := within(t, fds, "the connection")
+				for option, want := range test.want {
+					got, err := unix.GetsockoptInt(fd, names[option][0], names[option][1])
+					if err != nil || got != want {
+						t.Errorf("%s: %d, %v; want %d", option, got, err, want)
+					}
+				}
+				fds <- 0
+			})
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package drain_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/drain"
+)
+
+// hungUp reports the cause that a handler's context ends with.
+func hungUp(t *testing.T, network string, s *drain.Server, before func(c *drain.Conn)) (*fixture, <-chan error) {
+	causes := make(chan error, 1)
+	s.Handler = func(ctx context.Context, c *drain.Conn) {
+		before(c)
+		<-ctx.Done()
+		causes <- context.Cause(ctx)
+	}
+	return start(t, network, s), causes
+}
+
+func TestWatch(t *testing.T) {
+	networks(t, func(t *testing.T, network string) {
+		ends := map[string]func(c net.Conn){
+			"close": func(c net.Conn) { _ = c.Close() },
+			"half-close": func(c net.Conn) {
+				_ = c.(interface{ CloseWrite() error }).CloseWrite()
+			},
+			"reset": func(c net.Conn) {
+				if tcp, ok := c.(*net.TCPConn); ok {
+					_ = tcp.SetLinger(0)
+				}
+				_ = c.Close()
+			},
+			"unread input": func(c net.Conn) {
+				_, _ = io.WriteString(c, "a statement that was not run")
+				_ = c.Close()
+			},
+		}
+		for name, end := range ends {
+			t.Run(name, func(t *testing.T) {
+				watching := make(chan struct{})
+				f, causes := hungUp(t, network, new(drain.Server), func(c *drain.Conn) {
+					c.Watch(true)
+					close(watching)
+				})
+				c := f.dial()
+				within(t, watching, "Watch")
+				end(c)
+				if err := within(t, causes, "the cancellation"); !errors.Is(err, drain.ErrHangup) {
+					t.Error(err)
+				}
+			})
+		}
+	})
+}
+
+// A hang-up that happened while the watch was off counts when it is turned on.
+func TestWatchLate(t *testing.T) {
+	networks(t, func(t *testing.T, network string) {
+		conns := make(chan *drain.Conn)
+		f, causes := hungUp(t, network, new(drain.Server), func(c *drain.Conn) {
+			c.Watch(true)
+			c.Watch(false)
+			conns <- c
+		})
+		client := f.dial()
+		c := within(t, conns, "the connection")
+		_ = client.Close()
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-causes:
+			t.Fatalf("cancelled while not watched: %v", err)
+		default:
+		}
+		c.Watch(true)
+		if err := within(t, causes, "the cancellation"); !errors.Is(err, drain.ErrHangup) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWatchAllowHalfClose(t *testing.T) {
+	conns := make(chan *drain.Conn)
+	f, causes := hungUp(t, "unix", &drain.Server{AllowHalfClose: true}, func(c *drain.Conn) {
+		c.Watch(true)
+		conns <- c
+	})
+	client := f.dial().(*net.UnixConn)
+	c := within(t, conns, "the connection")
+	_ = client.CloseWrite()
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatal(err)
+	}
+	_, _ = c.Write([]byte("still there\n"))
+	expect(t, client, "still there")
+	select {
+	case err := <-causes:
+		t.Fatalf("cancelled by a half-close: %v", err)
+	default:
+	}
+	_ = client.Close()
+	if err := within(t, causes, "the cancellation"); !errors.Is(err, drain.ErrHangup) {
+		t.Error(err)
+	}
+}
+
+// Descriptors are reused all the time while watched connections come, go and are closed by their
+// handlers: no survivor is taken for one that hung up.
+func TestWatchReuse(t *testing.T) {
+	f := start(t, "unix", &drain.Server{Handler: func(ctx context.Context, c *drain.Conn) {
+		c.Watch(true)
+		b := make([]byte, 1)
+		for {
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+			if b[0] == 'q' {
+				_ = c.Close() // while watched
+				return
+			}
+			if err := context.Cause(ctx); err != nil {
+				t.Errorf("a live connection was cancelled: %v", err)
+			}
+			_, _ = c.Write(b)
+		}
+	}})
+	var clients sync.WaitGroup
+	for i := range 8 {
+		clients.Go(func() {
+			for j := range 200 {
+				c, err := net.Dial("unix", f.l.Addr().String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = c.SetDeadline(time.Now().Add(patience))
+				b := []byte("x")
+				for range 3 {
+					if _, err := c.Write(b); err != nil {
+						t.Error(err)
+					}
+					if _, err := io.ReadFull(c, b); err != nil {
+						t.Error(err)
+					}
+				}
+				if (i+j)%2 == 0 {
+					_, _ = c.Write([]byte("q"))
+				}
+				_ = c.Close()
+			}
+		})
+	}
+	clients.Wait()
+}
+
+// A last message survives input that is still coming, as it would not if the connection were just closed.
+func TestLinger(t *testing.T) {
+	networks(t, func(t *testing.T, network string) {
+		const last = "FATAL: going away"
+		f := start(t, network, &drain.Server{Handler: func(_ context.Context, c *drain.Conn) {
+			_, _ = c.Read(make([]byte, 1))
+			_, _ = io.WriteString(c, last)
+			c.Linger(patience)
+		}})
+		for range 20 {
+			c := f.dial()
+			for range 1000 { // far more than the server reads before it says goodbye
+				if _, err := c.Write(make([]byte, 1000)); err != nil {
+					t.Fatalf("write: %v", err)
+				}
+			}
+			got, err := io.ReadAll(c)
+			if string(got) != last || err != nil {
+				t.Fatalf("read %q, %v", got, err)
+			}
+			_ = c.Close()
+		}
+	})
+}
+
+// Linger ends by itself if the peer never closes.
+func TestLingerEnds(t *testing.T) {
+	f := start(t, "tcp", &drain.Server{Handler: func(_ context.Context, c *drain.Conn) {
+		c.Linger(10 * time.Millisecond)
+	}})
+	c := f.dial()
+	expectEOF(t, c)
+	eventually(t, "the connection's end", func() bool { return f.s.Counts().Open == 0 })
+}

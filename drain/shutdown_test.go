@@ -1,0 +1,371 @@
+package drain_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/drain"
+)
+
+// A busy connection gets its reply and the goodbye with it; an idle one gets the goodbye after Idle.
+func TestDrainBusyAndIdle(t *testing.T) {
+	networks(t, func(t *testing.T, network string) {
+		working, finish := make(chan struct{}), make(chan struct{})
+		f := start(t, network, &drain.Server{Idle: 20 * time.Millisecond, Handler: func(ctx context.Context, c *drain.Conn) {
+			b := make([]byte, 1)
+			if _, err := c.Read(b); err != nil {
+				if !errors.Is(err, drain.ErrExpired) {
+					t.Errorf("Read: %v", err)
+				}
+				within(t, c.Expired(), "Expired")
+				_, _ = io.WriteString(c, "idle bye\n")
+				c.Linger(patience)
+				return
+			}
+			c.SetBusy()
+			close(working)
+			<-finish
+			within(t, c.Draining(), "Draining")
+			if context.Cause(ctx) != nil {
+				t.Errorf("context ended: %v", context.Cause(ctx))
+			}
+			_, _ = io.WriteString(c, "reply and bye\n")
+			c.Linger(patience)
+		}})
+		busy, idle := f.dial(), f.dial()
+		_, _ = busy.Write([]byte("x"))
+		within(t, working, "work")
+		eventually(t, "both accepted", func() bool { return f.s.Counts().Open == 2 })
+		if n := f.s.Counts(); n.Busy != 1 || n.Idle != 1 {
+			t.Errorf("counts: %+v", n)
+		}
+		done := f.shutdown(t.Context())
+		expect(t, idle, "idle bye")
+		expectEOF(t, idle)
+		_ = idle.Close()
+		eventually(t, "the idle one's end", func() bool { return f.s.Counts().Open == 1 })
+		if _, err := net.Dial(network, f.l.Addr().String()); err == nil {
+			t.Error("a draining server accepts")
+		}
+		close(finish)
+		expect(t, busy, "reply and bye")
+		_ = busy.Close()
+		if err := within(t, done, "the drain's end"); err != nil {
+			t.Error(err)
+		}
+		if err := f.s.Shutdown(t.Context()); err != nil { // again, and after the end
+			t.Error(err)
+		}
+	})
+}
+
+// One that becomes idle while draining has Idle from then on, and input that comes then is served.
+func TestDrainIdleAgain(t *testing.T) {
+	const idle = 200 * time.Millisecond
+	errs := make(chan error, 1)
+	f := start(t, "tcp", &drain.Server{Idle: idle, Handler: func(_ context.Context, c *drain.Conn) {
+		b := make([]byte, 1)
+		for {
+			if _, err := c.Read(b); err != nil {
+				errs <- err
+				return
+			}
+			c.SetBusy()
+			_, _ = c.Write([]byte("ok\n"))
+			c.SetIdle()
+		}
+	}})
+	c := f.dial()
+	_, _ = c.Write([]byte("1"))
+	expect(t, c, "ok")
+	done := f.shutdown(t.Context())
+	within(t, f.s.Draining(), "Draining")
+	for range 20 {
+		_, _ = c.Write([]byte("2"))
+		expect(t, c, "ok")
+	}
+	if err := within(t, errs, "the goodbye"); !errors.Is(err, drain.ErrExpired) {
+		t.Error(err)
+	}
+	within(t, done, "the drain's end")
+}
+
+// Input that waits unread keeps a connection from expiring.
+func TestDrainPendingInput(t *testing.T) {
+	look, got := make(chan struct{}), make(chan error, 1)
+	f := start(t, "unix", &drain.Server{Idle: time.Millisecond, Handler: func(_ context.Context, c *drain.Conn) {
+		<-look
+		_, err := c.Read(make([]byte, 10))
+		got <- err
+	}})
+	c := f.dial()
+	_, _ = c.Write([]byte("call"))
+	eventually(t, "accepted", func() bool { return f.s.Counts().Open == 1 })
+	done := f.shutdown(t.Context())
+	within(t, f.s.Draining(), "Draining")
+	time.Sleep(20 * time.Millisecond) // not for the outcome: gives a wrong expiry the time to show
+	close(look)
+	if err := within(t, got, "Read"); err != nil {
+		t.Errorf("Read: %v", err)
+	}
+	within(t, done, "the drain's end")
+}
+
+// What arrives between the expiry and the Read is read, and SetBusy takes the expiry back.
+func TestDrainInputAfterExpiry(t *testing.T) {
+	expired, sent := make(chan struct{}), make(chan struct{})
+	f := start(t, "unix", &drain.Server{Idle: time.Millisecond, Handler: func(_ context.Context, c *drain.Conn) {
+		<-c.Expired()
+		_ = c.SetReadDeadline(time.Time{}) // does not put it off
+		close(expired)
+		<-sent
+		b := make([]byte, 1)
+		if n, err := c.Read(b); n != 1 || err != nil {
+			t.Errorf("Read after the expiry: %d, %v", n, err)
+		}
+		c.SetBusy()
+		if n, err := c.Read(b); n != 1 || err != nil {
+			t.Errorf("Read while busy: %d, %v", n, err)
+		}
+		c.SetIdle()
+		if _, err := c.Read(b); !errors.Is(err, drain.ErrExpired) {
+			t.Errorf("Read when idle again: %v", err)
+		}
+		_, _ = c.Write([]byte("bye\n"))
+		eventually(t, "the end of input", func() bool {
+			_, err := c.Read(b)
+			return err == io.EOF
+		})
+	}})
+	c := f.dial()
+	eventually(t, "accepted", func() bool { return f.s.Counts().Open == 1 })
+	done := f.shutdown(t.Context())
+	within(t, expired, "Expired")
+	_, _ = c.Write([]byte("ab"))
+	close(sent)
+	expect(t, c, "bye")
+	_ = c.Close()
+	within(t, done, "the drain's end")
+}
+
+func TestDeadline(t *testing.T) {
+	limits := map[string]func(s *drain.Server) (context.Context, func()){
+		"Timeout": func(s *drain.Server) (context.Context, func()) {
+			s.Timeout = 10 * time.Millisecond
+			return context.Background(), func() {}
+		},
+		"context": func(*drain.Server) (context.Context, func()) {
+			ctx, cancel := context.WithCancel(context.Background())
+			return ctx, cancel
+		},
+		"Hurry": func(s *drain.Server) (context.Context, func()) {
+			return context.Background(), func() {
+				s.Hurry(time.Millisecond)
+				s.Hurry(time.Hour) // never lengthens
+			}
+		},
+		"another Shutdown": func(s *drain.Server) (context.Context, func()) {
+			return context.Background(), func() {
+				ctx, cancel := context.WithCancel(context.Background())
+				cancel()
+				_ = s.Shutdown(ctx)
+			}
+		},
+	}
+	for name, limit := range limits {
+		t.Run(name, func(t *testing.T) {
+			causes := make(chan error, 2)
+			reads := make(chan error, 2)
+			s := &drain.Server{Idle: time.Hour, Handler: func(ctx context.Context, c *drain.Conn) {
+				b := make([]byte, 1)
+				_, err := c.Read(b)
+				if err == nil { // the busy one
+					c.SetBusy()
+					<-ctx.Done()
+					_, err = c.Read(b)
+				}
+				reads <- err
+				<-ctx.Done()
+				causes <- context.Cause(ctx)
+				within(t, c.Expired(), "Expired")
+				_ = c.SetReadDeadline(time.Time{})
+				_, _ = io.WriteString(c, "cut\n")
+				c.Linger(patience)
+			}}
+			ctx, trigger := limit(s)
+			f := start(t, "tcp", s)
+			busy, idle := f.dial(), f.dial()
+			_, _ = busy.Write([]byte("x"))
+			eventually(t, "one busy, one idle", func() bool { n := s.Counts(); return n.Busy == 1 && n.Idle == 1 })
+			done := f.shutdown(ctx)
+			within(t, s.Draining(), "Draining")
+			go trigger()
+			for _, c := range []net.Conn{busy, idle} {
+				expect(t, c, "cut")
+				_ = c.Close()
+				if err := within(t, causes, "the cancellation"); !errors.Is(err, drain.ErrDeadline) {
+					t.Errorf("cause: %v", err)
+				}
+				if err := within(t, reads, "Read's return"); !errors.Is(err, drain.ErrDeadline) {
+					t.Errorf("Read: %v", err)
+				}
+			}
+			if err := within(t, done, "the drain's end"); err != nil {
+				t.Error(err)
+			}
+			if n := strings.Count(f.log.String(), "connection cut at the drain's deadline"); n != 2 {
+				t.Errorf("%d cuts logged, want 2:\n%s", n, f.log)
+			}
+		})
+	}
+}
+
+// A handler that goes on after the deadline loses its connection a Grace later; one that does not return
+// then is reported.
+func TestForced(t *testing.T) {
+	stubborn := make(chan struct{})
+	causes := make(chan error, 1)
+	f := start(t, "unix", &drain.Server{Grace: 20 * time.Millisecond, Timeout: time.Millisecond,
+		Handler: func(ctx context.Context, c *drain.Conn) {
+			c.SetBusy()
+			for ctx.Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+			_, err := c.Write(make([]byte, 64<<20)) // blocks until the connection is closed
+			causes <- err
+			<-stubborn
+		}})
+	c := f.dial()
+	eventually(t, "busy", func() bool { return f.s.Counts().Busy == 1 })
+	if err := f.s.Shutdown(t.Context()); !errors.Is(err, drain.ErrStuck) || !strings.Contains(err.Error(), ": 1") {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if err := within(t, causes, "Write's return"); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Write: %v", err)
+	}
+	if err := f.s.Shutdown(t.Context()); !errors.Is(err, drain.ErrStuck) {
+		t.Errorf("Shutdown again: %v", err)
+	}
+	if !strings.Contains(f.log.String(), "closed by force") {
+		t.Errorf("log: %s", f.log)
+	}
+	_ = c.Close()
+	close(stubborn)
+}
+
+func TestClose(t *testing.T) {
+	causes := make(chan error, 1)
+	f := start(t, "tcp", &drain.Server{Grace: time.Hour, Handler: func(ctx context.Context, c *drain.Conn) {
+		c.SetBusy()
+		<-ctx.Done()
+		causes <- context.Cause(ctx)
+	}})
+	c := f.dial()
+	eventually(t, "busy", func() bool { return f.s.Counts().Busy == 1 })
+	if err := f.s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := within(t, causes, "the cancellation"); !errors.Is(err, drain.ErrForced) {
+		t.Errorf("cause: %v", err)
+	}
+	expectEOF(t, c)
+}
+
+// What waits in the queue when the listener is left is served, over the budget if need be: nobody is
+// reset.
+func TestLeaveServesTheQueue(t *testing.T) {
+	for _, final := range []bool{false, true} {
+		networks(t, func(t *testing.T, network string) {
+			hold := make(chan struct{})
+			s := &drain.Server{Threads: 1, Handler: func(ctx context.Context, c *drain.Conn) {
+				if c.Acquire(ctx) == nil {
+					<-hold
+					lines(ctx, c)
+				}
+			}}
+			if final {
+				s.Final = func() bool { return true }
+			}
+			f := start(t, network, s)
+			clients := []net.Conn{f.dial()}
+			eventually(t, "the slot taken", func() bool { return s.Counts().Open == 1 })
+			for range 20 {
+				clients = append(clients, f.dial())
+			}
+			done := f.shutdown(t.Context())
+			for i, c := range clients { // sent only now
+				_, _ = fmt.Fprintln(c, i)
+			}
+			eventually(t, "the queue taken", func() bool { return s.Counts().Open == len(clients) })
+			if _, err := net.Dial(network, f.l.Addr().String()); err == nil && !final {
+				t.Error("a server that has left its listener accepts")
+			}
+			close(hold)
+			var all sync.WaitGroup
+			for i, c := range clients { // at once: each holds the slot until it closes
+				all.Go(func() {
+					got, err := io.ReadAll(c)
+					if want := fmt.Sprintf("%d\nbye\n", i); string(got) != want || err != nil {
+						t.Errorf("read %q, %v; want %q", got, err, want)
+					}
+					_ = c.Close()
+				})
+			}
+			all.Wait()
+			if err := within(t, done, "the drain's end"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// With Final, a client that connects around the stop is served or refused, never reset: the reason is in
+// refuseNewcomers.
+func TestFinalNeverResets(t *testing.T) {
+	networks(t, func(t *testing.T, network string) {
+		for range 10 {
+			s := &drain.Server{Handler: lines, Idle: time.Second, Final: func() bool { return true }}
+			f := start(t, network, s)
+			var clients sync.WaitGroup
+			var answered atomic.Int64
+			for range 4 {
+				clients.Go(func() {
+					for {
+						d := net.Dialer{Timeout: 100 * time.Millisecond} // a dropped SYN comes again after 1 s
+						c, err := d.Dial(network, f.l.Addr().String())
+						if err != nil {
+							ne, ok := errors.AsType[net.Error](err)
+							if !errors.Is(err, syscall.ECONNREFUSED) && !(ok && ne.Timeout()) {
+								t.Errorf("dial: %v", err)
+							}
+							return
+						}
+						_ = c.SetDeadline(time.Now().Add(patience))
+						_, err = io.WriteString(c, "x\n")
+						line, rerr := bufio.NewReader(c).ReadString('\n')
+						if err != nil || line != "x\n" {
+							t.Errorf("connected and lost: %v, %q, %v\n%v %s", err, line, rerr, s.Counts(), f.log)
+						}
+						answered.Add(1)
+						_ = c.Close()
+					}
+				})
+			}
+			eventually(t, "load", func() bool { return answered.Load() > 20 })
+			if err := f.s.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			clients.Wait()
+		}
+	})
+}
