@@ -54,9 +54,13 @@ func (g generator) choose() (serving, leaving []*config.Config, err error) {
 	}
 	for _, gen := range live {
 		c, fault := dir.Load(gen)
+		if fault != nil {
+			err = errors.Join(err, fmt.Errorf("the configuration of generation %d is not accepted any more: %w", gen, fault))
+			c, fault = dir.LoadResolved(gen)
+		}
 		switch {
 		case fault != nil:
-			err = errors.Join(err, fmt.Errorf("generation %d is not understood, its listeners close: %w", gen, fault))
+			err = errors.Join(err, fmt.Errorf("and what it meant is not known, so its listeners close: %w", fault))
 		case known && slices.Contains(state.Draining, gen):
 			leaving = append(leaving, c)
 		default:

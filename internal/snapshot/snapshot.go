@@ -91,6 +91,9 @@ func decodeState(b []byte) (State, error) {
 			return State{}, fmt.Errorf("generation %d is not below the next one, %d", gen, s.Next)
 		}
 	}
+	if slices.Contains(s.Draining, 0) {
+		return State{}, errors.New("generation 0 cannot drain, it is none")
+	}
 	return s, nil
 }
 
@@ -110,6 +113,36 @@ func (d Dir) WriteState(s State) error {
 // Load reads a generation's configuration.
 func (d Dir) Load(gen int) (*config.Config, error) { return config.Load(d.Path(gen)) }
 
+// resolved is the file of a snapshot that holds its configuration as it was understood when it was taken.
+const resolved = "resolved.json"
+
+// LoadResolved returns a generation's configuration as the program that took the snapshot understood it. After an
+// upgrade [Dir.Load] may no longer accept what serves; the listeners must stay open all the same.
+func (d Dir) LoadResolved(gen int) (*config.Config, error) {
+	b, err := os.ReadFile(filepath.Join(d.Path(gen), resolved))
+	if err != nil {
+		return nil, err
+	}
+	c := new(config.Config)
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(d.Path(gen), resolved), err)
+	}
+	return c, nil
+}
+
+// resolve writes what LoadResolved reads, if the configuration in dir has no fault.
+func resolve(dir string) error {
+	c, err := config.Load(dir)
+	if err != nil {
+		return nil //nolint:nilerr // whether it has faults is for the master to say; it keeps faulty ones for show
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return write(filepath.Join(dir, resolved), b, 0o640, false)
+}
+
 // Take copies the configuration in directory from into the snapshot of a generation, which must not exist yet.
 // The files are 0640; their group is that of the directory of snapshots if that is setgid.
 func (d Dir) Take(gen int, from string) error {
@@ -123,7 +156,11 @@ func (d Dir) Take(gen int, from string) error {
 	if err := os.RemoveAll(temp); err != nil { // of a master that was killed at this point
 		return err
 	}
-	if err := copyConfig(from, temp, false); err != nil {
+	err := copyConfig(from, temp, false)
+	if err == nil {
+		err = resolve(temp)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("snapshot of generation %d: %w", gen, err), os.RemoveAll(temp))
 	}
 	return os.Rename(temp, d.Path(gen))
