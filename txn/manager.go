@@ -3,7 +3,13 @@ package txn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +28,7 @@ type Limits struct {
 	Enlist      time.Duration // longest wait for a free connection; default 5 s
 	Phase       time.Duration // longest wait for a resource in phase one or two; default 30 s
 	Retain      time.Duration // how long an outcome nobody acknowledged is kept; default 7 days
+	Scan        time.Duration // between two scans of Recover, at random from a third of it on; default 30 s
 }
 
 // Options says where a Manager keeps its records and which resources it has.
@@ -33,82 +40,329 @@ type Options struct {
 	Limits    Limits
 	Logger    *slog.Logger // nil discards
 	Program   string       // for the record: fdt-worker 7-2, fdtctl
+
+	fault func(step string) error // nil but in tests; a log's system call fails with what it returns
 }
 
-// Transaction is what is known of a distributed transaction.
-type Transaction struct {
-	GID       GID        `json:"gid"`
-	ClientGID string     `json:"client_gid,omitempty"` // the coordinator's own name; empty for a local one
-	Phase     Phase      `json:"phase"`
-	Heuristic bool       `json:"heuristic,omitempty"` // an operator decided
-	Hazard    string     `json:"hazard,omitempty"`    // what went against the decision, or is unknown
-	Owner     string     `json:"owner"`
-	Addr      string     `json:"addr,omitempty"`
-	Database  string     `json:"database,omitempty"`
-	Since     time.Time  `json:"since"`             // of the vote; of its beginning while Preparing
-	Decider   string     `json:"decider,omitempty"` // who decided
-	Branches  []BranchID `json:"branches"`
-}
-
-// Name is the coordinator's name of the transaction, or our own.
-func (t *Transaction) Name() string {
-	if t.ClientGID != "" {
-		return t.ClientGID
-	}
-	return t.GID.String()
-}
-
-// BranchID names one branch of a transaction and the store that holds it.
-type BranchID struct {
-	Resource string `json:"resource"`
-	Identity string `json:"identity"`
-	Proof    Proof  `json:"proof,omitempty"`
-	State    string `json:"state,omitempty"` // as the resource itself reports it; only from Show
-}
-
-// Counts is a snapshot of one Manager's work.
-type Counts struct {
-	Active   int // open transactions of sessions
-	InDoubt  int // transactions of all workers that wait for a coordinator or an operator
-	Leftover int // decided here, a resource not told yet
-}
-
-// Manager is one process's share of the coordinator.
+// Manager is one process's share of the coordinator. Its methods may be called
+// concurrently.
 type Manager struct {
-	opt Options
+	opt       Options
+	log       *slog.Logger
+	home      *home
+	claims    claims
+	resources map[string]Resource
+
+	rebuilt  atomic.Bool // the claims are those of this boot
+	failed   chan struct{}
+	failOnce sync.Once
+	cause    error // why failed was closed
+
+	active  atomic.Int64
+	inDoubt atomic.Int64 // as of the last scan or list
+	left    leftovers
+	swept   sweeper
+	fences  fences
+	alarmed sync.Map // what alarm has told
+
+	mu      sync.Mutex
+	journal *journal // nil until this process needs an incarnation
+	held    []*claim // locked until the process ends: their decision is open
+	closed  bool
 }
 
-var errNotYet = errors.New("not built yet")
+// Open prepares a Manager. It reads whose log it is, or makes one, and waits
+// neither for recovery nor for a resource. The Manager does not own the
+// resources.
+func Open(ctx context.Context, opt Options) (*Manager, error) {
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opt.MachineID == "" {
+		raw, err := os.ReadFile("/etc/machine-id")
+		if err != nil {
+			return nil, fmt.Errorf("open transaction log: %w", err)
+		}
+		opt.MachineID = strings.TrimSpace(string(raw))
+	}
+	opt.Limits.defaults()
+	m := &Manager{
+		opt: opt, log: opt.Logger, claims: claims{opt.ClaimDir},
+		resources: map[string]Resource{},
+		failed:    make(chan struct{}),
+	}
+	m.left.init()
+	m.swept.init()
+	for _, r := range opt.Resources {
+		if m.resources[r.Name()] != nil {
+			return nil, fmt.Errorf("two resources are named %q", r.Name())
+		}
+		m.resources[r.Name()] = r
+	}
+	home, foreign, err := openHome(ctx, opt.LogDir, opt.MachineID)
+	if err != nil {
+		return nil, fmt.Errorf("open transaction log: %w", err)
+	}
+	if foreign != nil {
+		m.log.ErrorContext(ctx, "transaction log put aside: what it held in doubt is left alone",
+			slog.String("reason", foreign.Error()), slog.String("FDT_LOG", home.id.String()))
+	}
+	m.home = home
+	return m, nil
+}
 
-// Open prepares a Manager and does no more than read: it neither waits for
-// recovery nor for a resource.
-func Open(_ context.Context, opt Options) (*Manager, error) { return &Manager{opt: opt}, nil }
+func (l *Limits) defaults() {
+	for _, d := range []struct {
+		of   *time.Duration
+		then time.Duration
+	}{
+		{&l.Enlist, 5 * time.Second}, {&l.Phase, 30 * time.Second}, {&l.Retain, 7 * 24 * time.Hour}, {&l.Scan, 30 * time.Second},
+	} {
+		if *d.of == 0 {
+			*d.of = d.then
+		}
+	}
+}
 
-// Recover retries what this process left over and recovers what dead ones
-// left, for ever, until ctx ends or the log fails (ErrPoisoned).
-func (m *Manager) Recover(ctx context.Context) error { <-ctx.Done(); return nil }
+// at is a fault point: the name of the step that was just done. A test may die
+// there.
+func (m *Manager) at(step string) {
+	if m.opt.fault != nil {
+		_ = m.opt.fault(step)
+	}
+}
 
-// Failed is closed when the log has failed: the process must exit.
-func (m *Manager) Failed() <-chan struct{} { return nil }
+// ours returns this process's journal, beginning its incarnation if need be.
+func (m *Manager) ours(ctx context.Context) (*journal, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	if m.journal == nil {
+		j, err := openJournal(ctx, m.home, m.opt.Program, m.opt.fault, m.fail)
+		if err != nil {
+			return nil, err
+		}
+		m.journal = j
+	}
+	return m.journal, nil
+}
 
-// Close closes the log. Sessions must be closed and Recover returned before.
-func (m *Manager) Close(context.Context) error { return nil }
+// incarnation is this process's, 0 if it has none.
+func (m *Manager) incarnation() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.journal == nil {
+		return 0
+	}
+	return m.journal.incarnation
+}
+
+func (m *Manager) fail(err error) {
+	m.failOnce.Do(func() {
+		m.cause = err
+		close(m.failed)
+	})
+}
+
+// Failed is closed when the log has failed: the process must exit, and its
+// successor recovers.
+func (m *Manager) Failed() <-chan struct{} { return m.failed }
+
+// Err returns why Failed is closed, nil if it is not.
+func (m *Manager) Err() error {
+	select {
+	case <-m.failed:
+		return m.cause
+	default:
+		return nil
+	}
+}
+
+// hold keeps a claim locked until the process ends, so that nobody decides
+// what this process may have decided.
+func (m *Manager) hold(c *claim) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = append(m.held, c)
+}
+
+// Close forgets what can be forgotten and closes the log; what is left over is
+// recovered by others. Sessions must be closed and Recover must have returned.
+func (m *Manager) Close(ctx context.Context) error {
+	var errs []error
+	if m.Err() == nil && m.incarnation() != 0 {
+		errs = append(errs, m.sweep(ctx))
+	}
+	finished := false
+	if n := m.incarnation(); n != 0 && m.Err() == nil {
+		var err error
+		finished, err = m.nothingNeeded(ctx, n)
+		errs = append(errs, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.journal != nil {
+		errs = append(errs, m.journal.close(finished))
+	}
+	for _, c := range m.held {
+		errs = append(errs, c.release())
+	}
+	m.journal, m.held, m.closed = nil, nil, true
+	return errors.Join(errs...)
+}
+
+// nothingNeeded tells whether no successor has to read our log.
+func (m *Manager) nothingNeeded(ctx context.Context, n uint64) (bool, error) {
+	unlock, err := m.home.lock(ctx, "seal")
+	if err != nil {
+		return false, err
+	}
+	s, err := m.home.survey()
+	if err = errors.Join(err, unlock()); err != nil {
+		return false, err
+	}
+	return s.damaged[n] == nil && len(s.needed(n, m.done, m.swept.did)) == 0, nil
+}
+
+func (m *Manager) done(h *history) bool { return h.done(time.Now(), m.opt.Limits.Retain) }
 
 // NewSession returns a session of p, idle.
 func (m *Manager) NewSession(p Principal) *Session { return &Session{m: m, who: p, state: Idle} }
 
+// Counts returns a snapshot; it reads memory only.
+func (m *Manager) Counts() Counts {
+	return Counts{Active: int(m.active.Load()), InDoubt: int(m.inDoubt.Load()), Leftover: m.left.count()}
+}
+
+// Counts is a snapshot of one Manager's work.
+type Counts struct {
+	Active   int // open transactions of its sessions
+	InDoubt  int // transactions of all workers that wait for a decision, as of the last scan
+	Leftover int // decided, and a resource not told yet
+}
+
 // List returns every transaction that is in doubt, decided but not finished,
 // or finished with an outcome that is still kept, oldest first.
-func (m *Manager) List(context.Context) ([]Transaction, error) { return nil, nil }
+func (m *Manager) List(ctx context.Context) ([]Transaction, error) {
+	if err := m.rebuild(ctx); err != nil {
+		return nil, err
+	}
+	states, err := m.claims.list()
+	if err != nil {
+		return nil, fmt.Errorf("list transactions: %w", err)
+	}
+	all := make([]Transaction, 0, len(states))
+	inDoubt := int64(0)
+	for _, st := range states {
+		if st.Phase == Prepared {
+			inDoubt++
+		}
+		all = append(all, st.Transaction)
+	}
+	m.inDoubt.Store(inDoubt)
+	slices.SortStableFunc(all, func(a, b Transaction) int { return a.Since.Compare(b.Since) })
+	return all, nil
+}
 
 // Show returns one transaction by its coordinator's name or our own, its
 // branches with the state that each resource reports. ErrUnknownGID.
-func (m *Manager) Show(context.Context, string) (Transaction, error) {
-	return Transaction{}, ErrUnknownGID
+func (m *Manager) Show(ctx context.Context, name string) (Transaction, error) {
+	t, err := m.find(ctx, name)
+	if err != nil {
+		return Transaction{}, err
+	}
+	for i := range t.Branches {
+		t.Branches[i].State = m.branchState(ctx, t.GID, t.Branches[i])
+	}
+	return t, nil
 }
 
-// Decide is an operator's decision, by the coordinator's name or our own.
-func (m *Manager) Decide(context.Context, Principal, string, Decision) error { return errNotYet }
+func (m *Manager) find(ctx context.Context, name string) (Transaction, error) {
+	all, err := m.List(ctx)
+	if err != nil {
+		return Transaction{}, err
+	}
+	i := slices.IndexFunc(all, func(t Transaction) bool { return t.ClientGID == name })
+	if i < 0 {
+		i = slices.IndexFunc(all, func(t Transaction) bool { return t.GID.String() == name })
+	}
+	if i < 0 {
+		return Transaction{}, fmt.Errorf("%w: %q", ErrUnknownGID, name)
+	}
+	return all[i], nil
+}
 
-// Counts returns a snapshot; it reads memory only.
-func (m *Manager) Counts() Counts { return Counts{} }
+func (m *Manager) branchState(ctx context.Context, gid GID, b BranchID) string {
+	r, err := m.resource(ctx, b)
+	if err != nil {
+		return "unreachable: " + err.Error()
+	}
+	list, err := r.InDoubt(ctx, gid.Log)
+	if err != nil {
+		return "unreachable: " + err.Error()
+	}
+	if slices.ContainsFunc(list, func(p PreparedBranch) bool { return p.GID == gid }) {
+		return "prepared"
+	}
+	return "not prepared"
+}
+
+// resource returns the resource that holds a branch. One of that name that is
+// another store is as good as unreachable.
+func (m *Manager) resource(ctx context.Context, b BranchID) (Resource, error) {
+	r := m.resources[b.Resource]
+	if r == nil {
+		return nil, fmt.Errorf("%w: resource %q is not configured", ErrUnreachable, b.Resource)
+	}
+	id, err := r.Identity(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	if b.Identity != "" && id != b.Identity {
+		return nil, fmt.Errorf("%w: resource %q is %s now, its branch is on %s", ErrUnreachable, b.Resource, id, b.Identity)
+	}
+	return r, nil
+}
+
+// detached is the context of a phase that is not called off with its client.
+func (m *Manager) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), m.opt.Limits.Phase,
+		fmt.Errorf("no answer from a resource within %s", m.opt.Limits.Phase))
+}
+
+// detachedFrom is detached that ends with ctx, too.
+func (m *Manager) detachedFrom(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, m.opt.Limits.Phase, fmt.Errorf("no answer from a resource within %s", m.opt.Limits.Phase))
+}
+
+// Decide is an operator's decision on a transaction that is in doubt, by the
+// coordinator's name or our own. It is recorded as heuristic: a coordinator
+// that decides otherwise later is told so, and only Forget drops it.
+func (m *Manager) Decide(ctx context.Context, who Principal, name string, d Decision) error {
+	t, err := m.find(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !who.Operator {
+		return ErrNotOwner
+	}
+	return m.settle(ctx, who, claimName(&t), d, true)
+}
+
+// Forget drops the outcome of a finished transaction, heuristic ones included.
+// ErrBusyGID if it has not finished.
+func (m *Manager) Forget(ctx context.Context, who Principal, name string) error {
+	t, err := m.find(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !who.Operator {
+		return ErrNotOwner
+	}
+	if !t.Phase.Terminal() {
+		return fmt.Errorf("%w: it is %s", ErrBusyGID, t.Phase)
+	}
+	return m.forget(claimName(&t), true)
+}

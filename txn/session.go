@@ -2,6 +2,9 @@ package txn
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 )
 
@@ -16,10 +19,16 @@ type TxOptions struct {
 // use. It does not watch the connection: cancel the context of a call when the
 // client is gone.
 type Session struct {
-	m     *Manager
-	who   Principal
-	state State
+	m        *Manager
+	who      Principal
+	state    State
+	tx       *transaction // nil when idle
+	warnings []error
+	decided  string // client gid of the last decision, not acknowledged yet
 }
+
+// savepoint is a client's savepoint and the name the resources know it by.
+type savepoint struct{ name, internal string }
 
 // State returns where the session's transaction stands.
 func (s *Session) State() State { return s.state }
@@ -27,69 +36,298 @@ func (s *Session) State() State { return s.state }
 // Principal returns whose session it is.
 func (s *Session) Principal() Principal { return s.who }
 
-// Begin starts a transaction. ErrActiveTransaction, ErrFailedTransaction.
-func (s *Session) Begin(context.Context, TxOptions) error { return s.step(EventBegin) }
+// GID returns the open transaction's own gid; zero before a resource is used.
+func (s *Session) GID() GID {
+	if s.tx == nil {
+		return GID{}
+	}
+	return s.tx.gid
+}
 
-func (s *Session) step(e Event) error {
-	to, err := s.state.next(e)
-	s.state = to
+// Options returns what the open transaction was begun with.
+func (s *Session) Options() TxOptions {
+	if s.tx == nil {
+		return TxOptions{}
+	}
+	return s.tx.opt
+}
+
+// Deadline returns when the open transaction's time is up.
+func (s *Session) Deadline() (time.Time, bool) {
+	if s.tx == nil || s.m.opt.Limits.Transaction == 0 {
+		return time.Time{}, false
+	}
+	return s.tx.began.Add(s.m.opt.Limits.Transaction), true
+}
+
+// late is ErrTimeout after the deadline.
+func (s *Session) late() error {
+	if at, ok := s.Deadline(); ok && !time.Now().Before(at) {
+		return fmt.Errorf("%w of %s", ErrTimeout, s.m.opt.Limits.Transaction)
+	}
+	return nil
+}
+
+// step moves the state on, or says why not.
+func (s *Session) step(e Event) (err error) {
+	s.state, err = s.state.next(e)
 	return err
 }
 
-// GID returns the open transaction's own gid; zero before a resource is used.
-func (s *Session) GID() GID { return GID{} }
+// take ends the session's hold of its transaction.
+func (s *Session) take() *transaction {
+	t := s.tx
+	s.tx = nil
+	s.m.active.Add(-1)
+	return t
+}
 
-// Deadline returns when the open transaction's time is up.
-func (s *Session) Deadline() (time.Time, bool) { return time.Time{}, false }
+// Begin starts a transaction. ErrActiveTransaction, ErrFailedTransaction.
+func (s *Session) Begin(_ context.Context, opt TxOptions) error {
+	if err := s.step(EventBegin); err != nil {
+		return err
+	}
+	s.tx = &transaction{m: s.m, who: s.who, opt: opt, began: time.Now()}
+	s.m.active.Add(1)
+	return nil
+}
 
 // Branch returns the branch of the open transaction on a resource, begun on
-// first use. Its typed operations are found by interface assertion.
-func (s *Session) Branch(context.Context, string) (Branch, error) { return nil, errNotYet }
+// first use. Its typed operations are found by interface assertion. After an
+// error of one of them, call Fail.
+func (s *Session) Branch(ctx context.Context, resource string) (Branch, error) {
+	if err := s.step(EventUse); err != nil {
+		return nil, err
+	}
+	for _, e := range s.tx.branches {
+		if e.id.Resource == resource {
+			return e.branch, s.late()
+		}
+	}
+	r := s.m.resources[resource]
+	if r == nil {
+		return nil, fmt.Errorf("%w: %q", ErrNoResource, resource)
+	}
+	if err := s.late(); err != nil {
+		return nil, err
+	}
+	return s.enlist(ctx, r)
+}
 
-// Fail marks the open transaction as failed because of err.
-func (s *Session) Fail(error) { _ = s.step(EventFail) }
+func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
+	t := s.tx
+	if t.gid.IsZero() {
+		j, err := s.m.ours(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if t.gid, err = j.gid(RoleLocal); err != nil {
+			return nil, err
+		}
+	}
+	within, cancel := context.WithTimeoutCause(ctx, s.m.opt.Limits.Enlist,
+		fmt.Errorf("%w within %s", ErrExhausted, s.m.opt.Limits.Enlist))
+	defer cancel()
+	id, err := r.Identity(within)
+	if err != nil {
+		return nil, err
+	}
+	b, err := r.Enlist(within, BranchOptions{
+		GID: t.gid, Isolation: t.opt.Isolation, ReadOnly: t.opt.ReadOnly, Deferrable: t.opt.Deferrable,
+		LockTimeout: s.m.opt.Limits.Lock,
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.branches = append(t.branches, &enlisted{resource: r, branch: b, id: BranchID{Resource: r.Name(), Identity: id}})
+	for _, sp := range t.savepoints { // as if it had been there from the start
+		if err := b.Savepoint(ctx, sp.internal); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
 
-// Savepoint sets a savepoint in all branches, those of later use included.
-func (s *Session) Savepoint(context.Context, string) error { return s.step(EventUse) }
+// Fail marks the open transaction as failed because of err. In a session
+// without one it does nothing.
+func (s *Session) Fail(err error) {
+	if s.tx != nil && s.state == Active {
+		s.tx.failure = err
+	}
+	_ = s.step(EventFail) // allowed in every state
+}
+
+// Savepoint sets a savepoint in all branches, those of later use included. A
+// name may be set again: the older one is hidden until the newer is released.
+func (s *Session) Savepoint(ctx context.Context, name string) error {
+	if err := s.step(EventUse); err != nil {
+		return err
+	}
+	s.tx.savepointN++
+	internal := fmt.Sprintf("s%d", s.tx.savepointN)
+	if err := s.tx.each(func(e *enlisted) error { return e.branch.Savepoint(ctx, internal) }); err != nil {
+		return err
+	}
+	s.tx.savepoints = append(s.tx.savepoints, savepoint{name, internal})
+	return nil
+}
+
+// find returns the place of the innermost savepoint of that name.
+func (t *transaction) find(name string) (int, error) {
+	for i, sp := range slices.Backward(t.savepoints) {
+		if sp.name == name {
+			return i, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: %q", ErrNoSavepoint, name)
+}
 
 // Release drops the innermost savepoint of that name and those after it.
-func (s *Session) Release(context.Context, string) error { return s.step(EventUse) }
+func (s *Session) Release(ctx context.Context, name string) error {
+	if err := s.step(EventUse); err != nil {
+		return err
+	}
+	at, err := s.tx.find(name)
+	if err != nil {
+		return err
+	}
+	internal := s.tx.savepoints[at].internal
+	if err := s.tx.each(func(e *enlisted) error { return e.branch.Release(ctx, internal) }); err != nil {
+		return err
+	}
+	s.tx.savepoints = s.tx.savepoints[:at]
+	return nil
+}
 
-// RollbackTo undoes what came after the innermost savepoint of that name, and
-// makes a failed transaction active again.
-func (s *Session) RollbackTo(context.Context, string) error { return s.step(EventRollbackTo) }
+// RollbackTo undoes what came after the innermost savepoint of that name,
+// which stays, and makes a failed transaction active again. After an error the
+// transaction is failed.
+func (s *Session) RollbackTo(ctx context.Context, name string) error {
+	if _, err := s.state.next(EventRollbackTo); err != nil {
+		return err
+	}
+	at, err := s.tx.find(name)
+	if err == nil {
+		internal := s.tx.savepoints[at].internal
+		err = s.tx.each(func(e *enlisted) error { return e.branch.RollbackTo(ctx, internal) })
+	}
+	if err != nil {
+		s.Fail(err)
+		return err
+	}
+	s.tx.savepoints = s.tx.savepoints[:at+1]
+	return s.step(EventRollbackTo)
+}
 
 // Commit ends the transaction. In state Failed it rolls back and returns
 // ErrFailedTransaction (PostgreSQL answers ROLLBACK: look at State before).
-// nil means committed; Warnings then tells which resource is yet to follow.
-func (s *Session) Commit(context.Context) error { return s.step(EventCommit) }
+// nil means committed; Warnings then tells which resource is yet to follow. An
+// error for which InDoubt does not hold means rolled back.
+func (s *Session) Commit(ctx context.Context) error {
+	failed, late := s.state == Failed, s.late()
+	if err := s.step(EventCommit); err != nil {
+		return err
+	}
+	t := s.take()
+	if failed {
+		return errors.Join(fmt.Errorf("%w: because of: %v", ErrFailedTransaction, t.failure), t.rollback(ctx))
+	}
+	if late != nil {
+		return errors.Join(late, t.rollback(ctx))
+	}
+	warning, err := s.m.commit(ctx, t)
+	if warning != nil {
+		s.warnings = append(s.warnings, warning)
+	}
+	return err
+}
 
 // Rollback undoes the transaction. The session is idle afterwards also if an
 // error is returned.
-func (s *Session) Rollback(context.Context) error { return s.step(EventRollback) }
+func (s *Session) Rollback(ctx context.Context) error {
+	if err := s.step(EventRollback); err != nil {
+		return err
+	}
+	return s.take().rollback(ctx)
+}
 
 // Prepare is phase one for an outside coordinator, under its own name gid. On
 // nil the transaction is in doubt, durable, and no longer the session's; on an
 // error for which InDoubt does not hold it was rolled back.
-func (s *Session) Prepare(context.Context, string) error { return s.step(EventPrepare) }
+func (s *Session) Prepare(ctx context.Context, gid string) error {
+	late := s.late()
+	if err := s.step(EventPrepare); err != nil {
+		return err
+	}
+	t := s.take()
+	if late != nil {
+		return errors.Join(late, t.rollback(ctx))
+	}
+	if t.gid.IsZero() { // PostgreSQL prepares empty transactions, too
+		j, err := s.m.ours(ctx)
+		if err != nil {
+			return err
+		}
+		if t.gid, err = j.gid(RoleLocal); err != nil {
+			return err
+		}
+	}
+	return s.m.vote(ctx, t, gid)
+}
 
 // CommitPrepared tells a prepared transaction of any session to commit.
 // ErrUnknownGID, ErrNotOwner, ErrBusyGID, ErrAlreadyRolledBack,
 // ErrHeuristicRollback, ErrHeuristicHazard; ErrUnreachable: decided, retry.
-func (s *Session) CommitPrepared(context.Context, string) error { return s.step(EventDecide) }
+func (s *Session) CommitPrepared(ctx context.Context, gid string) error {
+	return s.decide(ctx, gid, Commit)
+}
 
-// RollbackPrepared tells a prepared transaction of any session to roll back.
-func (s *Session) RollbackPrepared(context.Context, string) error { return s.step(EventDecide) }
+// RollbackPrepared tells a prepared transaction of any session to roll back,
+// with the errors of CommitPrepared the other way round.
+func (s *Session) RollbackPrepared(ctx context.Context, gid string) error {
+	return s.decide(ctx, gid, Abort)
+}
+
+func (s *Session) decide(ctx context.Context, gid string, d Decision) error {
+	if err := s.step(EventDecide); err != nil {
+		return err
+	}
+	err := s.m.settle(ctx, s.who, clientName(gid), d, false)
+	if err == nil {
+		s.decided = gid
+	}
+	if err != nil {
+		return fmt.Errorf("%s prepared %q: %w", d, gid, err)
+	}
+	return nil
+}
 
 // Acknowledge says that the client has read the answer to its last
 // CommitPrepared or RollbackPrepared: a further message of it came, or an
 // orderly goodbye. The outcome is forgotten then; without it, it is kept for
-// Limits.Retain.
-func (s *Session) Acknowledge() {}
+// Limits.Retain, so that a client that lost the answer may ask again.
+func (s *Session) Acknowledge() error {
+	if s.decided == "" {
+		return nil
+	}
+	name := clientName(s.decided)
+	s.decided = ""
+	return s.m.forget(name, false)
+}
 
 // Warnings returns what the last Commit has to add, and forgets it.
-func (s *Session) Warnings() []error { return nil }
+func (s *Session) Warnings() []error {
+	w := s.warnings
+	s.warnings = nil
+	return w
+}
 
 // Close rolls back what is not prepared and ends the session. It works on a
-// context that has ended, too.
-func (s *Session) Close(context.Context) error { return s.step(EventClose) }
+// context that has ended, too; closing twice is harmless.
+func (s *Session) Close(ctx context.Context) error {
+	open := s.state == Active || s.state == Failed
+	if err := s.step(EventClose); err != nil || !open {
+		return err
+	}
+	return s.take().rollback(ctx)
+}

@@ -162,3 +162,80 @@ func (p *Phase) UnmarshalText(text []byte) error {
 	}
 	return fmt.Errorf("unknown phase %q", text)
 }
+
+// claimEvent is what may happen to a transaction that an outside coordinator
+// named.
+type claimEvent int
+
+const (
+	claimVote   claimEvent = iota + 1 // every resource has prepared, the vote is forced
+	claimCommit                       // COMMIT PREPARED
+	claimAbort                        // ROLLBACK PREPARED
+	claimEnd                          // every resource acknowledged
+)
+
+var claimEventNames = map[claimEvent]string{
+	claimVote: "vote", claimCommit: "commit", claimAbort: "abort", claimEnd: "end",
+}
+
+// String returns the event in lower case.
+func (e claimEvent) String() string {
+	if n, ok := claimEventNames[e]; ok {
+		return n
+	}
+	return fmt.Sprintf("claimEvent(%d)", int(e))
+}
+
+// claimTable is the compare-and-set of every decision; what is absent is
+// refused with the error of claimRefusals.
+var claimTable = map[Phase]map[claimEvent]Phase{
+	Preparing: {
+		claimVote:  Prepared,
+		claimAbort: Aborting, // a tombstone, which the vote must respect
+	},
+	Prepared: {
+		claimCommit: Committing,
+		claimAbort:  Aborting,
+	},
+	Committing: {
+		claimCommit: Committing,
+		claimEnd:    Committed,
+	},
+	Aborting: {
+		claimAbort: Aborting,
+		claimEnd:   Aborted,
+	},
+	Committed: {
+		claimCommit: Committed,
+		claimEnd:    Committed,
+	},
+	Aborted: {
+		claimAbort: Aborted,
+		claimEnd:   Aborted,
+	},
+}
+
+var claimRefusals = map[Phase]map[claimEvent]*Error{
+	Preparing:  {claimCommit: ErrBusyGID, claimEnd: ErrBusyGID},
+	Prepared:   {claimVote: ErrDuplicateGID, claimEnd: ErrBusyGID},
+	Committing: {claimVote: ErrDuplicateGID, claimAbort: ErrAlreadyCommitted},
+	Aborting:   {claimVote: ErrRolledBack, claimCommit: ErrAlreadyRolledBack},
+	Committed:  {claimVote: ErrDuplicateGID, claimAbort: ErrAlreadyCommitted},
+	Aborted:    {claimVote: ErrRolledBack, claimCommit: ErrAlreadyRolledBack},
+}
+
+// next returns the phase after e, or why e is refused in p.
+func (p Phase) next(e claimEvent) (Phase, error) {
+	if to, ok := claimTable[p][e]; ok {
+		return to, nil
+	}
+	return p, claimRefusals[p][e]
+}
+
+// event is the event by which a decision reaches a claim.
+func (d Decision) event() claimEvent {
+	if d == Commit {
+		return claimCommit
+	}
+	return claimAbort
+}

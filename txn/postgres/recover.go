@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,6 +98,9 @@ func resolution(status string, d txn.Decision) (txn.Resolution, error) {
 func (c *conn) status(ctx context.Context, proof txn.Proof) (string, error) {
 	if proof == "" {
 		return "", nil
+	}
+	if _, err := strconv.ParseUint(string(proof), 10, 64); err != nil {
+		return "", fmt.Errorf("proof: %w", err)
 	}
 	var status *string
 	err := c.pg.QueryRow(ctx, "SELECT pg_xact_status($1::text::xid8)", string(proof)).Scan(&status)

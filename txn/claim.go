@@ -1,0 +1,205 @@
+package txn
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/fdtserver/fdt/txn/internal/ofd"
+)
+
+// claims is what all processes must agree on: a directory in memory, derived
+// from the logs and rebuilt from them at boot, with one file per external
+// transaction, and per local one that waits for a resource. Whoever works on a
+// transaction holds the lock of its file.
+type claims struct{ dir string }
+
+// claimState is what a claim's file says: its last complete line.
+type claimState struct {
+	Transaction
+
+	// Claimant is the incarnation that carries it on: its home while it votes,
+	// later who decided or took over. 0: its home died without a vote.
+	Claimant uint64 `json:"claimant"`
+	// Deciding is set while DecidingBy forces a decision: found set with the
+	// lock free, that incarnation is dead and its log must be read.
+	Deciding   Decision `json:"deciding,omitzero"`
+	DecidingBy uint64   `json:"deciding_by,omitzero"`
+	// HandsOff says why only an operator may decide.
+	HandsOff string `json:"hands_off,omitempty"`
+	// Decision is what was decided.
+	Decision Decision `json:"decision,omitzero"`
+}
+
+// claim is an open, locked claim.
+type claim struct {
+	claimState
+
+	file *os.File
+	path string
+}
+
+// errHeld: somebody else works on the claim.
+var errHeld = errors.New("the claim is held")
+
+// claimName is the name of a transaction's claim: of ours its gid, of an outside
+// coordinator's a hash, since that may hold any byte.
+func claimName(t *Transaction) string {
+	if t.ClientGID == "" {
+		return t.GID.String()
+	}
+	return clientName(t.ClientGID)
+}
+
+func clientName(gid string) string {
+	sum := sha256.Sum256([]byte(gid))
+	return "x-" + hex.EncodeToString(sum[:16])
+}
+
+func isClaimName(name string) bool {
+	return strings.HasPrefix(name, "x-") || strings.HasPrefix(name, gidPrefix)
+}
+
+// create makes a new claim, locked; fs.ErrExist if there is one of that name.
+func (c claims) create(st claimState) (*claim, error) {
+	var nonce [12]byte
+	_, _ = rand.Read(nonce[:]) // never fails, crypto/rand.Read
+	temp := filepath.Join(c.dir, "new-"+hex.EncodeToString(nonce[:]))
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND|syscall.O_CLOEXEC, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	cl := &claim{file: f, path: filepath.Join(c.dir, claimName(&st.Transaction))}
+	_, err = ofd.TryLock(f) // nobody else knows it
+	if err == nil {
+		err = cl.set(st)
+	}
+	if err == nil {
+		err = os.Link(temp, cl.path)
+	}
+	if err = errors.Join(err, os.Remove(temp)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return cl, nil
+}
+
+// take opens a claim and waits for its lock; fs.ErrNotExist if there is none.
+func (c claims) take(ctx context.Context, name string) (*claim, error) {
+	return c.open(name, func(f *os.File) error { return ofd.Lock(ctx, f) })
+}
+
+// tryTake is take that returns errHeld instead of waiting.
+func (c claims) tryTake(name string) (*claim, error) {
+	return c.open(name, func(f *os.File) error {
+		ok, err := ofd.TryLock(f)
+		if err == nil && !ok {
+			return errHeld
+		}
+		return err
+	})
+}
+
+func (c claims) open(name string, lock func(*os.File) error) (*claim, error) {
+	for {
+		cl := &claim{path: filepath.Join(c.dir, name)}
+		var err error
+		if cl.file, err = os.OpenFile(cl.path, os.O_RDWR|os.O_APPEND|syscall.O_CLOEXEC, 0); err != nil {
+			return nil, err
+		}
+		err = lock(cl.file)
+		linked := false
+		if err == nil {
+			linked, err = ofd.Linked(cl.file)
+		}
+		if err == nil && !linked { // removed while we waited
+			err = cl.file.Close()
+			if err == nil {
+				continue
+			}
+		}
+		if err == nil {
+			cl.claimState, err = readClaim(cl.path)
+		}
+		if err != nil {
+			return nil, errors.Join(err, cl.file.Close())
+		}
+		return cl, nil
+	}
+}
+
+// set writes a new state. It is appended as one line, so that a reader and
+// whoever comes after a death find the last one that is whole.
+func (cl *claim) set(st claimState) error {
+	line, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	if _, err := cl.file.Write(append([]byte{'\n'}, append(line, '\n')...)); err != nil {
+		return err
+	}
+	cl.claimState = st
+	return nil
+}
+
+// remove deletes the claim and frees its lock.
+func (cl *claim) remove() error { return errors.Join(os.Remove(cl.path), cl.file.Close()) }
+
+// release frees the lock.
+func (cl *claim) release() error { return cl.file.Close() }
+
+func readClaim(path string) (claimState, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return claimState{}, err
+	}
+	st, err := parseClaim(raw)
+	if err != nil {
+		return claimState{}, fmt.Errorf("claim %s: %w", path, err)
+	}
+	return st, nil
+}
+
+// parseClaim returns the last line that is complete.
+func parseClaim(raw []byte) (claimState, error) {
+	lines := bytes.Split(raw, []byte{'\n'})
+	for i := len(lines) - 2; i >= 0; i-- { // what follows the last newline is not complete
+		var st claimState
+		if len(lines[i]) > 0 && json.Unmarshal(lines[i], &st) == nil {
+			return st, nil
+		}
+	}
+	return claimState{}, errors.New("no complete state")
+}
+
+// list reads every claim without locking it.
+func (c claims) list() ([]claimState, error) {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []claimState
+	for _, e := range entries {
+		if !isClaimName(e.Name()) {
+			continue
+		}
+		st, err := readClaim(filepath.Join(c.dir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // ended meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, st)
+	}
+	return all, nil
+}

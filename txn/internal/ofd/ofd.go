@@ -1,0 +1,69 @@
+// Package ofd locks files by open file description (fcntl(2), F_OFD_SETLK). A
+// lock lives exactly as long as a process holds the file open, however it
+// dies, so that a lock proves a life and no timer is needed; it is no use on
+// a file that programs outside of fdt lock by other means.
+package ofd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TryLock takes the exclusive lock of f; false if another open file
+// description has it.
+func TryLock(f *os.File) (bool, error) {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, whole(unix.F_WRLCK))
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	return true, nil
+}
+
+// Held tells whether another open file description than f has the lock.
+func Held(f *os.File) (bool, error) {
+	l := whole(unix.F_WRLCK)
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, l); err != nil {
+		return false, &fs.PathError{Op: "probe lock", Path: f.Name(), Err: err}
+	}
+	return l.Type != unix.F_UNLCK, nil
+}
+
+// Lock waits for the exclusive lock of f until ctx ends. It asks again with
+// growing pauses, 0.2 ms to 50 ms, since a blocked fcntl cannot be called off.
+func Lock(ctx context.Context, f *os.File) error {
+	pause := 200 * time.Microsecond
+	for {
+		ok, err := TryLock(f)
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("lock %s: %w", f.Name(), context.Cause(ctx))
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		pause = min(2*pause, 50*time.Millisecond)
+	}
+}
+
+// Linked tells whether f still has a name in a directory; a lock on a file
+// without one guards nothing.
+func Linked(f *os.File) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return false, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return st.Nlink > 0, nil
+}
+
+func whole(kind int16) *unix.Flock_t { return &unix.Flock_t{Type: kind} }

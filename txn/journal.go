@@ -1,0 +1,161 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fdtserver/fdt/txn/internal/ofd"
+	"github.com/fdtserver/fdt/txn/internal/wal"
+)
+
+// sequenceBlock is how many sequence numbers are reserved by one force.
+const sequenceBlock = 1 << 16
+
+// journal is the log of this process's incarnation.
+type journal struct {
+	home        *home
+	incarnation uint64
+	log         *wal.Log
+	lost        func(error) // told once that nothing more can be written
+
+	mu      sync.Mutex
+	next    uint64 // sequence number to give away
+	through uint64 // highest durably reserved
+	open    int    // records that a successor must read
+}
+
+// openJournal begins an incarnation: its number, its file and its first block
+// of sequence numbers are durable when it returns.
+func openJournal(ctx context.Context, h *home, program string, fault func(string) error, lost func(error)) (*journal, error) {
+	n, err := h.allocate(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("begin an incarnation: %w", err)
+	}
+	j := &journal{home: h, incarnation: n, lost: lost, next: 1, through: sequenceBlock}
+	opening := record{Kind: kindOpen, At: time.Now(), Log: h.id, Incarnation: n, Through: sequenceBlock, Program: program}
+	if j.log, err = h.writeLog(n, []record{opening}, fault); err != nil {
+		return nil, fmt.Errorf("begin incarnation %d: %w", n, err)
+	}
+	return j, nil
+}
+
+// writeLog makes a whole log durable under its name, replacing one that is
+// there. The new file is locked before it has the name.
+func (h *home) writeLog(incarnation uint64, records []record, fault func(string) error) (*wal.Log, error) {
+	name := logName(incarnation)
+	temp := h.path(name + ".new")
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_CLOEXEC, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := ofd.TryLock(f); !ok {
+		return nil, errors.Join(fmt.Errorf("%s: locked by another process", temp), err, f.Close())
+	}
+	log, err := wal.Create(f, fault)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(temp))
+	}
+	err = fill(log, records)
+	if err == nil {
+		err = os.Rename(temp, h.path(name))
+	}
+	if err == nil {
+		err = syncDir(h.dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return log, nil
+}
+
+func fill(log *wal.Log, records []record) error {
+	var last wal.Number
+	for _, r := range records {
+		payload, err := r.encode()
+		if err != nil {
+			return err
+		}
+		if last, err = log.Append(payload, wal.Urgent); err != nil {
+			return err
+		}
+	}
+	return log.Force(last)
+}
+
+// gid gives away a gid, reserving numbers first if need be.
+func (j *journal) gid(role Role) (GID, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.next > j.through {
+		through := j.through + sequenceBlock
+		if err := j.force(record{Kind: kindBlock, Through: through}); err != nil {
+			return GID{}, err
+		}
+		j.through = through
+	}
+	g := GID{Log: j.home.id, Incarnation: j.incarnation, Sequence: j.next, Role: role}
+	j.next++
+	return g, nil
+}
+
+// note writes a record that survives the death of this process, not of the
+// machine.
+func (j *journal) note(r record) (wal.Number, error) {
+	if linked, err := ofd.Linked(j.log.File()); err != nil || !linked {
+		// A recoverer took this incarnation for dead and sealed its log.
+		err = fmt.Errorf("incarnation %d was declared dead: %w", j.incarnation, errors.Join(ErrPoisoned, err))
+		j.lost(err)
+		return 0, err
+	}
+	if r.At.IsZero() {
+		r.At = time.Now()
+	}
+	payload, err := r.encode()
+	if err != nil {
+		return 0, err
+	}
+	n, err := j.log.Append(payload, wal.Urgency(r.urgent()))
+	return n, j.explain(err)
+}
+
+// force writes a record and returns when it is durable. After an error for
+// which InDoubt holds it may be durable all the same.
+func (j *journal) force(r record) error {
+	n, err := j.note(r)
+	if err != nil {
+		return err
+	}
+	return j.explain(j.log.Force(n))
+}
+
+func (j *journal) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, wal.ErrFull):
+		return fmt.Errorf("%w: %w", ErrLogFull, err)
+	case errors.Is(err, wal.ErrPoisoned):
+		err = fmt.Errorf("%w: %w", ErrPoisoned, err)
+		j.lost(err)
+	}
+	return err
+}
+
+// close closes the log, and deletes it if no successor needs to read it.
+func (j *journal) close(finished bool) error {
+	if finished {
+		if err := os.Remove(j.home.path(logName(j.incarnation))); err != nil {
+			return errors.Join(err, j.log.Close())
+		}
+		return errors.Join(syncDir(j.home.dir), j.log.Close())
+	}
+	return j.log.Close()
+}
+
+// forced returns when the record of that number is durable.
+func (j *journal) forced(n wal.Number) error { return j.explain(j.log.Force(n)) }

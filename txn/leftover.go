@@ -1,0 +1,250 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// leftover is a decision that some resource has not been told yet. This
+// process tries for ever; when it ends, its log hands the rest over.
+type leftover struct {
+	gid      GID
+	decision Decision
+	branches []BranchID // still to be told
+	hazard   string
+	claim    string // its claim's name; empty: a local transaction that was never decided
+}
+
+// leftovers is the queue of one process, and how each resource fares.
+type leftovers struct {
+	mu    sync.Mutex
+	queue map[GID]*leftover
+	pause map[string]backoff // per resource
+	added chan struct{}
+}
+
+// backoff is when to ask a resource again that could not be reached.
+type backoff struct {
+	until time.Time
+	wait  time.Duration
+}
+
+const (
+	backoffFirst = 100 * time.Millisecond
+	backoffMost  = 30 * time.Second
+)
+
+func (l *leftovers) init() {
+	l.queue = map[GID]*leftover{}
+	l.pause = map[string]backoff{}
+	l.added = make(chan struct{}, 1)
+}
+
+func (l *leftovers) add(lo *leftover) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue[lo.gid] = lo
+	select {
+	case l.added <- struct{}{}:
+	default:
+	}
+}
+
+func (l *leftovers) drop(gid GID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.queue, gid)
+}
+
+func (l *leftovers) has(gid GID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queue[gid] != nil
+}
+
+func (l *leftovers) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue)
+}
+
+// due lists what can be tried now: some resource it needs is not paused.
+func (l *leftovers) due(now time.Time) []*leftover {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []*leftover
+	for _, lo := range l.queue {
+		if slices.ContainsFunc(lo.branches, func(b BranchID) bool { return !now.Before(l.pause[b.Resource].until) }) {
+			list = append(list, lo)
+		}
+	}
+	slices.SortFunc(list, func(a, b *leftover) int {
+		return int(a.gid.Incarnation-b.gid.Incarnation) + int(a.gid.Sequence-b.gid.Sequence)
+	})
+	return list
+}
+
+// wait returns how long until something can be tried; false if nothing is left.
+func (l *leftovers) wait(now time.Time) (time.Duration, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var soonest time.Duration
+	any := false
+	for _, lo := range l.queue {
+		for _, b := range lo.branches {
+			d := max(0, l.pause[b.Resource].until.Sub(now))
+			if !any || d < soonest {
+				soonest, any = d, true
+			}
+		}
+	}
+	return max(soonest, backoffFirst/10), any
+}
+
+func (l *leftovers) paused(resource string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return now.Before(l.pause[resource].until)
+}
+
+// fared notes whether a resource answered. Each failure doubles the pause, to
+// which chance adds up to as much again.
+func (l *leftovers) fared(resource string, now time.Time, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		delete(l.pause, resource)
+		return
+	}
+	p := l.pause[resource]
+	if now.Before(p.until) {
+		return // one failure of several at once
+	}
+	p.wait = min(max(2*p.wait, backoffFirst), backoffMost)
+	p.until = now.Add(p.wait/2 + rand.N(p.wait))
+	l.pause[resource] = p
+}
+
+// tell tells the branches a decision, in parallel. It returns those that could
+// not be told, with why, and what went against the decision.
+func (m *Manager) tell(ctx context.Context, gid GID, d Decision, branches []BranchID) (missing []BranchID, hazard string, err error) {
+	errs := make([]error, len(branches))
+	hazards := make([]string, len(branches))
+	var wg sync.WaitGroup
+	for i, b := range branches {
+		if m.left.paused(b.Resource, time.Now()) {
+			errs[i] = fmt.Errorf("%w: resource %s did not answer a moment ago", ErrUnreachable, b.Resource)
+			continue
+		}
+		wg.Go(func() {
+			hazards[i], errs[i] = m.tellOne(ctx, gid, d, b)
+			m.left.fared(b.Resource, time.Now(), errs[i])
+		})
+	}
+	wg.Wait()
+	for i, b := range branches {
+		if errs[i] != nil {
+			missing = append(missing, b)
+		}
+		hazard = joinHazards(hazard, hazards[i])
+	}
+	return missing, hazard, errors.Join(errs...)
+}
+
+func joinHazards(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "; " + b
+}
+
+func (m *Manager) tellOne(ctx context.Context, gid GID, d Decision, b BranchID) (hazard string, err error) {
+	r, err := m.resource(ctx, b)
+	if err != nil {
+		return "", err
+	}
+	how, err := r.Resolve(ctx, gid, d, b.Proof)
+	if err != nil {
+		return "", fmt.Errorf("resource %s: %w", b.Resource, err)
+	}
+	switch how {
+	case ResolvedUnknown:
+		return fmt.Sprintf("resource %s: the branch is gone, its outcome unknown (wanted %s)", b.Resource, d), nil
+	case ResolvedAgainst:
+		return fmt.Sprintf("resource %s: the branch has the opposite outcome (wanted %s)", b.Resource, d), nil
+	case ResolvedDone:
+	}
+	return "", nil
+}
+
+// retry tries once what is due.
+func (m *Manager) retry(ctx context.Context) error {
+	var errs []error
+	for _, lo := range m.left.due(time.Now()) {
+		if ctx.Err() != nil || m.Err() != nil {
+			break
+		}
+		if err := m.retryOne(ctx, lo); err != nil {
+			errs = append(errs, fmt.Errorf("%s %s: %w", lo.decision, lo.gid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
+	var c *claim
+	if lo.claim != "" {
+		var err error
+		c, err = m.claims.tryTake(lo.claim)
+		switch {
+		case errors.Is(err, errHeld):
+			return nil // somebody works on it
+		case errors.Is(err, fs.ErrNotExist):
+			m.left.drop(lo.gid)
+			return nil
+		case err != nil:
+			return err
+		}
+		if c.GID != lo.gid || c.Phase.Terminal() || c.Claimant != 0 && c.Claimant != m.incarnation() {
+			m.left.drop(lo.gid) // another took it over
+			return c.release()
+		}
+	}
+	detached, cancel := m.detached(ctx)
+	defer cancel()
+	missing, hazard, err := m.tell(detached, lo.gid, lo.decision, lo.branches)
+	lo.branches, lo.hazard = missing, joinHazards(lo.hazard, hazard)
+	if err != nil {
+		return errors.Join(err, closeClaim(c))
+	}
+	m.left.drop(lo.gid)
+	m.log.InfoContext(ctx, "told all resources the decision",
+		slog.String("FDT_GID", lo.gid.String()), slog.String("decision", lo.decision.String()))
+	if c == nil {
+		return nil
+	}
+	j, err := m.ours(ctx)
+	if err == nil {
+		err = m.noteEnd(j, lo.gid, lo.hazard, c.Branches, lo.decision)
+	}
+	if err != nil {
+		return errors.Join(err, c.release())
+	}
+	m.report(ctx, lo)
+	return m.concluded(c, lo.hazard)
+}
+
+// report raises the alarm for a heuristic outcome: nobody waits for an answer.
+func (m *Manager) report(ctx context.Context, lo *leftover) {
+	if lo.hazard != "" {
+		m.log.ErrorContext(ctx, "heuristic outcome", slog.String("FDT_GID", lo.gid.String()),
+			slog.String("decision", lo.decision.String()), slog.String("reason", lo.hazard))
+	}
+}

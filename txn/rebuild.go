@@ -1,0 +1,189 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// rebuild makes sure that the claims are those of this boot: the first process
+// to need them derives them from the logs, the others wait for it.
+func (m *Manager) rebuild(ctx context.Context) error {
+	if m.rebuilt.Load() {
+		return nil
+	}
+	mark, err := m.bootMark()
+	if err != nil {
+		return err
+	}
+	if !m.marked(mark) {
+		unlock, err := m.home.lock(ctx, "seal")
+		if err != nil {
+			return fmt.Errorf("rebuild claims: %w", err)
+		}
+		if !m.marked(mark) { // nobody else did while we waited
+			err = m.rebuildClaims(ctx, mark)
+		}
+		if err = errors.Join(err, unlock()); err != nil {
+			return fmt.Errorf("rebuild claims: %w", err)
+		}
+	}
+	m.rebuilt.Store(true)
+	return nil
+}
+
+// bootMark names the boot and the log that claims were derived from.
+func (m *Manager) bootMark() (string, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("rebuild claims: %w", err)
+	}
+	return strings.TrimSpace(string(boot)) + " " + m.home.id.String() + "\n", nil
+}
+
+func (m *Manager) markPath() string { return filepath.Join(m.claims.dir, "rebuilt") }
+
+func (m *Manager) marked(mark string) bool {
+	raw, err := os.ReadFile(m.markPath())
+	return err == nil && string(raw) == mark
+}
+
+// rebuildClaims derives all claims anew. The caller holds the lock "seal".
+func (m *Manager) rebuildClaims(ctx context.Context, mark string) error {
+	if err := m.claims.clear(); err != nil {
+		return err
+	}
+	if _, err := m.sealDead(ctx); err != nil {
+		return err
+	}
+	s, err := m.home.survey()
+	if err != nil {
+		return err
+	}
+	for _, h := range s.histories {
+		if h.tx.GID.Role != RoleExternal && !h.claimWorthy() || m.done(h) {
+			continue
+		}
+		c, err := m.claims.create(h.claim(s))
+		if err == nil {
+			err = c.release()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	temp := m.markPath() + ".new"
+	if err := os.WriteFile(temp, []byte(mark), 0o640); err != nil {
+		return err
+	}
+	return os.Rename(temp, m.markPath())
+}
+
+// claimWorthy tells whether a local transaction's outcome is worth showing.
+func (h *history) claimWorthy() bool {
+	return h.tx.Hazard != "" || h.tx.Heuristic || h.handsOff != ""
+}
+
+// claim is what the logs say, as a claim. Where a log is damaged, a decision
+// may be lost that was made after the vote: then only an operator decides.
+func (h *history) claim(s *survey) claimState {
+	st := claimState{Transaction: h.tx, Claimant: h.responsible(), Decision: h.decision, HandsOff: h.handsOff}
+	st.Phase = h.phase()
+	for n, err := range s.damaged {
+		if n >= h.tx.GID.Incarnation && h.decision == 0 {
+			st.HandsOff = joinHazards(st.HandsOff, fmt.Sprintf("log %d: %v", n, err))
+		}
+	}
+	return st
+}
+
+// clear deletes all claims.
+func (c claims) clear() error {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !isClaimName(e.Name()) && !strings.HasPrefix(e.Name(), "new-") {
+			continue
+		}
+		if err := os.Remove(filepath.Join(c.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealDead seals the log of every incarnation that is dead, and returns those
+// that are. A damaged log is reported and counts as alive: nothing may be
+// presumed of it. The caller holds the lock "seal".
+func (m *Manager) sealDead(ctx context.Context) (map[uint64]bool, error) {
+	list, err := m.home.logs()
+	if err != nil {
+		return nil, err
+	}
+	dead := map[uint64]bool{}
+	for _, n := range list {
+		if n == m.incarnation() {
+			continue
+		}
+		alive, err := m.home.alive(n)
+		if err != nil {
+			return nil, err
+		}
+		if alive {
+			continue
+		}
+		if err := m.home.seal(n); err != nil {
+			m.log.ErrorContext(ctx, "cannot read the log of a dead worker: its transactions are left alone",
+				slog.Uint64("FDT_INCARNATION", n), slog.String("reason", err.Error()))
+			continue
+		}
+		dead[n] = true
+	}
+	return dead, nil
+}
+
+// compact rewrites the logs of dead incarnations without what nobody needs,
+// and deletes those of which nothing is left.
+func (m *Manager) compact(ctx context.Context, s *survey, dead map[uint64]bool, swept func(GID) bool, fenced func(uint64) bool) error {
+	unlock, err := m.home.lock(ctx, "seal")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for n := range dead {
+		if s.damaged[n] != nil || !fenced(n) {
+			continue
+		}
+		keep := s.needed(n, m.done, swept)
+		switch all := len(s.records[n]); {
+		case len(keep) == 0:
+			errs = append(errs, ignoreNotExist(os.Remove(m.home.path(logName(n)))))
+		case 2*len(keep) < all-2: // without open and dead
+			errs = append(errs, m.home.rewrite(n, s.frame(n, keep)))
+		}
+	}
+	return errors.Join(errors.Join(errs...), syncDir(m.home.dir), unlock())
+}
+
+// frame puts the open and the dead record around a sealed log's others.
+func (s *survey) frame(n uint64, keep []record) []record {
+	first := s.records[n][0]
+	first.Through, first.raw = s.reserved[n], nil
+	all := append([]record{first}, keep...)
+	return append(all, record{Kind: kindDead, At: time.Now(), Incarnation: n})
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

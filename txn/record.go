@@ -1,0 +1,88 @@
+package txn
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// kind is what a record of the log says.
+type kind string
+
+// The kinds. A kind that is not here was written by a newer fdt: whatever it
+// names is left alone.
+const (
+	kindOpen      kind = "open"      // first of a file: whose log it is, sequence numbers through Through
+	kindBlock     kind = "block"     // sequence numbers through Through may be used
+	kindPreparing kind = "preparing" // X: before the first Prepare is sent
+	kindPrepared  kind = "prepared"  // X: before the vote
+	kindCommit    kind = "commit"    // the decision
+	kindAbort     kind = "abort"     // the decision, or the tombstone of a vote under way
+	kindHeuristic kind = "heuristic" // an operator's decision
+	kindEnd       kind = "end"       // every resource acknowledged
+	kindDead      kind = "dead"      // Incarnation is dead; its log is sealed
+	kindForget    kind = "forget"    // the outcome is no longer wanted
+)
+
+var knownKinds = map[kind]bool{
+	kindOpen: true, kindBlock: true, kindPreparing: true, kindPrepared: true, kindCommit: true,
+	kindAbort: true, kindHeuristic: true, kindEnd: true, kindDead: true, kindForget: true,
+}
+
+// record is one entry of a log, as JSON: fields are only ever added.
+type record struct {
+	Kind        kind       `json:"kind"`
+	At          time.Time  `json:"at"`
+	GID         GID        `json:"gid,omitzero"`
+	ClientGID   string     `json:"client_gid,omitempty"`
+	Owner       string     `json:"owner,omitempty"`
+	Addr        string     `json:"addr,omitempty"`
+	Database    string     `json:"database,omitempty"`
+	Decider     string     `json:"decider,omitempty"`
+	Decision    Decision   `json:"decision,omitzero"` // of heuristic
+	Hazard      string     `json:"hazard,omitempty"`  // of end
+	Branches    []BranchID `json:"branches,omitempty"`
+	Log         LogID      `json:"log,omitzero"`         // of open
+	Incarnation uint64     `json:"incarnation,omitzero"` // of open, dead
+	Through     uint64     `json:"through,omitzero"`     // of open, block
+	Program     string     `json:"program,omitempty"`    // of open
+
+	raw []byte // as it was read: copies keep what we do not know
+}
+
+// urgent records may use the space that is kept back on a full disk: they let
+// transactions end.
+func (r *record) urgent() bool {
+	switch r.Kind {
+	case kindCommit, kindAbort, kindHeuristic, kindEnd, kindDead, kindForget:
+		return true
+	case kindOpen, kindBlock, kindPreparing, kindPrepared:
+		return false
+	}
+	return false
+}
+
+func (r *record) encode() ([]byte, error) {
+	if r.raw != nil {
+		return r.raw, nil
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("record %s: %w", r.Kind, err)
+	}
+	return b, nil
+}
+
+// decodeRecord reads a record. Fields it does not know are ignored; known is
+// false for a kind it does not know, whose gid, if it has one, is filled in.
+func decodeRecord(payload []byte) (r record, known bool, err error) {
+	if err := json.Unmarshal(payload, &r); err != nil {
+		return record{}, false, fmt.Errorf("record %.80q: %w", payload, err)
+	}
+	if r.Kind == "" {
+		return record{}, false, errors.New("record without a kind")
+	}
+	r.raw = payload
+	return r, knownKinds[r.Kind], nil
+}

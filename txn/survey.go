@@ -1,0 +1,309 @@
+package txn
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/fdtserver/fdt/txn/internal/ofd"
+	"github.com/fdtserver/fdt/txn/internal/wal"
+)
+
+// history is what all logs together say of one transaction. Records may be
+// added in any order: a decision often lies in another log than the vote.
+type history struct {
+	tx        Transaction
+	prepared  bool
+	decision  Decision  // 0: none
+	decidedAt time.Time // also of an end without a decision
+	decider   uint64    // incarnation in whose log the decision lies
+	ended     bool
+	forgotten bool
+	handsOff  string          // why nothing may be done about it
+	endIn     map[uint64]bool // logs that say it ended
+	lowest    map[uint64]rank // of each log with a record, the rank of its earliest moment
+}
+
+// rank orders the moments of a transaction. Records of a lower rank must be
+// gone from all logs before those of a higher one may go: otherwise it would
+// rise from the dead.
+type rank int
+
+func (r *record) rank() rank {
+	switch r.Kind {
+	case kindPreparing, kindPrepared:
+		return 0
+	case kindCommit, kindAbort, kindHeuristic:
+		return 1
+	case kindEnd:
+		return 2
+	case kindForget, kindOpen, kindBlock, kindDead:
+		return 3
+	}
+	return 3
+}
+
+func (h *history) add(file uint64, r record, known bool) {
+	if !known {
+		h.handsOff = fmt.Sprintf("log %d has a record %q of a newer version", file, r.Kind)
+		return
+	}
+	if low, ok := h.lowest[file]; !ok || r.rank() < low {
+		h.lowest[file] = r.rank()
+	}
+	switch r.Kind {
+	case kindPreparing, kindPrepared:
+		h.opening(r)
+	case kindCommit:
+		h.decide(file, r, Commit)
+	case kindAbort:
+		h.decide(file, r, Abort)
+	case kindHeuristic:
+		h.tx.Heuristic = true
+		h.decide(file, r, r.Decision)
+	case kindEnd:
+		h.ended = true
+		h.endIn[file] = true
+		h.tx.Hazard = r.Hazard
+		if h.decidedAt.IsZero() {
+			h.decidedAt = r.At
+		}
+	case kindForget:
+		h.forgotten = true
+	case kindOpen, kindBlock, kindDead: // of no transaction
+	}
+}
+
+func (h *history) opening(r record) {
+	if h.prepared && r.Kind == kindPreparing {
+		return // the vote knows more
+	}
+	h.prepared = r.Kind == kindPrepared
+	t := &h.tx
+	t.ClientGID, t.Owner, t.Addr, t.Database = r.ClientGID, r.Owner, r.Addr, r.Database
+	t.Since, t.Branches = r.At, r.Branches
+}
+
+func (h *history) decide(file uint64, r record, d Decision) {
+	if h.decision != 0 && h.decision != d {
+		h.handsOff = fmt.Sprintf("decided both %s (log %d) and %s (log %d)", h.decision, h.decider, d, file)
+		return
+	}
+	h.decision, h.decider, h.decidedAt = d, file, r.At
+	h.tx.Decider = r.Decider
+	if h.tx.Branches == nil {
+		h.tx.Branches = r.Branches
+	}
+	if h.tx.Since.IsZero() {
+		h.tx.Since, h.tx.Owner, h.tx.Addr, h.tx.Database = r.At, r.Owner, r.Addr, r.Database
+	}
+}
+
+// phase is where the records leave the transaction.
+func (h *history) phase() Phase {
+	switch {
+	case h.ended && h.decision == Commit:
+		return Committed
+	case h.ended:
+		return Aborted
+	case h.decision == Commit:
+		return Committing
+	case h.decision == Abort:
+		return Aborting
+	case h.prepared:
+		return Prepared
+	}
+	return Preparing
+}
+
+// responsible is the incarnation that carries the transaction on as long as it
+// lives.
+func (h *history) responsible() uint64 {
+	tombstone := h.decision == Abort && !h.prepared
+	if h.decision != 0 && !tombstone {
+		return h.decider
+	}
+	return h.tx.GID.Incarnation
+}
+
+// done tells whether nobody will ever ask for the transaction again.
+func (h *history) done(now time.Time, retain time.Duration) bool {
+	switch {
+	case !h.ended || h.handsOff != "":
+		return false
+	case h.forgotten || h.tx.GID.Role == RoleLocal && !h.tx.Heuristic && h.tx.Hazard == "":
+		return true
+	case h.decision == 0:
+		return true // rolled back before it voted: nobody knows of it
+	case h.tx.Heuristic || h.tx.Hazard != "":
+		return false // by an operator only
+	}
+	return now.Sub(h.decidedAt) > retain
+}
+
+// survey is the content of all logs at one time.
+type survey struct {
+	histories map[GID]*history
+	records   map[uint64][]record // of each log, in order
+	damaged   map[uint64]error    // logs that cannot be read to their end
+	reserved  map[uint64]uint64   // highest sequence number of each log
+	sealed    map[uint64]bool
+	highest   uint64 // incarnation ever given away
+}
+
+func newSurvey() *survey {
+	return &survey{
+		histories: map[GID]*history{}, records: map[uint64][]record{}, damaged: map[uint64]error{},
+		reserved: map[uint64]uint64{}, sealed: map[uint64]bool{},
+	}
+}
+
+// survey reads all logs, or only those named. The caller holds the lock "seal",
+// so that no log is compacted meanwhile.
+func (h *home) survey(only ...uint64) (*survey, error) {
+	s := newSurvey()
+	var err error
+	if s.highest, err = h.highest(); err != nil {
+		return nil, err
+	}
+	list := only
+	if len(only) == 0 {
+		if list, err = h.logs(); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range list {
+		if err := h.read(s, n); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.damaged[n] = err
+		}
+	}
+	return s, nil
+}
+
+func (h *home) read(s *survey, n uint64) error {
+	f, err := os.Open(h.path(logName(n)))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // read only
+	return s.readLog(n, h.id, wal.Replay(f))
+}
+
+// readLog adds one log's records. It reads on behind what it does not
+// understand: every decision that is readable counts.
+func (s *survey) readLog(n uint64, id LogID, replay func(func([]byte, error) bool)) error {
+	var bad error
+	s.records[n] = []record{}
+	for payload, err := range replay {
+		if err != nil {
+			return errors.Join(bad, err)
+		}
+		r, known, err := decodeRecord(payload)
+		if err == nil && !known && r.GID.IsZero() {
+			err = fmt.Errorf("record %q of a newer version", r.Kind)
+		}
+		if err == nil && len(s.records[n]) == 0 && (r.Kind != kindOpen || r.Log != id || r.Incarnation != n) {
+			err = fmt.Errorf("begins with %q of log %s, incarnation %d", r.Kind, r.Log, r.Incarnation)
+		}
+		if err != nil {
+			bad = errors.Join(bad, err)
+			continue
+		}
+		s.records[n] = append(s.records[n], r)
+		s.add(n, r, known)
+	}
+	return bad
+}
+
+func (s *survey) add(n uint64, r record, known bool) {
+	switch r.Kind {
+	case kindOpen, kindBlock:
+		s.reserved[n] = max(s.reserved[n], r.Through)
+	case kindDead:
+		s.sealed[n] = s.sealed[n] || r.Incarnation == n
+	}
+	if r.GID.IsZero() {
+		return
+	}
+	h := s.histories[r.GID]
+	if h == nil {
+		h = &history{tx: Transaction{GID: r.GID}, endIn: map[uint64]bool{}, lowest: map[uint64]rank{}}
+		s.histories[r.GID] = h
+	}
+	h.add(n, r, known)
+}
+
+// needed returns the records of log n that somebody may still have to read.
+// The vote may go once the transaction is done; the decision and its end only
+// when no other log knows an earlier moment, and the resources were told to
+// forget it.
+func (s *survey) needed(n uint64, done func(*history) bool, swept func(GID) bool) []record {
+	var keep []record
+	for _, r := range s.records[n] {
+		if r.GID.IsZero() {
+			continue
+		}
+		h := s.histories[r.GID]
+		if done(h) && (r.rank() == 0 || swept(r.GID) && !h.elsewhere(n, r.rank())) {
+			continue
+		}
+		keep = append(keep, r)
+	}
+	return keep
+}
+
+// elsewhere tells whether another log than n has a record of a lower rank.
+func (h *history) elsewhere(n uint64, than rank) bool {
+	for file, low := range h.lowest {
+		if file != n && low < than {
+			return true
+		}
+	}
+	return false
+}
+
+// alive tells whether the incarnation of log n still holds its lock. A log
+// that is gone belonged to nobody any more.
+func (h *home) alive(n uint64) (bool, error) {
+	f, err := os.OpenFile(h.path(logName(n)), os.O_RDWR|syscall.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	held, err := ofd.Held(f)
+	return held, errors.Join(err, f.Close())
+}
+
+// seal copies what is readable of a dead incarnation's log into a new file,
+// forced, with DEAD at its end. Only from that may anything be decided: what
+// the old file shows may never have reached the disk. A damaged log is left
+// as it is. The caller holds the lock "seal".
+func (h *home) seal(n uint64) error {
+	s, err := h.survey(n)
+	if err != nil {
+		return err
+	}
+	if err := s.damaged[n]; err != nil {
+		return fmt.Errorf("log of incarnation %d: %w", n, err)
+	}
+	if s.sealed[n] || s.records[n] == nil {
+		return nil
+	}
+	dead := record{Kind: kindDead, At: time.Now(), Incarnation: n}
+	return h.rewrite(n, append(slices.Clone(s.records[n]), dead))
+}
+
+// rewrite replaces the log of a dead incarnation.
+func (h *home) rewrite(n uint64, records []record) error {
+	log, err := h.writeLog(n, records, nil)
+	if err != nil {
+		return fmt.Errorf("seal incarnation %d: %w", n, err)
+	}
+	return log.Close()
+}
