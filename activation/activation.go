@@ -43,8 +43,8 @@ var (
 // close-on-exec and non-blocking. It removes the variables from the environment, so that it works once
 // and no child believes that they are its own.
 //
-// Listeners and an error may both be returned: the error joins what is wrong with every other descriptor,
-// all of which are closed. The caller owns the listeners.
+// Listeners and an error may both be returned: the error joins what is wrong with every other descriptor.
+// Those are left open, as they may not be what was meant. The caller owns the listeners.
 func Listeners() (map[string]net.Listener, error) {
 	env := environment{
 		fds:   os.Getenv("LISTEN_FDS"),
@@ -108,13 +108,15 @@ func listeners(first int, names []string) (map[string]net.Listener, error) {
 		if _, dup := have[name]; dup && err == nil {
 			err = ErrDuplicate
 		}
+		var l *Listener
 		if err == nil {
-			have[name], err = newListener(fd, name)
+			l, err = newListener(fd, name)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("descriptor %d, %q: %w", fd, name, err))
-			_ = unix.Close(fd)
+			continue
 		}
+		have[name] = l
 	}
 	return have, errors.Join(errs...)
 }

@@ -36,7 +36,7 @@ var children = map[string]func() error{"exhausted": exhausted, "hung": hung}
 func child(t *testing.T, name string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "DRAIN_TEST_CHILD="+name)
+	cmd.Env = append(os.Environ(), "DRAIN_TEST_CHILD="+name, "GORACE=atexit_sleep_ms=0")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
