@@ -1,0 +1,255 @@
+package txn_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/spool"
+)
+
+// place is the directories of one machine.
+type place struct {
+	root string
+}
+
+func newPlace(t testing.TB) place {
+	t.Helper()
+	p := place{t.TempDir()}
+	for _, d := range []string{"log", "claims", "a", "b"} {
+		if err := os.Mkdir(filepath.Join(p.root, d), 0o770); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func (p place) dir(name string) string { return filepath.Join(p.root, name) }
+
+// reboot loses what is in memory only.
+func (p place) reboot(t testing.TB) {
+	t.Helper()
+	list, err := filepath.Glob(p.dir("claims") + "/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range list {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (p place) spools(t testing.TB) []txn.Resource {
+	t.Helper()
+	var all []txn.Resource
+	for _, name := range []string{"a", "b"} {
+		s, err := spool.Open(name, p.dir(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func (p place) options(t testing.TB) txn.Options {
+	t.Helper()
+	return txn.Options{
+		LogDir: p.dir("log"), ClaimDir: p.dir("claims"), MachineID: "m1", Resources: p.spools(t),
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Program: "test",
+	}
+}
+
+// open begins a worker's life in this process.
+func (p place) open(t testing.TB, change ...func(*txn.Options)) *txn.Manager {
+	t.Helper()
+	opt := p.options(t)
+	for _, f := range change {
+		f(&opt)
+	}
+	m, err := txn.Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// delivered counts the messages in a spool's new/.
+func (p place) delivered(t testing.TB, name string) []string {
+	t.Helper()
+	list, err := os.ReadDir(filepath.Join(p.dir(name), "new"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range list {
+		raw, err := os.ReadFile(filepath.Join(p.dir(name), "new", e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, string(raw))
+	}
+	return all
+}
+
+var alice = txn.Principal{User: "alice", Addr: "unix", Database: "alice"}
+
+func put(t testing.TB, s *txn.Session, resource, body string) {
+	t.Helper()
+	b, err := s.Branch(t.Context(), resource)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.(*spool.Branch).Put(t.Context(), []byte(body)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func begin(t testing.TB, s *txn.Session) {
+	t.Helper()
+	if err := s.Begin(t.Context(), txn.TxOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t testing.TB, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func wantErr(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("got error %v, want %v", err, want)
+	}
+}
+
+func closeAll(t testing.TB, m *txn.Manager) {
+	t.Helper()
+	if err := m.Close(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+}
+
+// prepared makes a transaction of two branches in doubt.
+func prepared(t testing.TB, m *txn.Manager, gid string) {
+	t.Helper()
+	s := m.NewSession(alice)
+	begin(t, s)
+	put(t, s, "a", gid+" in a")
+	put(t, s, "b", gid+" in b")
+	if err := s.Prepare(t.Context(), gid); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLocalCommit(t *testing.T) {
+	p := newPlace(t)
+	m := p.open(t)
+	s := m.NewSession(alice)
+	begin(t, s)
+	put(t, s, "a", "one")
+	if err := s.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	begin(t, s)
+	put(t, s, "a", "two")
+	put(t, s, "b", "three")
+	if err := s.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want(t, p.delivered(t, "a"), "one", "two")
+	want(t, p.delivered(t, "b"), "three")
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	closeAll(t, m)
+	if logs, _ := filepath.Glob(p.dir("log") + "/*.log"); len(logs) > 0 {
+		t.Errorf("an orderly end leaves %q", logs)
+	}
+	if left, _ := filepath.Glob(p.dir("[ab]") + "/prepared/*"); len(left) > 0 {
+		t.Errorf("proofs left: %q", left)
+	}
+}
+
+func TestPrepareThenDecide(t *testing.T) {
+	p := newPlace(t)
+	m := p.open(t)
+	prepared(t, m, "x")
+	want(t, p.delivered(t, "a"))
+	list, err := m.List(t.Context())
+	if err != nil || len(list) != 1 || list[0].ClientGID != "x" || list[0].Phase != txn.Prepared {
+		t.Fatalf("got %+v, %v", list, err)
+	}
+	other := p.open(t) // another worker
+	s := other.NewSession(alice)
+	wantErr(t, s.CommitPrepared(t.Context(), "y"), txn.ErrUnknownGID)
+	wantErr(t, other.NewSession(txn.Principal{User: "bob"}).CommitPrepared(t.Context(), "x"), txn.ErrNotOwner)
+	begin(t, s)
+	wantErr(t, s.Prepare(t.Context(), "x"), txn.ErrDuplicateGID)
+	if err := s.CommitPrepared(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	want(t, p.delivered(t, "a"), "x in a")
+	want(t, p.delivered(t, "b"), "x in b")
+	wantErr(t, s.CommitPrepared(t.Context(), "x"), nil)
+	wantErr(t, s.RollbackPrepared(t.Context(), "x"), txn.ErrAlreadyCommitted)
+	if err := s.Acknowledge(); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnknownGID)
+	closeAll(t, m)
+	closeAll(t, other)
+}
+
+func TestRebootKeepsDoubt(t *testing.T) {
+	p := newPlace(t)
+	m := p.open(t)
+	prepared(t, m, "x")
+	prepared(t, m, "y")
+	closeAll(t, m)
+	p.reboot(t)
+	m = p.open(t)
+	if err := m.Scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := m.Counts().InDoubt; n != 2 {
+		t.Errorf("%d in doubt, want 2", n)
+	}
+	s := m.NewSession(alice)
+	wantErr(t, s.RollbackPrepared(t.Context(), "x"), nil)
+	wantErr(t, s.CommitPrepared(t.Context(), "y"), nil)
+	want(t, p.delivered(t, "a"), "y in a")
+	wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrAlreadyRolledBack)
+	if err := m.Scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closeAll(t, m)
+	p.reboot(t)
+	m = p.open(t)
+	s = m.NewSession(alice)
+	wantErr(t, s.CommitPrepared(t.Context(), "y"), nil)
+	wantErr(t, s.Acknowledge(), nil)
+	wantErr(t, s.RollbackPrepared(t.Context(), "x"), nil)
+	wantErr(t, s.Acknowledge(), nil)
+	if err := m.Scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closeAll(t, m)
+	m = p.open(t)
+	if err := m.Scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closeAll(t, m)
+	logs, _ := filepath.Glob(p.dir("log") + "/*.log")
+	t.Logf("logs left: %q", logs)
+	want(t, p.delivered(t, "a"), "y in a")
+}
