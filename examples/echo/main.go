@@ -1,0 +1,79 @@
+// Echo is the smallest worker: every line comes back. It shows the whole contract of a drain.Server's
+// handler: say busy, watch for a hang-up while working, answer, and go when draining.
+//
+// By hand: go run ./examples/echo, then nc 127.0.0.1 7777. Under systemd it serves whatever sockets its
+// unit passes; see the worker units of fdt for what else they should set.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/worker"
+)
+
+func main() {
+	server := &drain.Server{Handler: echo, Threads: 100}
+	err := worker.Run(server,
+		worker.WithAddress("tcp", "127.0.0.1:7777"),
+		worker.WithDrainTimeout(time.Minute),
+		worker.WithStatus(func() string { return fmt.Sprintf("%d connections", server.Counts().Open) }),
+	)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "echo:", err)
+		os.Exit(1)
+	}
+}
+
+// echo serves one connection.
+func echo(ctx context.Context, c *drain.Conn) {
+	in := bufio.NewReader(c)
+	for {
+		line, err := in.ReadString('\n')
+		if errors.Is(err, drain.ErrExpired) || errors.Is(err, drain.ErrDeadline) {
+			goodbye(c)
+			return
+		}
+		if err != nil {
+			return
+		}
+		c.SetBusy()
+		c.Watch(true)
+		reply, err := work(ctx, line)
+		c.Watch(false)
+		if err != nil {
+			return // the client has gone, or the drain's deadline has come
+		}
+		if _, err := io.WriteString(c, reply); err != nil {
+			return
+		}
+		select {
+		case <-c.Draining():
+			goodbye(c)
+			return
+		default:
+			c.SetIdle()
+		}
+	}
+}
+
+// work stands for what takes time; it ends with ctx.
+func work(ctx context.Context, line string) (string, error) {
+	select {
+	case <-time.After(10 * time.Millisecond):
+		return line, nil
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+func goodbye(c *drain.Conn) {
+	_, _ = io.WriteString(c, "goodbye\n") // the client may have gone
+	c.Linger(5 * time.Second)
+}
