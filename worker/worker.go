@@ -144,7 +144,7 @@ var errTimeout = errors.New("worker: the drain timeout has passed")
 //
 // SIGTERM and SIGINT start the drain, and change nothing the second time; SIGQUIT starts it, or cuts it
 // short, with no time for the connections. SIGHUP and SIGPIPE are ignored from then on. The process's
-// umask never gets wider than 027.
+// umask never gets wider than 007.
 func Run(server Server, opts ...Option) (err error) {
 	w := &run{
 		options: options{ctx: context.Background(), logger: slog.Default()},
@@ -159,7 +159,7 @@ func Run(server Server, opts ...Option) (err error) {
 	signal.Notify(w.signals, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
 	defer signal.Stop(w.signals)
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
-	unix.Umask(unix.Umask(0o077) | 0o027)
+	unix.Umask(unix.Umask(0o077) | 0o007)
 
 	var all sync.WaitGroup
 	if w.control != nil {

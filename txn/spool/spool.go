@@ -60,13 +60,9 @@ func (s *Spool) prepareDir() error {
 	}
 	for _, sub := range []string{"tmp", "prepared", "new"} {
 		path := filepath.Join(s.dir, sub)
-		switch err := os.Mkdir(path, 0o770); {
-		case err == nil:
-			// As open to the group as the spool itself, whatever the umask.
-			if err := os.Chmod(path, top.Mode()&(fs.ModePerm|fs.ModeSetgid)); err != nil {
-				return err
-			}
-		case !errors.Is(err, fs.ErrExist):
+		// As open to the group as the umask lets it be; a setgid bit is inherited. Not by chmod(2): a sandbox with
+		// RestrictSUIDSGID= refuses to set that bit, and without it chmod would take it away.
+		if err := os.Mkdir(path, 0o770); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		st, err := os.Stat(path)
