@@ -14,6 +14,7 @@ const maxDepth = 64
 type parser struct {
 	lex   lexer
 	tok   token
+	err   error // of the lexer
 	depth int
 }
 
@@ -28,18 +29,14 @@ func (u *unsupported) Error() string { return u.what }
 // parse spoils the whole text. The error is an *[Error].
 func Parse(text string) ([]Statement, error) {
 	p := &parser{lex: lexer{src: text}}
-	if err := p.advance(); err != nil {
-		return nil, err
-	}
+	p.advance()
 	var list []Statement
 	for {
 		for p.is(";") {
-			if err := p.advance(); err != nil {
-				return nil, err
-			}
+			p.advance()
 		}
 		if p.tok.kind == tokenEnd {
-			return list, nil
+			return list, p.err
 		}
 		s, err := p.one()
 		if err != nil {
@@ -58,23 +55,35 @@ func (p *parser) one() (Statement, error) {
 	if u, ok := err.(*unsupported); ok { //nolint:errorlint // made here, never wrapped
 		s, err = Unsupported{What: u.what}, nil
 		for !p.ended() {
-			if err := p.advance(); err != nil {
-				return nil, err
-			}
+			p.advance()
 		}
+	}
+	if p.err != nil {
+		return nil, p.err
 	}
 	return s, err
 }
 
 func (p *parser) ended() bool { return p.tok.kind == tokenEnd || p.is(";") }
 
-func (p *parser) advance() (err error) {
-	p.tok, err = p.lex.next()
-	return err
+// advance goes on to the next token. Text that holds none ends there, and what
+// is wrong with it is the error of the whole.
+func (p *parser) advance() {
+	t, err := p.lex.next()
+	if err != nil && p.err == nil {
+		p.err = err
+	}
+	if p.err != nil {
+		t = token{kind: tokenEnd, pos: p.lex.pos}
+	}
+	p.tok = t
 }
 
 // syntax is PostgreSQL's complaint about the current token.
 func (p *parser) syntax() error {
+	if p.err != nil {
+		return p.err
+	}
 	if p.tok.kind == tokenEnd {
 		return p.lex.errorf(p.tok.pos, codeSyntax, "syntax error at end of input")
 	}
@@ -90,21 +99,18 @@ func (p *parser) word(words ...string) bool {
 }
 
 // accept passes over the token if it is one of these keywords or marks.
-func (p *parser) accept(texts ...string) (bool, error) {
-	if (p.tok.kind == tokenWord || p.tok.kind == tokenMark) && slices.Contains(texts, p.tok.text) {
-		return true, p.advance()
+func (p *parser) accept(texts ...string) bool {
+	ok := (p.tok.kind == tokenWord || p.tok.kind == tokenMark) && slices.Contains(texts, p.tok.text)
+	if ok {
+		p.advance()
 	}
-	return false, nil
+	return ok
 }
 
 // expect demands keywords or marks, one after the other.
 func (p *parser) expect(texts ...string) error {
 	for _, text := range texts {
-		ok, err := p.accept(text)
-		if err != nil {
-			return err
-		}
-		if !ok {
+		if !p.accept(text) {
 			return p.syntax()
 		}
 	}
@@ -117,7 +123,8 @@ func (p *parser) name() (string, error) {
 		return "", p.syntax()
 	}
 	s := p.tok.text
-	return s, p.advance()
+	p.advance()
+	return s, nil
 }
 
 // text reads a string constant.
@@ -126,7 +133,8 @@ func (p *parser) text() (string, error) {
 		return "", p.syntax()
 	}
 	s := p.tok.text
-	return s, p.advance()
+	p.advance()
+	return s, nil
 }
 
 // words are all reserved key words of PostgreSQL (appendix C) that may stand
@@ -155,9 +163,7 @@ func (p *parser) statement() (Statement, error) {
 		}
 		return nil, p.syntax()
 	}
-	if err := p.advance(); err != nil {
-		return nil, err
-	}
+	p.advance()
 	return rule(p)
 }
 
@@ -207,8 +213,8 @@ func (p *parser) begin(start bool) (Statement, error) {
 		if err := p.expect("transaction"); err != nil {
 			return nil, err
 		}
-	} else if _, err := p.accept("work", "transaction"); err != nil {
-		return nil, err
+	} else {
+		p.accept("work", "transaction")
 	}
 	m, err := p.modes(false)
 	return Begin{Start: start, Modes: m}, err
@@ -218,9 +224,7 @@ func (p *parser) begin(start bool) (Statement, error) {
 func (p *parser) modes(needed bool) (m Modes, err error) {
 	for n := 0; ; n++ {
 		if n > 0 {
-			if needed, err = p.accept(","); err != nil {
-				return m, err
-			}
+			needed = p.accept(",")
 		}
 		if p.ended() && !needed {
 			return m, nil
@@ -242,13 +246,12 @@ func (p *parser) mode(m *Modes) error {
 		m.Isolation = &level
 		return err
 	case p.word("read"):
-		if err := p.advance(); err != nil {
-			return err
-		}
+		p.advance()
 		m.ReadOnly = &no
 		if p.word("only") {
 			m.ReadOnly = &yes
-			return p.advance()
+			p.advance()
+			return nil
 		}
 		return p.expect("write")
 	case p.word("not"):
@@ -261,7 +264,8 @@ func (p *parser) mode(m *Modes) error {
 
 func (p *parser) isolation() (string, error) {
 	if p.word("serializable") {
-		return "serializable", p.advance()
+		p.advance()
+		return "serializable", nil
 	}
 	if p.word("repeatable") {
 		return "repeatable read", p.expect("repeatable", "read")
@@ -270,16 +274,15 @@ func (p *parser) isolation() (string, error) {
 		return "", err
 	}
 	if p.word("committed") {
-		return "read committed", p.advance()
+		p.advance()
+		return "read committed", nil
 	}
 	return "read uncommitted", p.expect("uncommitted")
 }
 
 func (p *parser) commit(prepared bool) (Statement, error) {
 	if prepared && p.word("prepared") {
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 		gid, err := p.text()
 		return CommitPrepared{GID: gid}, err
 	}
@@ -289,35 +292,23 @@ func (p *parser) commit(prepared bool) (Statement, error) {
 
 // chain reads [WORK | TRANSACTION] [AND [NO] CHAIN].
 func (p *parser) chain() (bool, error) {
-	if _, err := p.accept("work", "transaction"); err != nil {
-		return false, err
+	p.accept("work", "transaction")
+	if !p.accept("and") {
+		return false, nil
 	}
-	and, err := p.accept("and")
-	if !and || err != nil {
-		return false, err
-	}
-	no, err := p.accept("no")
-	if err != nil {
-		return false, err
-	}
+	no := p.accept("no")
 	return !no, p.expect("chain")
 }
 
 func (p *parser) rollback(full bool) (Statement, error) {
 	if full && p.word("prepared") {
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 		gid, err := p.text()
 		return RollbackPrepared{GID: gid}, err
 	}
-	if _, err := p.accept("work", "transaction"); err != nil {
-		return nil, err
-	}
+	p.accept("work", "transaction")
 	if full && p.word("to") {
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 		name, err := p.afterSavepoint()
 		return RollbackTo{Name: name}, err
 	}
@@ -328,9 +319,7 @@ func (p *parser) rollback(full bool) (Statement, error) {
 // afterSavepoint reads [SAVEPOINT] name; savepoint itself may be the name.
 func (p *parser) afterSavepoint() (string, error) {
 	if p.word("savepoint") {
-		if err := p.advance(); err != nil {
-			return "", err
-		}
+		p.advance()
 		if p.ended() {
 			return "savepoint", nil
 		}
@@ -355,9 +344,7 @@ func (p *parser) prepare() (Statement, error) {
 		}
 		return nil, p.syntax()
 	}
-	if err := p.advance(); err != nil {
-		return nil, err
-	}
+	p.advance()
 	gid, err := p.text()
 	return Prepare{GID: gid}, err
 }
@@ -380,9 +367,7 @@ func (p *parser) qualified() (string, error) {
 		return "", err
 	}
 	for p.is(".") {
-		if err := p.advance(); err != nil {
-			return "", err
-		}
+		p.advance()
 		part, err := p.label()
 		if err != nil {
 			return "", err
@@ -402,7 +387,8 @@ func (p *parser) label() (string, error) {
 		return "", p.syntax()
 	}
 	s := p.tok.text
-	return s, p.advance()
+	p.advance()
+	return s, nil
 }
 
 func (p *parser) set() (Statement, error) {
@@ -410,9 +396,7 @@ func (p *parser) set() (Statement, error) {
 	scoped := local || p.word("session")
 	if scoped {
 		session := !local
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 		if session && p.word("characteristics") {
 			if err := p.expect("characteristics", "as", "transaction"); err != nil {
 				return nil, err
@@ -422,9 +406,7 @@ func (p *parser) set() (Statement, error) {
 		}
 	}
 	if p.word("transaction") && !(scoped && !local) {
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 		if p.word("snapshot") {
 			return nil, &unsupported{"SET TRANSACTION SNAPSHOT"}
 		}
@@ -449,11 +431,10 @@ func (p *parser) special() (name string, err error) {
 	}
 	name, err = p.name()
 	for err == nil && p.is(".") {
-		if err = p.advance(); err == nil {
-			var part string
-			part, err = p.label()
-			name += "." + part
-		}
+		p.advance()
+		var part string
+		part, err = p.label()
+		name += "." + part
 	}
 	return lower(name), err
 }
@@ -469,9 +450,7 @@ func (p *parser) setting(local bool) (Statement, error) {
 	case p.word("names", "schema", "role", "authorization"):
 		short = map[string]string{"names": "client_encoding", "schema": "search_path", "role": "role",
 			"authorization": "session_authorization"}[p.tok.text]
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 	}
 	s := Set{Name: short, Local: local}
 	if short == "" {
@@ -481,9 +460,7 @@ func (p *parser) setting(local bool) (Statement, error) {
 		}
 		s.Name = name
 	}
-	if ok, err := p.accept("to", "="); err != nil {
-		return nil, err
-	} else if !ok && short == "" {
+	if !p.accept("to", "=") && short == "" {
 		return nil, p.syntax()
 	}
 	if short == "client_encoding" && p.ended() { // SET NAMES alone is the default
@@ -494,7 +471,8 @@ func (p *parser) setting(local bool) (Statement, error) {
 
 func (p *parser) values(s Set) (Statement, error) {
 	if p.word("default") || p.word("local") && s.Name == "timezone" {
-		return s, p.advance()
+		p.advance()
+		return s, nil
 	}
 	for {
 		v, err := p.value()
@@ -502,8 +480,8 @@ func (p *parser) values(s Set) (Statement, error) {
 			return nil, err
 		}
 		s.Values = append(s.Values, v)
-		if ok, err := p.accept(","); !ok || err != nil {
-			return s, err
+		if !p.accept(",") {
+			return s, nil
 		}
 	}
 }
@@ -514,9 +492,7 @@ func (p *parser) value() (string, error) {
 	switch {
 	case p.is("-"), p.is("+"):
 		sign = strings.TrimPrefix(p.tok.text, "+")
-		if err := p.advance(); err != nil {
-			return "", err
-		}
+		p.advance()
 		if p.tok.kind != tokenInteger && p.tok.kind != tokenDecimal {
 			return "", p.syntax()
 		}
@@ -528,12 +504,14 @@ func (p *parser) value() (string, error) {
 		return "", p.syntax()
 	}
 	v := sign + p.tok.text
-	return v, p.advance()
+	p.advance()
+	return v, nil
 }
 
 func (p *parser) show() (Statement, error) {
 	if p.word("all") {
-		return Show{Name: "all"}, p.advance()
+		p.advance()
+		return Show{Name: "all"}, nil
 	}
 	name, err := p.special()
 	return Show{Name: name}, err
@@ -541,7 +519,8 @@ func (p *parser) show() (Statement, error) {
 
 func (p *parser) reset() (Statement, error) {
 	if p.word("all") {
-		return Reset{Name: "all"}, p.advance()
+		p.advance()
+		return Reset{Name: "all"}, nil
 	}
 	name, err := p.special()
 	return Reset{Name: name}, err
@@ -552,20 +531,20 @@ func (p *parser) discard() (Statement, error) {
 		return nil, p.syntax()
 	}
 	what := strings.TrimSuffix(p.tok.text, "orary")
-	return Discard{What: what}, p.advance()
+	p.advance()
+	return Discard{What: what}, nil
 }
 
 func (p *parser) deallocate() (Statement, error) {
 	if p.word("prepare") {
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 		if p.ended() {
 			return Deallocate{Name: "prepare"}, nil
 		}
 	}
 	if p.word("all") {
-		return Deallocate{}, p.advance()
+		p.advance()
+		return Deallocate{}, nil
 	}
 	name, err := p.name()
 	return Deallocate{Name: name}, err
@@ -575,9 +554,11 @@ func (p *parser) deallocate() (Statement, error) {
 func (p *parser) nothing(first string) (Statement, error) {
 	switch {
 	case first == "unlisten" && p.is("*"):
-		return Nothing{Tag: "UNLISTEN"}, p.advance()
+		p.advance()
+		return Nothing{Tag: "UNLISTEN"}, nil
 	case first == "close" && p.word("all"):
-		return Nothing{Tag: "CLOSE CURSOR ALL"}, p.advance()
+		p.advance()
+		return Nothing{Tag: "CLOSE CURSOR ALL"}, nil
 	}
 	if _, err := p.name(); err != nil {
 		return nil, err
@@ -594,5 +575,6 @@ func (p *parser) param() (Expr, error) {
 	if err != nil || n < 1 || n > 65535 {
 		return nil, p.lex.errorf(p.tok.pos, "42P02", "there is no parameter $%s", p.tok.text)
 	}
-	return Param{N: n}, p.advance()
+	p.advance()
+	return Param{N: n}, nil
 }

@@ -18,23 +18,19 @@ func (p *parser) query() (Statement, error) {
 
 func (p *parser) selection() (Statement, error) {
 	var s Select
-	if _, err := p.accept("all"); err != nil {
-		return nil, err
-	}
+	p.accept("all")
 	for {
 		item, err := p.item()
 		if err != nil {
 			return nil, err
 		}
 		s.Items = append(s.Items, item)
-		if ok, err := p.accept(","); err != nil {
-			return nil, err
-		} else if !ok {
+		if !p.accept(",") {
 			break
 		}
 	}
-	if ok, err := p.accept("from"); err != nil || !ok {
-		return s, err
+	if !p.accept("from") {
+		return s, nil
 	}
 	from, err := p.from()
 	if err != nil {
@@ -50,7 +46,8 @@ func (p *parser) selection() (Statement, error) {
 
 func (p *parser) item() (Item, error) {
 	if p.is("*") {
-		return Item{}, p.advance()
+		p.advance()
+		return Item{}, nil
 	}
 	e, err := p.expr()
 	if err != nil {
@@ -62,9 +59,7 @@ func (p *parser) item() (Item, error) {
 
 // alias reads [AS] name.
 func (p *parser) alias() (string, error) {
-	if ok, err := p.accept("as"); err != nil {
-		return "", err
-	} else if ok {
+	if p.accept("as") {
 		return p.label()
 	}
 	if p.tok.kind == tokenName || p.tok.kind == tokenWord && !reserved(p.tok.text) {
@@ -92,15 +87,14 @@ func (p *parser) from() (*From, error) {
 }
 
 func (p *parser) where() (list []Condition, err error) {
-	ok, err := p.accept("where")
-	for ok && err == nil {
-		var c Condition
-		if c, err = p.condition(); err == nil {
-			list = append(list, c)
-			ok, err = p.accept("and")
+	for ok := p.accept("where"); ok; ok = p.accept("and") {
+		c, err := p.condition()
+		if err != nil {
+			return nil, err
 		}
+		list = append(list, c)
 	}
-	return list, err
+	return list, nil
 }
 
 func (p *parser) condition() (c Condition, err error) {
@@ -115,9 +109,7 @@ func (p *parser) condition() (c Condition, err error) {
 	default:
 		return c, &unsupported{"this condition"}
 	}
-	if err := p.advance(); err != nil {
-		return c, err
-	}
+	p.advance()
 	c.Right, err = p.expr()
 	return c, err
 }
@@ -135,12 +127,10 @@ func (p *parser) orderBy() (list []Order, err error) {
 			return nil, err
 		}
 		o.Desc = p.word("desc")
-		if _, err := p.accept("asc", "desc"); err != nil {
-			return nil, err
-		}
+		p.accept("asc", "desc")
 		list = append(list, o)
-		if ok, err := p.accept(","); !ok || err != nil {
-			return list, err
+		if !p.accept(",") {
+			return list, nil
 		}
 	}
 }
@@ -151,7 +141,8 @@ func (p *parser) args() ([]Arg, error) {
 		return nil, err
 	}
 	if p.is(")") {
-		return nil, p.advance()
+		p.advance()
+		return nil, nil
 	}
 	var list []Arg
 	for {
@@ -160,9 +151,7 @@ func (p *parser) args() ([]Arg, error) {
 			return nil, err
 		}
 		list = append(list, a)
-		if ok, err := p.accept(","); err != nil {
-			return nil, err
-		} else if ok {
+		if p.accept(",") {
 			continue
 		}
 		if p.tok.kind == tokenMark && !p.is(")") && !p.is(";") {
@@ -178,18 +167,14 @@ func (p *parser) arg() (Arg, error) {
 		return Arg{}, &unsupported{"VARIADIC"}
 	}
 	if p.tok.kind == tokenName || p.tok.kind == tokenWord {
-		before, tok := p.lex, p.tok
+		before := *p
 		name := p.tok.text
-		if err := p.advance(); err != nil {
-			return Arg{}, err
-		}
-		if ok, err := p.accept("=>", ":="); err != nil {
-			return Arg{}, err
-		} else if ok {
+		p.advance()
+		if p.accept("=>", ":=") {
 			v, err := p.expr()
 			return Arg{Name: name, Value: v}, err
 		}
-		p.lex, p.tok = before, tok
+		*p = before
 	}
 	v, err := p.expr()
 	return Arg{Value: v}, err
@@ -206,11 +191,10 @@ func (p *parser) expr() (Expr, error) {
 		if n == maxDepth {
 			return nil, p.lex.errorf(p.tok.pos, codeTooComplex, "more than %d casts in a row", maxDepth)
 		}
-		if err = p.advance(); err == nil {
-			var t string
-			t, err = p.typeName()
-			e = Cast{Of: e, Type: t}
-		}
+		p.advance()
+		var t string
+		t, err = p.typeName()
+		e = Cast{Of: e, Type: t}
 	}
 	return e, err
 }
@@ -237,7 +221,8 @@ func (p *parser) number(sign string) (Expr, error) {
 	if p.tok.kind == tokenDecimal {
 		c.Kind = Decimal
 	}
-	return c, p.advance()
+	p.advance()
+	return c, nil
 }
 
 // marked reads a parenthesis or a signed number. A sign binds looser than a
@@ -245,9 +230,7 @@ func (p *parser) number(sign string) (Expr, error) {
 func (p *parser) marked() (Expr, error) {
 	switch {
 	case p.is("("):
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 		e, err := p.expr()
 		if err != nil {
 			return nil, err
@@ -258,9 +241,7 @@ func (p *parser) marked() (Expr, error) {
 		return e, p.expect(")")
 	case p.is("-"), p.is("+"):
 		sign := strings.TrimPrefix(p.tok.text, "+")
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 		if p.tok.kind != tokenInteger && p.tok.kind != tokenDecimal {
 			return nil, &unsupported{"an operator"}
 		}
@@ -275,15 +256,18 @@ func (p *parser) named() (Expr, error) {
 	if p.tok.kind == tokenWord {
 		switch p.tok.text {
 		case "null":
-			return Const{Kind: Null}, p.advance()
+			p.advance()
+			return Const{Kind: Null}, nil
 		case "true", "false":
 			c := Const{Kind: Bool, Text: p.tok.text}
-			return c, p.advance()
+			p.advance()
+			return c, nil
 		case "cast":
 			return p.cast()
 		case "current_user", "session_user", "user", "current_role", "current_catalog", "current_timestamp":
 			f := Func{Name: p.tok.text, Position: position(p.lex.src, p.tok.pos)}
-			return f, p.advance()
+			p.advance()
+			return f, nil
 		case "case", "array", "not", "exists", "interval", "row":
 			return nil, &unsupported{"an expression with " + strings.ToUpper(p.tok.text)}
 		}
@@ -308,17 +292,13 @@ func (p *parser) named() (Expr, error) {
 
 // funcArgs is args, and knows count(*).
 func (p *parser) funcArgs() ([]Arg, error) {
-	before, tok := p.lex, p.tok
-	if err := p.advance(); err != nil {
-		return nil, err
-	}
+	before := *p
+	p.advance()
 	if p.is("*") {
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
+		p.advance()
 		return nil, p.expect(")")
 	}
-	p.lex, p.tok = before, tok
+	*p = before
 	return p.args()
 }
 
@@ -342,13 +322,13 @@ func (p *parser) cast() (Expr, error) {
 
 // typed tries type 'text'; if it is none, the parser stands where it stood.
 func (p *parser) typed() (Expr, bool, error) {
-	before, tok := p.lex, p.tok
+	before := *p
 	t, err := p.typeName()
 	if err == nil && p.tok.kind == tokenString {
 		s, err := p.text()
 		return Cast{Of: Const{Kind: String, Text: s}, Type: t}, true, err
 	}
-	p.lex, p.tok = before, tok
+	*p = before
 	return nil, false, nil //nolint:nilerr // not a type: something else may fit
 }
 
@@ -387,13 +367,9 @@ func (p *parser) typeName() (string, error) {
 		break
 	}
 	for p.is("[") {
-		if err := p.advance(); err != nil {
-			return "", err
-		}
+		p.advance()
 		if p.tok.kind == tokenInteger {
-			if err := p.advance(); err != nil {
-				return "", err
-			}
+			p.advance()
 		}
 		if err := p.expect("]"); err != nil {
 			return "", err
@@ -409,15 +385,11 @@ func (p *parser) modifier() error {
 		return nil
 	}
 	for first := true; first || p.is(","); first = false {
-		if err := p.advance(); err != nil {
-			return err
-		}
+		p.advance()
 		if p.tok.kind != tokenInteger {
 			return p.syntax()
 		}
-		if err := p.advance(); err != nil {
-			return err
-		}
+		p.advance()
 	}
 	return p.expect(")")
 }
