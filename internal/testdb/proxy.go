@@ -1,0 +1,171 @@
+package testdb
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+)
+
+// Fate is what a Proxy does with one request, which is what it reads from a client at once.
+type Fate int
+
+// The fates of a request.
+const (
+	Pass        Fate = iota // to the server
+	LoseReply               // to the server; its answer is thrown away and the connection cut
+	LoseRequest             // the connection is cut before the server sees it
+	Late                    // the client's side is cut at once; the server gets the request at Release, on a connection that lived on
+)
+
+// Proxy stands between clients and a server's unix socket and lets requests and replies get lost.
+type Proxy struct {
+	target string
+	listen net.Listener
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	rule    func(request []byte) Fate
+	open    map[net.Conn]struct{}
+	release chan struct{}
+}
+
+// NewProxy listens on the unix socket at listen and connects each client to the one at target. The caller calls Close.
+func NewProxy(listen, target string) (*Proxy, error) {
+	l, err := net.Listen("unix", listen)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(listen, 0o666); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	p := &Proxy{target: target, listen: l, open: map[net.Conn]struct{}{}, release: make(chan struct{})}
+	p.wg.Go(p.accept)
+	return p, nil
+}
+
+// Rule sets what becomes of the requests from now on; nil lets all pass.
+func (p *Proxy) Rule(f func(request []byte) Fate) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rule = f
+}
+
+// Release lets the late requests arrive, those to come at once.
+func (p *Proxy) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.release:
+	default:
+		close(p.release)
+	}
+}
+
+// Close cuts all connections and waits for what served them.
+func (p *Proxy) Close() error {
+	err := p.listen.Close()
+	p.Release()
+	p.mu.Lock()
+	for c := range p.open {
+		_ = c.Close() // already cut, perhaps
+	}
+	p.open = nil
+	p.mu.Unlock()
+	p.wg.Wait()
+	return err
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listen.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("unix", p.target)
+		if err != nil {
+			_ = client.Close() // as the server would
+			continue
+		}
+		p.mu.Lock()
+		if p.open == nil {
+			_, _ = client.Close(), server.Close()
+		} else {
+			p.open[client], p.open[server] = struct{}{}, struct{}{}
+			lose := make(chan struct{})
+			p.wg.Go(func() { p.requests(client, server, lose) })
+			p.wg.Go(func() { p.replies(client, server, lose) })
+		}
+		p.mu.Unlock()
+	}
+}
+
+func (p *Proxy) cut(conns ...net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close() // by the other direction already, perhaps
+		delete(p.open, c)
+	}
+}
+
+func (p *Proxy) fate(request []byte) Fate {
+	p.mu.Lock()
+	rule := p.rule
+	p.mu.Unlock()
+	if rule == nil {
+		return Pass
+	}
+	return rule(request)
+}
+
+func (p *Proxy) requests(client, server net.Conn, lose chan<- struct{}) {
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := client.Read(buf)
+		if err != nil {
+			p.cut(client, server)
+			return
+		}
+		switch p.fate(buf[:n]) {
+		case LoseReply:
+			close(lose)
+			if _, err := server.Write(buf[:n]); err != nil {
+				p.cut(client, server)
+			}
+			return
+		case LoseRequest:
+			p.cut(client, server)
+			return
+		case Late:
+			close(lose)
+			p.cut(client)
+			<-p.release
+			_, _ = server.Write(buf[:n]) // the server may have ended the session, as it should
+			return
+		}
+		if _, err := server.Write(buf[:n]); err != nil {
+			p.cut(client, server)
+			return
+		}
+	}
+}
+
+func (p *Proxy) replies(client, server net.Conn, lose <-chan struct{}) {
+	defer p.cut(client, server)
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := server.Read(buf)
+		if err != nil {
+			return
+		}
+		select {
+		case <-lose:
+			return
+		default:
+		}
+		if _, err := client.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
