@@ -79,7 +79,7 @@ func gtrid(gid txn.GID) string {
 
 // parse reads what xid wrote, as XA RECOVER returns it. The role is RoleLocal whatever it was.
 func (r *Resource) parse(format, glen, blen int, data []byte) (txn.GID, bool) {
-	if format != 1 || glen+blen != len(data) || string(data[glen:]) != r.opt.Name {
+	if format != 1 || glen < 0 || blen < 0 || glen+blen != len(data) || string(data[glen:]) != r.opt.Name {
 		return txn.GID{}, false
 	}
 	gid, err := txn.ParseGID(string(data[:glen]) + "-" + string(txn.RoleLocal))

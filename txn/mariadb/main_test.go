@@ -1,0 +1,185 @@
+package mariadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/txn"
+)
+
+// server is the instance that the tests of this package share. Its databases are a and b, and the user fdt has no rights beyond them.
+var server *testdb.MariaDB
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	server, err = testdb.StartMariaDB()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	for _, name := range []string{"a", "b"} {
+		if err := server.Database(context.Background(), name); err != nil {
+			return 0, err
+		}
+	}
+	return m.Run(), nil
+}
+
+// open returns a resource on a database, and fails the test if one of its connections is still out at the end.
+func open(t *testing.T, opt Options) *Resource {
+	t.Helper()
+	if opt.Name == "" {
+		opt.Name = "bank"
+	}
+	if opt.DSN == "" {
+		opt.DSN = server.DSN("fdt", "a")
+	}
+	r, err := New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if n := r.pool.InUse() + r.recover.InUse(); n != 0 {
+			t.Errorf("%d connections are still out", n)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// table makes a table of two accounts for the test alone.
+func table(t *testing.T, database string) string {
+	t.Helper()
+	name := "t" + fmt.Sprint(sequence.Add(1))
+	admin(t, database, "CREATE TABLE "+name+" (id int PRIMARY KEY, balance decimal(20,2) NOT NULL CHECK (balance >= 0))", "INSERT INTO "+name+" VALUES (1, 100), (2, 100)")
+	return name
+}
+
+func admin(t *testing.T, database string, statements ...string) {
+	t.Helper()
+	if err := server.Exec(context.Background(), database, statements...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// value asks the database, as root.
+func value(t *testing.T, database, query string) string {
+	t.Helper()
+	db, err := sql.Open("mysql", server.DSN("root", database))
+	must(t, err)
+	defer func() { _ = db.Close() }()
+	var v string
+	if err := db.QueryRowContext(t.Context(), query).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return v
+}
+
+var sequence atomic.Uint64
+
+// logID is that of the tests; each test takes incarnations of its own from sequence.
+var logID = txn.LogID{0xfd, 0x7}
+
+func newGID(role txn.Role) txn.GID {
+	n := sequence.Add(1)
+	return txn.GID{Log: logID, Incarnation: n, Sequence: n, Role: role}
+}
+
+func enlist(t *testing.T, r *Resource, opt txn.BranchOptions) *Branch {
+	t.Helper()
+	if opt.GID.IsZero() {
+		opt.GID = newGID(txn.RoleLocal)
+	}
+	b, err := r.Enlist(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.(*Branch)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func exec(t *testing.T, b *Branch, sql string, args ...any) txn.Outcome {
+	t.Helper()
+	out, err := b.Exec(t.Context(), sql, args)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return out
+}
+
+func prepare(t *testing.T, b *Branch) {
+	t.Helper()
+	vote, err := b.Prepare(t.Context(), b.opt.GID)
+	if err != nil || vote != txn.VotePrepared {
+		t.Fatalf("Prepare = %v, %v", vote, err)
+	}
+}
+
+// external gives the gid to an outside coordinator, as at PREPARE TRANSACTION.
+func external(b *Branch) txn.GID {
+	gid := b.opt.GID
+	gid.Role = txn.RoleExternal
+	return gid
+}
+
+// isPrepared tells whether the server holds the gid.
+func isPrepared(t *testing.T, r *Resource, gid txn.GID) bool {
+	t.Helper()
+	gid.Role = txn.RoleLocal
+	found, err := r.InDoubt(t.Context(), gid.Log)
+	must(t, err)
+	for _, f := range found {
+		if f.GID == gid {
+			return true
+		}
+	}
+	return false
+}
+
+// proxied returns a resource whose connections pass through a proxy, and one that goes straight to the server.
+func proxied(t *testing.T, opt Options) (*testdb.Proxy, *Resource, *Resource) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fdt-proxy-")
+	must(t, err)
+	p, err := testdb.NewProxy(filepath.Join(dir, "s"), server.Socket())
+	must(t, err)
+	t.Cleanup(func() { must(t, errors.Join(p.Close(), os.RemoveAll(dir))) })
+	straight := open(t, opt)
+	opt.DSN = strings.Replace(server.DSN("fdt", "a"), server.Socket(), filepath.Join(dir, "s"), 1)
+	return p, open(t, opt), straight
+}
+
+// once lets the first request that holds text have the fate.
+func once(text string, fate testdb.Fate) func([]byte) testdb.Fate {
+	var done atomic.Bool
+	return func(request []byte) testdb.Fate {
+		if strings.Contains(string(request), text) && done.CompareAndSwap(false, true) {
+			return fate
+		}
+		return testdb.Pass
+	}
+}
