@@ -94,7 +94,7 @@ func (d *decoder) listener(l *Listener, path string, c *Config) {
 		}
 	case AuthSCRAM:
 		if len(c.Users) == 0 {
-			d.at(path+".auth", "add one to users, with a verifier from fdtctl password", "scram lets nobody in because there are no users")
+			d.at(path+".auth", "add one to users", "scram lets nobody in because there are no users")
 		}
 	}
 }

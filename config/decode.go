@@ -103,13 +103,18 @@ func (d *decoder) section(v *value, path string, fields []field) {
 
 // builtin is a default as if it had been written.
 func builtin(text string) *value {
-	d := new(decoder)
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
-		panic(fmt.Sprintf("default %q: %v", text, err)) // a row of the table is wrong
-	}
-	v := d.build(&source{name: "default", text: text}, doc.Content[0])
+	doc := new(yaml.Node)
+	certain(doc, yaml.Unmarshal([]byte(text), doc))
+	v := new(decoder).build(&source{name: "default", text: text}, doc.Content[0])
 	return &v
+}
+
+// certain returns v; an error would be one of this package's own table.
+func certain[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 func join(path, key string) string {
@@ -229,7 +234,10 @@ func parseDuration(s string) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	return time.Duration(n)*24*time.Hour + more, nil
+	if more += time.Duration(n) * 24 * time.Hour; more < 0 {
+		return 0, errors.New("longer than can be told")
+	}
+	return more, nil
 }
 
 var sizeUnits = map[string]int64{

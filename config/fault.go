@@ -14,7 +14,7 @@ import (
 type Fault struct {
 	File    string // as opened
 	Line    int    // from 1; 0: the file as a whole
-	Column  int    // from 1, in characters; 0: the line as a whole
+	Column  int    // from 1, in characters
 	What    string
 	Hint    string // what to do; may be empty
 	Excerpt string // the line with a caret below the place, each indented, without a final newline; may be empty
@@ -25,10 +25,7 @@ func (f Fault) Error() string {
 	var b strings.Builder
 	b.WriteString(f.File)
 	if f.Line > 0 {
-		fmt.Fprintf(&b, ":%d", f.Line)
-		if f.Column > 0 {
-			fmt.Fprintf(&b, ":%d", f.Column)
-		}
+		fmt.Fprintf(&b, ":%d:%d", f.Line, f.Column)
 	}
 	b.WriteString(": " + f.What)
 	if f.Hint != "" {
@@ -88,9 +85,6 @@ func excerpt(text string, line, column, width int) string {
 		return ""
 	}
 	lines := strings.Split(text, "\n")
-	if line > len(lines) {
-		return ""
-	}
 	runes := []rune(masked(strings.TrimRight(lines[line-1], "\r")))
 	for i, r := range runes {
 		if !unicode.IsPrint(r) {
@@ -104,12 +98,8 @@ func excerpt(text string, line, column, width int) string {
 	}
 	runes = runes[:min(len(runes), excerptWidth)]
 	number := fmt.Sprintf("%5d", line)
-	out := number + " | " + strings.TrimRight(string(runes), " ")
-	if column < 1 {
-		return out
-	}
 	width = max(1, min(width, len(runes)-at))
-	return out + "\n" + strings.Repeat(" ", len(number)) + " | " + strings.Repeat(" ", at) + "^" + strings.Repeat("~", width-1)
+	return number + " | " + strings.TrimRight(string(runes), " ") + "\n" + strings.Repeat(" ", len(number)) + " | " + strings.Repeat(" ", at) + "^" + strings.Repeat("~", width-1)
 }
 
 // suggest returns the candidate that was probably meant, or "".

@@ -78,7 +78,7 @@ func rootFields(c *Config) []field {
 			doc:  "What clients may call, by name.",
 			kind: named(&c.Procedures, &procedureName, func(n string, p *Procedure) kind { p.Name = n; return mapping(procedureFields(p)) })},
 		{key: "users", def: "{}",
-			doc:  "Users who log in with a password, by name, each with a SCRAM verifier from \"fdtctl password\".",
+			doc:  "Users who log in with a password, by name, each with a SCRAM verifier as PostgreSQL keeps it in pg_authid.",
 			kind: named(&c.Users, &userName, func(n string, u *User) kind { u.Name = n; return verifier(u) })},
 		{key: "metrics", def: "{}", kind: mapping(metricsFields(&c.Metrics)),
 			doc: "The Prometheus exposition."},
@@ -320,12 +320,12 @@ func verifier(u *User) kind {
 	return scalar(s, "a SCRAM verifier", tagText, func(t string) (string, error) {
 		m := scramText.FindStringSubmatch(t)
 		if m == nil {
-			return "make one with fdtctl password", errors.New("this is no SCRAM-SHA-256 verifier")
+			return "it is what PostgreSQL keeps in pg_authid, and begins with SCRAM-SHA-256$", errors.New("this is no SCRAM-SHA-256 verifier")
 		}
 		for i, want := range []int{0, 32, 32} { // a salt of any length, two SHA-256 keys
 			b, err := base64.StdEncoding.DecodeString(m[2+i])
 			if err != nil || want > 0 && len(b) != want {
-				return "make one with fdtctl password", fmt.Errorf("part %d of the verifier is damaged", 2+i)
+				return "it is what PostgreSQL keeps in pg_authid, and begins with SCRAM-SHA-256$", fmt.Errorf("part %d of the verifier is damaged", 2+i)
 			}
 		}
 		u.Verifier = t

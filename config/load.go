@@ -106,9 +106,7 @@ func read(name string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil {
-		return "", err
-	} else if !st.Mode().IsRegular() {
+	if st, err := f.Stat(); err == nil && !st.Mode().IsRegular() {
 		return "", errors.New("it is not a regular file")
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
@@ -181,14 +179,11 @@ func brokenLine(text string) int {
 	if len(lines) > 1000 || !utf8.ValidString(text) {
 		return 0
 	}
-	end := len(text)
-	for n := len(lines); n > 0; n-- {
-		end -= len(lines[n-1])
-		if isYAML(text[:end]) {
-			return n
-		}
+	n, end := len(lines), len(text)-len(lines[len(lines)-1])
+	for ; !isYAML(text[:end]); n-- { // nothing at all is YAML
+		end -= len(lines[n-2])
 	}
-	return 0
+	return n
 }
 
 func isYAML(text string) bool {

@@ -113,7 +113,7 @@ listen:
     backlog: 16
     tls: {certificate: /etc/fdt/tls.crt, key: /etc/fdt/tls.key, client_ca: /etc/fdt/ca.crt}
   inner: {address: "10.0.0.1:0543"}
-workers: {count: 3, threads: 8, recycle: {after: 1d12h, memory: 512 MiB}}
+workers: {count: 3, threads: 8, recycle: {after: 1d12h, memory: 0}}
 drain: {timeout: 1d, idle: 100ms, shutdown: 0s, generations: 1}
 reload: {ready_timeout: 1m30s, settle: 0s, surge: 2}
 transaction: {timeout: 0s, idle_timeout: 1.5s, lock_timeout: 1ms}
@@ -147,7 +147,7 @@ func TestEverything(t *testing.T) {
 				Auth: AuthCert, Mode: 0o666, Backlog: 16, TLS: &TLS{"/etc/fdt/tls.crt", "/etc/fdt/tls.key", "/etc/fdt/ca.crt"}},
 			"inner": {Name: "inner", Addresses: []Address{{"tcp4", "10.0.0.1:543"}}, Auth: AuthSCRAM, Mode: 0o666, Backlog: 4096},
 		},
-		Workers:     Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour, Memory: 512 << 20}},
+		Workers:     Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour}},
 		Drain:       Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Generations: 1},
 		Reload:      Reload{ReadyTimeout: 90 * time.Second, Surge: Surge{Count: 2}},
 		Transaction: Transaction{IdleTimeout: 1500 * time.Millisecond, LockTimeout: time.Millisecond},

@@ -189,11 +189,9 @@ func (d *decoder) step(c *Config, p *Procedure, i int, path string, values map[s
 	if s.When != "" && !values[s.When] {
 		d.at(path+".when", didYouMean(s.When, slices.Collect(maps.Keys(values))), "%q is neither a parameter nor the as of an earlier step", s.When)
 	}
-	found, _, err := scan(s.SQL)
-	if err != nil {
-		found = nil // reported where the statement was read
+	if found, err := Placeholders(s.SQL); err == nil { // else it was reported where the statement was read
+		d.placeholders(path+".sql", found, values)
 	}
-	d.placeholders(path+".sql", found, values)
 	d.placeholders(path+".put", PutPlaceholders(s.Put), values)
 	if s.As != "" {
 		if values[s.As] {

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"encoding/json"
-	"fmt"
-)
+import "encoding/json"
 
 // schema is the part of JSON Schema (draft 2020-12) that the configuration needs.
 type schema struct {
@@ -50,11 +47,7 @@ func Schema() []byte {
 	s.Version = "https://json-schema.org/draft/2020-12/schema"
 	s.Title = "fdt configuration"
 	s.Description = "See fdt.yaml(5)."
-	b, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		panic(fmt.Sprintf("the configuration's own schema: %v", err)) // only strings, numbers and maps are in it
-	}
-	return append(b, '\n')
+	return append(certain(json.MarshalIndent(s, "", "  ")), '\n')
 }
 
 // plain is a value as encoding/json shows it.

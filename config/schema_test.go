@@ -46,7 +46,8 @@ func accepts(s map[string]any, v any) error {
 	case int:
 		kind = "integer"
 	}
-	if types != nil && !slices.Contains(types, any(kind)) && !(kind == "integer" && slices.Contains(types, any("number"))) {
+	integral := kind == "integer" && slices.Contains(types, any("number"))
+	if types != nil && !slices.Contains(types, any(kind)) && !integral {
 		return fmt.Errorf("%v is a %s, not a %v", v, kind, types)
 	}
 	switch v := v.(type) {

@@ -35,10 +35,10 @@ func (v *value) isNull() bool { return v.kind == yaml.ScalarNode && v.tag == "!!
 
 // describe names the kind of a value in words of the file's author.
 func (v *value) describe() string {
-	switch v.kind {
-	case yaml.MappingNode:
+	if v.kind == yaml.MappingNode {
 		return "a mapping"
-	case yaml.SequenceNode:
+	}
+	if v.kind == yaml.SequenceNode {
 		return "a list"
 	}
 	switch v.tag {
@@ -61,27 +61,25 @@ func (d *decoder) build(src *source, n *yaml.Node) value {
 	if n.Anchor != "" {
 		d.fault(&v, "write the value out where it is needed", "anchors are not read here")
 	}
-	switch n.Kind {
-	case yaml.AliasNode:
-		if n.Anchor == "" {
-			d.fault(&v, "write the value out where it is needed", "aliases are not read here")
-		}
+	if n.Kind == yaml.AliasNode {
+		d.fault(&v, "write the value out where it is needed", "aliases are not read here")
 		v.kind, v.tag, v.text = yaml.ScalarNode, "!!null", ""
-	case yaml.SequenceNode:
+		return v
+	}
+	if n.Kind == yaml.SequenceNode {
 		for _, c := range n.Content {
 			v.items = append(v.items, d.build(src, c))
 		}
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			e := entry{key: d.build(src, n.Content[i]), val: d.build(src, n.Content[i+1])}
-			if e.key.kind != yaml.ScalarNode {
-				d.fault(&e.key, "", "a key must be a plain word")
-				continue
-			}
-			if e.key.tag == "!!merge" {
-				d.fault(&e.key, "write the value out where it is needed", "merge keys are not read here")
-				continue
-			}
+		return v
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 { // a scalar has no content
+		e := entry{key: d.build(src, n.Content[i]), val: d.build(src, n.Content[i+1])}
+		switch {
+		case e.key.kind != yaml.ScalarNode:
+			d.fault(&e.key, "", "a key must be a plain word")
+		case e.key.tag == "!!merge":
+			d.fault(&e.key, "write the value out where it is needed", "merge keys are not read here")
+		default:
 			d.add(&v, e)
 		}
 	}

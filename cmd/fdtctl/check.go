@@ -47,7 +47,7 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	if !*quiet {
-		fmt.Fprintf(stdout, "%s is valid: %d listeners, %d workers, %d resources, %d procedures\n",
+		fmt.Fprintf(stdout, "%s is valid: listeners %d, workers %d, resources %d, procedures %d\n",
 			dir, len(cfg.Listen), cfg.Workers.Count, len(cfg.Resources), len(cfg.Procedures))
 	}
 	return 0
