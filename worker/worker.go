@@ -63,10 +63,13 @@ type options struct {
 	names        []string
 	required     bool
 	addresses    [][2]string
+	own          map[string]net.Listener
 	controlOn    net.Listener
 	control      *control.Server
 	drainTimeout time.Duration
 	status       func() string
+	statusEvery  time.Duration
+	overtime     time.Duration
 }
 
 // WithContext makes the end of ctx as good as SIGTERM.
@@ -88,6 +91,16 @@ func WithRequired() Option { return func(o *options) { o.required = true } }
 // systemd's sockets, as by hand. It may be given several times.
 func WithAddress(network, address string) Option {
 	return func(o *options) { o.addresses = append(o.addresses, [2]string{network, address}) }
+}
+
+// WithListener serves l, which Run then owns, when the process was started without systemd's sockets.
+func WithListener(name string, l net.Listener) Option {
+	return func(o *options) {
+		if o.own == nil {
+			o.own = make(map[string]net.Listener)
+		}
+		o.own[name] = l
+	}
 }
 
 // WithControl serves the control socket l, which Run closes at the end. The operation "drain" is added to
@@ -147,7 +160,8 @@ var errTimeout = errors.New("worker: the drain timeout has passed")
 // umask never gets wider than 007.
 func Run(server Server, opts ...Option) (err error) {
 	w := &run{
-		options: options{ctx: context.Background(), logger: slog.Default()},
+		options: options{ctx: context.Background(), logger: slog.Default(),
+			statusEvery: statusEvery, overtime: overtime},
 		server:  server,
 		signals: make(chan os.Signal, 8),
 		asked:   make(chan time.Duration),
@@ -223,7 +237,7 @@ func (w *run) handleDrain(stopped <-chan struct{}) {
 // take returns the listeners to serve, by name.
 func (w *run) take() (map[string]net.Listener, error) {
 	have, err := activation.Listeners()
-	if errors.Is(err, activation.ErrNone) && len(w.addresses) > 0 {
+	if errors.Is(err, activation.ErrNone) && len(w.addresses)+len(w.own) > 0 {
 		return w.listen()
 	}
 	if err != nil && (w.required || len(have) == 0) {
@@ -257,9 +271,10 @@ func (w *run) take() (map[string]net.Listener, error) {
 	return have, nil
 }
 
-// listen opens what WithAddress named.
+// listen opens what WithAddress named, beside what WithListener gave.
 func (w *run) listen() (map[string]net.Listener, error) {
-	have := make(map[string]net.Listener, len(w.addresses))
+	have := make(map[string]net.Listener, len(w.addresses)+len(w.own))
+	maps.Copy(have, w.own)
 	for _, a := range w.addresses {
 		l, err := new(net.ListenConfig).Listen(w.ctx, a[0], a[1])
 		if err != nil {
@@ -287,7 +302,7 @@ func (w *run) loop() error {
 	w.logger.Info("serving", "listeners", strings.Join(slices.Sorted(maps.Keys(w.listeners)), " "),
 		journal.ID(journal.WorkerReady))
 
-	status := time.NewTicker(statusEvery)
+	status := time.NewTicker(w.statusEvery)
 	defer status.Stop()
 	var watchdog <-chan time.Time
 	interval, err := notify.Interval()
@@ -357,11 +372,11 @@ func (w *run) hurry(d time.Duration) {
 	case s.limit == nil:
 		s.at = at
 		s.limit = time.AfterFunc(d, func() { s.cancel(errTimeout) })
-		s.overdue = time.NewTimer(d + overtime)
+		s.overdue = time.NewTimer(d + w.overtime)
 	case at.Before(s.at):
 		s.at = at
 		s.limit.Reset(d)
-		s.overdue.Reset(d + overtime)
+		s.overdue.Reset(d + w.overtime)
 	}
 }
 

@@ -1,0 +1,521 @@
+package worker_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/worker"
+)
+
+const patience = 20 * time.Second
+
+// TestMain lets tests run this binary as a worker, under a test that plays systemd.
+func TestMain(m *testing.M) {
+	if kind := os.Getenv("WORKER_TEST_KIND"); kind != "" {
+		if err := child(kind); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func child(kind string) error {
+	if os.Getenv("LISTEN_PID") == "self" {
+		_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	}
+	opts := []worker.Option{worker.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil)))}
+	if names, ok := os.LookupEnv("WORKER_TEST_NAMES"); ok {
+		opts = append(opts, worker.WithListeners(strings.Fields(names)...))
+	}
+	if os.Getenv("WORKER_TEST_REQUIRED") != "" {
+		opts = append(opts, worker.WithRequired())
+	}
+	if d, err := time.ParseDuration(os.Getenv("WORKER_TEST_TIMEOUT")); err == nil {
+		opts = append(opts, worker.WithDrainTimeout(d))
+	}
+	if path := os.Getenv("WORKER_TEST_CONTROL"); path != "" {
+		l, err := control.Listen(path)
+		if err != nil {
+			return err
+		}
+		opts = append(opts, worker.WithControl(l, new(control.Server)))
+	}
+	if kind == "http" {
+		return worker.Run(&http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				_, _ = fmt.Fprintf(w, "%s", body)
+			})}, opts...)
+	}
+	s := &drain.Server{Handler: lines, Idle: 50 * time.Millisecond, Grace: time.Second}
+	if kind == "umask" {
+		s.Handler = func(_ context.Context, c *drain.Conn) {
+			_, _ = fmt.Fprintf(c, "%03o\n", unix.Umask(0))
+		}
+	}
+	return worker.Run(s, append(opts, worker.WithStatus(func() string {
+		return fmt.Sprintf("%d connections", s.Counts().Open)
+	}), worker.WithPace(10*time.Millisecond, time.Second))...)
+}
+
+// lines echoes; "wait" makes it wait for the context's end.
+func lines(ctx context.Context, c *drain.Conn) {
+	in := bufio.NewReader(c)
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			_, _ = io.WriteString(c, "bye\n")
+			c.Linger(time.Second)
+			return
+		}
+		c.SetBusy()
+		if line == "wait\n" {
+			<-ctx.Done()
+			_, _ = fmt.Fprintln(c, context.Cause(ctx))
+			return
+		}
+		_, _ = io.WriteString(c, line)
+		select {
+		case <-c.Draining():
+			_, _ = io.WriteString(c, "bye\n")
+			c.Linger(time.Second)
+			return
+		default:
+			c.SetIdle()
+		}
+	}
+}
+
+// process is a worker under a test.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	notify *net.UnixConn
+	socket *os.File // the listening socket, as systemd holds it
+	path   string
+	log    *bytes.Buffer
+	exited chan error
+	seen   []string // datagrams
+}
+
+// launch starts a worker with one socket named "main", and more names for copies of it.
+func launch(t *testing.T, kind string, names string, env ...string) *process {
+	t.Helper()
+	dir := t.TempDir()
+	p := &process{t: t, path: filepath.Join(dir, "s"), log: new(bytes.Buffer), exited: make(chan error, 1)}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: p.path})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 128)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.socket = os.NewFile(uintptr(fd), "listener")
+	t.Cleanup(func() { _ = p.socket.Close() })
+	p.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.notify.Close() })
+	p.cmd = exec.Command(os.Args[0])
+	p.cmd.Env = append(os.Environ(), "WORKER_TEST_KIND="+kind, "GORACE=atexit_sleep_ms=0",
+		"NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
+	if names != "" {
+		n := len(strings.Split(names, ":"))
+		for range n {
+			p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, p.socket)
+		}
+		p.cmd.Env = append(p.cmd.Env, "LISTEN_PID=self", "LISTEN_FDS="+strconv.Itoa(n), "LISTEN_FDNAMES="+names)
+	}
+	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.exited <- p.cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // if it still runs
+		if t.Failed() {
+			<-p.exited
+			t.Logf("told systemd: %q\nlog:\n%s", p.seen, p.log)
+		}
+	})
+	return p
+}
+
+// told waits for a datagram that contains what.
+func (p *process) told(what string) string {
+	p.t.Helper()
+	b := make([]byte, 4096)
+	_ = p.notify.SetReadDeadline(time.Now().Add(patience))
+	for {
+		n, err := p.notify.Read(b)
+		if err != nil {
+			p.t.Fatalf("systemd was not told %q: %v", what, err)
+		}
+		p.seen = append(p.seen, string(b[:n]))
+		if strings.Contains(string(b[:n]), what) {
+			return string(b[:n])
+		}
+	}
+}
+
+func (p *process) signal(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// exit waits for the process's end and returns what it logged.
+func (p *process) exit(code int) string {
+	p.t.Helper()
+	select {
+	case err := <-p.exited:
+		p.exited <- err
+		if got := p.cmd.ProcessState.ExitCode(); got != code {
+			p.t.Errorf("exit code %d (%v), want %d", got, p.cmd.ProcessState, code)
+		}
+	case <-time.After(patience):
+		p.t.Fatal("the worker did not exit")
+	}
+	return p.log.String()
+}
+
+func (p *process) dial() net.Conn {
+	p.t.Helper()
+	c, err := net.Dial("unix", p.path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+func send(t *testing.T, c net.Conn, line string) {
+	t.Helper()
+	if _, err := io.WriteString(c, line+"\n"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expect(t *testing.T, c net.Conn, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
+		t.Fatalf("read %q, %v; want %q", got[:n], err, want)
+	}
+}
+
+// A whole life: ready, serving, told to stop twice, draining, gone. Once STOPPING=1 was sent, the
+// process takes no connection: this test, like systemd, still has the socket, and finds it in the queue.
+func TestLife(t *testing.T) {
+	p := launch(t, "echo", "main", "WORKER_TEST_NAMES=main")
+	if got, want := p.told("READY=1"), "READY=1\nSTATUS=serving; 0 connections"; got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	c := p.dial()
+	send(t, c, "hello")
+	expect(t, c, "hello\n")
+	if got, want := p.told("1 connections"), "STATUS=serving; 1 connections"; got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	p.signal(unix.SIGHUP)
+	p.signal(unix.SIGPIPE)
+	p.signal(unix.SIGTERM)
+	p.signal(unix.SIGTERM)
+	got := p.told("STOPPING=1")
+	if want := "STOPPING=1\nSTATUS=draining; "; !strings.HasPrefix(got, want) {
+		t.Errorf("told %q, want %q…", got, want)
+	}
+	_ = p.dial()
+	p.signal(unix.SIGTERM)
+	expect(t, c, "bye\n")
+	_ = c.Close()
+	p.exit(0)
+	fd, _, err := unix.Accept(int(p.socket.Fd()))
+	if err != nil {
+		t.Errorf("the connection that came after STOPPING=1 is not in the queue: %v", err)
+	}
+	_ = unix.Close(fd)
+}
+
+func TestDrainTimeout(t *testing.T) {
+	p := launch(t, "echo", "main", "WORKER_TEST_TIMEOUT=10ms")
+	p.told("READY=1")
+	c := p.dial()
+	send(t, c, "wait")
+	p.told("1 connections")
+	p.signal(unix.SIGTERM)
+	expect(t, c, drain.ErrDeadline.Error()+"\n")
+	if log := p.exit(0); !strings.Contains(log, "cut_short=true") {
+		t.Error("the log does not say that the drain was cut short")
+	}
+}
+
+func TestQuit(t *testing.T) {
+	p := launch(t, "echo", "main", "WORKER_TEST_TIMEOUT=1h")
+	p.told("READY=1")
+	c := p.dial()
+	send(t, c, "wait")
+	p.told("1 connections")
+	p.signal(unix.SIGTERM)
+	p.told("STOPPING=1")
+	p.signal(unix.SIGQUIT)
+	expect(t, c, drain.ErrDeadline.Error()+"\n")
+	p.exit(0)
+}
+
+func TestControl(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control")
+	p := launch(t, "echo", "main", "WORKER_TEST_CONTROL="+path)
+	p.told("READY=1")
+	c := p.dial()
+	send(t, c, "wait")
+	p.told("1 connections")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, within := range []string{"soon", "-1s"} {
+		err := control.Call(ctx, path, control.OpDrain, control.Drain{Within: within}, nil)
+		if err == nil || !strings.Contains(err.Error(), "not a duration") {
+			t.Errorf("drain within %q: %v", within, err)
+		}
+	}
+	if err := control.Call(ctx, path, control.OpDrain, map[string]int{"within": 1}, nil); err == nil {
+		t.Error("drain within a number: no error")
+	}
+	if err := control.Call(ctx, path, control.OpDrain, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.told("STOPPING=1")
+	if err := control.Call(ctx, path, control.OpDrain, control.Drain{Within: "1ms"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, c, drain.ErrDeadline.Error()+"\n")
+	p.exit(0)
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the control socket is left behind: %v", err)
+	}
+}
+
+func TestListeners(t *testing.T) {
+	tests := map[string]struct {
+		passed, wanted, required string
+		status                   string // told with READY=1, or
+		fault                    string // logged
+	}{
+		"surplus":          {"main:other", "main", "", "serving; 0 connections", ""},
+		"one missing":      {"main", "main gone", "", "serving; 0 connections; listener gone is missing", ""},
+		"one required":     {"main", "main gone", "1", "", "listeners are missing: gone; systemd passed: main"},
+		"all missing":      {"main", "gone", "", "", "listeners are missing: gone; systemd passed: main"},
+		"one unusable":     {"main:main", "main", "", "serving; 0 connections; some listeners cannot be served", ""},
+		"unusable, strict": {"main:main", "main", "1", "", "duplicate name"},
+		"none":             {"", "main", "", "", "no descriptors were passed"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := launch(t, "echo", test.passed, "WORKER_TEST_NAMES="+test.wanted, "WORKER_TEST_REQUIRED="+test.required)
+			if test.fault != "" {
+				if log := p.exit(1); !strings.Contains(log, test.fault) {
+					t.Errorf("no %q in:\n%s", test.fault, log)
+				}
+				return
+			}
+			if got, want := p.told("READY=1"), "READY=1\nSTATUS="+test.status; got != want {
+				t.Errorf("told %q, want %q", got, want)
+			}
+			c := p.dial()
+			send(t, c, "x")
+			expect(t, c, "x\n")
+			_ = c.Close()
+			p.signal(unix.SIGINT)
+			p.exit(0)
+		})
+	}
+}
+
+func TestWatchdog(t *testing.T) {
+	p := launch(t, "echo", "main", "WATCHDOG_USEC=20000")
+	p.told("READY=1")
+	p.told("WATCHDOG=1")
+	p.told("WATCHDOG=1")
+	c := p.dial()
+	send(t, c, "wait")
+	p.told("1 connections")
+	p.signal(unix.SIGTERM)
+	p.told("STOPPING=1")
+	p.told("WATCHDOG=1")
+	_ = c.Close()
+	p.signal(unix.SIGQUIT)
+	p.exit(0)
+	p = launch(t, "echo", "main", "WATCHDOG_USEC=x")
+	p.told("READY=1")
+	p.signal(unix.SIGTERM)
+	if log := p.exit(0); !strings.Contains(log, "no watchdog pings") {
+		t.Error("a bad WATCHDOG_USEC is not logged")
+	}
+}
+
+func TestUmask(t *testing.T) {
+	p := launch(t, "umask", "main")
+	p.told("READY=1")
+	c := p.dial()
+	b, err := io.ReadAll(c)
+	if mask, perr := strconv.ParseUint(strings.TrimSpace(string(b)), 8, 32); err != nil || perr != nil || mask&0o027 != 0o027 {
+		t.Errorf("umask %s, %v", b, err)
+	}
+	p.signal(unix.SIGTERM)
+	p.exit(0)
+}
+
+// A listening socket that is lost ends the worker with a failure, so that systemd starts another.
+func TestLost(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 16)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "tcp")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &drain.Server{Handler: lines}
+	err = run(t, s, func() { _ = unix.Shutdown(fd, unix.SHUT_RDWR) }, worker.WithAddress("unix", filepath.Join(t.TempDir(), "s")),
+		worker.WithListener("lost", l))
+	if !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), "serving lost") {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+// run runs a worker in this process, without systemd, and then does what comes after its start.
+func run(t *testing.T, s worker.Server, then func(), opts ...worker.Option) error {
+	t.Helper()
+	done := make(chan error, 1)
+	opts = append(opts, worker.WithLogger(slog.New(slog.DiscardHandler)))
+	go func() { done <- worker.Run(s, opts...) }()
+	then()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		t.Fatal("Run did not return")
+		return nil
+	}
+}
+
+func TestContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	path := filepath.Join(t.TempDir(), "s")
+	err := run(t, &drain.Server{Handler: lines, Idle: time.Millisecond}, func() {
+		for {
+			c, err := net.Dial("unix", path)
+			if err == nil {
+				send(t, c, "x")
+				expect(t, c, "x\n")
+				_ = c.Close()
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}, worker.WithAddress("unix", path), worker.WithContext(ctx))
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = run(t, &drain.Server{Handler: lines}, func() {}, worker.WithAddress("tcp", "127.0.0.1:0"),
+		worker.WithAddress("unix", l.Addr().String()))
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+// mute is a server whose Shutdown never returns.
+type mute struct{ served chan struct{} }
+
+func (m mute) Serve(l net.Listener) error     { <-m.served; return nil }
+func (m mute) Shutdown(context.Context) error { close(m.served); select {} }
+
+func TestOvertime(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	err := run(t, mute{make(chan struct{})}, cancel, worker.WithAddress("tcp", "127.0.0.1:0"), worker.WithContext(ctx),
+		worker.WithDrainTimeout(time.Millisecond), worker.WithPace(time.Hour, time.Millisecond))
+	if !errors.Is(err, worker.ErrOvertime) {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestHTTP(t *testing.T) {
+	for name, finish := range map[string]bool{"finished": true, "cut": false} {
+		t.Run(name, func(t *testing.T) {
+			timeout := "1h"
+			if !finish {
+				timeout = "50ms"
+			}
+			p := launch(t, "http", "main", "WORKER_TEST_TIMEOUT="+timeout)
+			p.told("READY=1")
+			c := p.dial()
+			const head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+			if _, err := io.WriteString(c, head); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, c, "HTTP/1.1 100 Continue\r\n\r\n") // the handler reads the body
+			p.signal(unix.SIGTERM)
+			p.told("STOPPING=1")
+			if !finish {
+				log := p.exit(0)
+				if !strings.Contains(log, "cut_short=true") {
+					t.Error("not cut short")
+				}
+				return
+			}
+			if _, err := io.WriteString(c, "hello"); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, c, "HTTP/1.1 200 OK\r\n")
+			if b, err := io.ReadAll(c); err != nil || !bytes.HasSuffix(b, []byte("hello")) {
+				t.Errorf("read %q, %v", b, err)
+			}
+			p.exit(0)
+		})
+	}
+}
