@@ -1,0 +1,61 @@
+package notify_test
+
+import (
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/internal/notify"
+)
+
+func TestMessages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	long := strings.Repeat("ä", 2000)
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{notify.Ready("up"), "^READY=1\nSTATUS=up$"},
+		{notify.Stopping("draining 3"), "^STOPPING=1\nSTATUS=draining 3$"},
+		{notify.Status("two\nlines\tand \xff"), `^STATUS=two lines and \?$`},
+		{notify.Status(long), "^STATUS=ä{512}…$"},
+		{notify.Watchdog(), "^WATCHDOG=1$"},
+		{notify.Reloading("to 8"), "^RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*\nSTATUS=to 8$"},
+	} {
+		b := make([]byte, 4096)
+		n, err := l.Read(b)
+		if test.err != nil || err != nil || !regexp.MustCompile(test.want).Match(b[:n]) {
+			t.Errorf("sent %q, %v, %v; want %s", b[:n], test.err, err, test.want)
+		}
+	}
+	t.Setenv("NOTIFY_SOCKET", path+"x")
+	if err := notify.Watchdog(); err == nil {
+		t.Error("no error though nobody listens")
+	}
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := notify.Watchdog(); err != nil {
+		t.Errorf("without systemd: %v", err)
+	}
+}
+
+func TestInterval(t *testing.T) {
+	for usec, want := range map[string]time.Duration{"": 0, "1500000": 1500 * time.Millisecond} {
+		t.Setenv("WATCHDOG_USEC", usec)
+		if d, err := notify.Interval(); d != want || err != nil {
+			t.Errorf("WATCHDOG_USEC=%q: %v, %v", usec, d, err)
+		}
+	}
+	t.Setenv("WATCHDOG_USEC", "soon")
+	if _, err := notify.Interval(); err == nil {
+		t.Error("no error")
+	}
+}
