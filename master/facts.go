@@ -42,7 +42,7 @@ func (m *Master) read() (view, error) {
 			v.stopper = u.JobType
 			continue
 		case unit.Sockets:
-			v.target = u.Active == "active"
+			v.target = u.Active == "active" && u.JobType == ""
 			continue
 		}
 		if gen, slot, ok := unit.ParseWorker(u.Name); ok {

@@ -95,7 +95,7 @@ func planStop(v view) (actions []action, done bool) {
 		return d.actions, false
 	}
 	if v.target {
-		d.do(doStop, unit.Sockets)
+		d.do(doStop, unit.Sockets) // not waited for: it is ordered to stop after fdt.service
 	}
 	for _, w := range v.workers {
 		if w.phase != draining && !w.released {

@@ -73,7 +73,7 @@ type view struct {
 	stopping bool    // a stop of fdt.service is under way
 	active   bool    // fdt.service is active
 	stopper  string  // type of the job of fdt-stop.service; empty: none
-	target   bool    // fdt-sockets.target is active
+	target   bool    // fdt-sockets.target is active and has no job
 	applied  *target // nil: none
 	pending  *target // nil: none
 	workers  []worker
