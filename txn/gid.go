@@ -78,6 +78,13 @@ func (g GID) String() string {
 // IsZero tells whether g names no transaction.
 func (g GID) IsZero() bool { return g == GID{} }
 
+// Same tells whether both name the same transaction. It does not look at the
+// role, which some resources cannot keep.
+func (g GID) Same(o GID) bool {
+	g.Role = o.Role
+	return g == o
+}
+
 // MarshalText is String.
 func (g GID) MarshalText() ([]byte, error) { return []byte(g.String()), nil }
 

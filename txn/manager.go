@@ -303,7 +303,7 @@ func (m *Manager) branchState(ctx context.Context, gid GID, b BranchID) string {
 	if err != nil {
 		return "unreachable: " + err.Error()
 	}
-	if slices.ContainsFunc(list, func(p PreparedBranch) bool { return p.GID == gid }) {
+	if slices.ContainsFunc(list, func(p PreparedBranch) bool { return p.GID.Same(gid) }) {
 		return "prepared"
 	}
 	return "not prepared"

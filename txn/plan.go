@@ -60,7 +60,7 @@ func plan(s *survey, f findings) []action {
 	}
 	for resource, list := range f.found {
 		for _, b := range list {
-			if a, ok := planBranch(s, f, resource, b.GID); ok {
+			if a, ok := planBranch(s, f, resource, s.named(b.GID)); ok {
 				do = append(do, a)
 			}
 		}

@@ -97,7 +97,7 @@ type BranchOptions struct {
 
 // PreparedBranch is one branch that a resource holds in doubt.
 type PreparedBranch struct {
-	GID   GID
+	GID   GID       // of any Role where the resource cannot keep it: see GID.Same
 	Since time.Time // when it was prepared; zero if the resource does not know
 }
 
@@ -161,6 +161,12 @@ type Branch interface {
 	RollbackTo(ctx context.Context, name string) error
 	// Release drops the savepoint and keeps what came after it.
 	Release(ctx context.Context, name string) error
+}
+
+// Identified is a Branch that knows the Identity of the store which it is on:
+// that of its own connection, so it costs nothing to ask.
+type Identified interface {
+	Identity() string
 }
 
 // Prover is a Resource that can tell how a branch ended after the reply to its

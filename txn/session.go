@@ -128,10 +128,6 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 	within, cancel := context.WithTimeoutCause(ctx, s.m.opt.Limits.Enlist,
 		fmt.Errorf("%w within %s", ErrExhausted, s.m.opt.Limits.Enlist))
 	defer cancel()
-	id, err := r.Identity(within)
-	if err != nil {
-		return nil, err
-	}
 	b, err := r.Enlist(within, BranchOptions{
 		GID: t.gid, Isolation: t.opt.Isolation, ReadOnly: t.opt.ReadOnly, Deferrable: t.opt.Deferrable,
 		LockTimeout: s.m.opt.Limits.Lock,
@@ -139,7 +135,13 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.branches = append(t.branches, &enlisted{resource: r, branch: b, id: BranchID{Resource: r.Name(), Identity: id}})
+	e := &enlisted{resource: r, branch: b, id: BranchID{Resource: r.Name()}}
+	t.branches = append(t.branches, e)
+	if known, ok := b.(Identified); ok {
+		e.id.Identity = known.Identity()
+	} else if e.id.Identity, err = r.Identity(within); err != nil {
+		return nil, err
+	}
 	for _, sp := range t.savepoints { // as if it had been there from the start
 		if err := b.Savepoint(ctx, sp.internal); err != nil {
 			return nil, err

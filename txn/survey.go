@@ -237,6 +237,17 @@ func (s *survey) add(n uint64, r record, known bool) {
 	h.add(n, r, known)
 }
 
+// named returns the gid by which the logs know a branch's transaction: not
+// every resource can keep the role.
+func (s *survey) named(gid GID) GID {
+	for _, role := range []Role{RoleLocal, RoleExternal} {
+		if as := (GID{gid.Log, gid.Incarnation, gid.Sequence, role}); s.histories[as] != nil {
+			return as
+		}
+	}
+	return gid
+}
+
 // needed returns the records of log n that somebody may still have to read.
 // The vote may go once the transaction is done; the decision and its end only
 // when no other log knows an earlier moment, and the resources were told to
