@@ -7,14 +7,14 @@ import (
 
 func TestCanonical(t *testing.T) {
 	for text, want := range map[string]string{
-		"127.0.0.1:7432":         "tcp4-127.0.0.1-7432",
-		"0.0.0.0:1":              "tcp4-0.0.0.0-1",
-		"[::1]:7432":             "tcp6-::1-7432",
-		"[0:0::0:1]:07432":       "tcp6-::1-7432",
-		"[2001:DB8::1]:65535":    "tcp6-2001:db8::1-65535",
-		"/run/fdt/.s.PGSQL.7432": "unix-s.PGSQL.7432-5cc4efee815e",
-		"/run/other/s":           "unix-s-4cbe86c1a1e6",
-		"/":                      "", "/run/my app/ä 100%": "unix-__100_-8d1f8d8a3b3d",
+		"127.0.0.1:7432":                  "tcp4-127.0.0.1-7432",
+		"0.0.0.0:1":                       "tcp4-0.0.0.0-1",
+		"[::1]:7432":                      "tcp6-::1-7432",
+		"[0:0::0:1]:07432":                "tcp6-::1-7432",
+		"[2001:DB8::1]:65535":             "tcp6-2001:db8::1-65535",
+		"/run/fdt/.s.PGSQL.7432":          "unix-s.PGSQL.7432-5cc4efee815e",
+		"/run/other/s":                    "unix-s-4cbe86c1a1e6",
+		"/run/my app/ä 100%":              "unix-__100_-8d1f8d8a3b3d",
 		"/run/" + strings.Repeat("x", 60): "unix-" + strings.Repeat("x", 40) + "-3a7e0a63c2c7",
 	} {
 		a, err := ParseAddress(text)
