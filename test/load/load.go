@@ -158,8 +158,8 @@ func Connecting(ctx context.Context, target Target, n int, pace time.Duration) *
 }
 
 // Sessions starts n clients, each of which keeps its session and calls again and again, with pace between two calls.
-// Before each call it looks whether the server has said goodbye, as a pool that checks on borrow does, and then opens a
-// new session. It ends with ctx or Stop.
+// Between two calls it listens, as a pool that checks on borrow does, and opens a new session when the server has said
+// goodbye. It ends with ctx or Stop.
 func Sessions(ctx context.Context, target Target, n int, pace time.Duration) *Load {
 	return start(ctx, target, n, pace, (*Load).session)
 }
@@ -243,34 +243,40 @@ func (l *Load) session(ctx context.Context) {
 			_ = conn.Close(context.WithoutCancel(ctx))
 		}
 	}()
-	for {
+	for ctx.Err() == nil {
 		conn = l.oneCall(context.WithoutCancel(ctx), conn)
-		if !l.wait(ctx) {
-			return
+		if conn == nil {
+			l.wait(ctx)
+			continue
 		}
+		conn = l.listen(ctx, conn)
 	}
 }
 
-// oneCall calls once on conn, or on a new session where conn is nil or ended, and returns the session to go on with.
+// listen waits for the pace of the load and hears whether the server says goodbye meanwhile; nil if it did.
+func (l *Load) listen(ctx context.Context, conn *pgconn.PgConn) *pgconn.PgConn {
+	pause, cancel := context.WithTimeout(ctx, l.pace)
+	defer cancel()
+	_, err := conn.ReceiveMessage(pause)
+	switch {
+	case err == nil, pause.Err() != nil && !conn.IsClosed():
+		return conn
+	case isGoodbye(err):
+		l.count(&l.books.Goodbyes)
+	default:
+		l.record(Call{Start: time.Now(), End: time.Now(), Err: fmt.Errorf("session ended without a goodbye: %w", err)})
+	}
+	_ = conn.Close(context.WithoutCancel(ctx))
+	return nil
+}
+
+// oneCall calls once on conn, or on a new session where conn is nil, and returns the session to go on with, nil if it
+// has ended.
 func (l *Load) oneCall(ctx context.Context, conn *pgconn.PgConn) *pgconn.PgConn {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	c := newCall()
 	defer func() { c.End = time.Now(); l.record(c) }()
-	if conn != nil {
-		err := conn.CheckConn()
-		switch {
-		case err == nil:
-		case isGoodbye(err):
-			l.count(&l.books.Goodbyes)
-			_ = conn.Close(ctx)
-			conn = nil
-		default:
-			c.Err = fmt.Errorf("session ended without a goodbye: %w", err)
-			_ = conn.Close(ctx)
-			return nil
-		}
-	}
 	if conn == nil {
 		var err error
 		conn, err = l.target.Connect(ctx)

@@ -2,7 +2,9 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/fdtserver/fdt/test/load"
@@ -26,32 +28,30 @@ func workerKilled(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	victim := st.Workers[0]
-	s.say("worker %d-%d (pid %d) has %d of %d connections", victim.Generation, victim.Slot, victim.PID, victim.Open, st.Connections)
-	if _, err := s.must(ctx, fmt.Sprintf("kill -9 %d", victim.PID)); err != nil {
+	if len(st.serving()) == 0 {
+		return errors.New("no worker answers")
+	}
+	victim := st.serving()[0]
+	s.say("%s (pid %d) has %d of %d connections", victim.Unit, victim.Live.PID, victim.Live.Open, st.Connections)
+	if _, err := s.must(ctx, fmt.Sprintf("kill -9 %d", victim.Live.PID)); err != nil {
 		return err
 	}
-	instance := fmt.Sprintf("%d-%d", victim.Generation, victim.Slot)
 	_, err = until(ctx, "systemd brings the worker back", func() (bool, error) {
 		st, err := s.status(ctx)
-		for _, w := range st.Workers {
-			if w.Generation == victim.Generation && w.Slot == victim.Slot && w.PID != victim.PID && w.State == "serving" {
-				return true, err
-			}
-		}
-		return false, nil
+		pid, ok := st.pids()[victim.Unit]
+		return ok && pid != victim.Live.PID, err
 	})
 	if err != nil {
 		return err
 	}
-	s.check(true, "SIGKILL of a worker: systemd brings it back", "worker %s serves again", instance)
+	s.check(true, "SIGKILL of a worker: systemd brings it back", "%s serves again", victim.Unit)
 	n := sessions.Progress()
 	if _, err := until(ctx, "the load goes on", func() (bool, error) { return sessions.Progress() > n+2*sessionClients, nil }); err != nil {
 		return err
 	}
 	books := sessions.Stop()
-	s.check(len(books.Lost()) > 0 && len(books.Lost()) <= victim.Open, "SIGKILL of a worker: its own clients fail, nobody else notices",
-		"%d lost, the worker had %d; %s", len(books.Lost()), victim.Open, books.Summary())
+	s.check(len(books.Lost()) > 0 && len(books.Lost()) <= victim.Live.Open, "SIGKILL of a worker: its own clients fail, nobody else notices",
+		"%d lost, the worker had %d; %s", len(books.Lost()), victim.Live.Open, books.Summary())
 	return s.audit(ctx, "SIGKILL of a worker", books)
 }
 
@@ -86,11 +86,8 @@ func masterKilled(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	same := len(after.Workers) == len(before.Workers) && after.Generation == before.Generation
-	for i := range min(len(after.Workers), len(before.Workers)) {
-		same = same && after.Workers[i].PID == before.Workers[i].PID
-	}
-	s.check(same, "SIGKILL of the master: the new master adopts the same workers", "generation %d, %d workers", after.Generation, len(after.Workers))
+	same := maps.Equal(after.pids(), before.pids()) && after.Generation == before.Generation
+	s.check(same, "SIGKILL of the master: the new master adopts the same workers", "generation %d, %d workers", after.Generation, len(after.serving()))
 	return s.unnoticed(ctx, t, "SIGKILL of the master")
 }
 

@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -108,12 +109,7 @@ func reload(ctx context.Context, s *Stage) error {
 		if err != nil {
 			return err
 		}
-		mine := 0
-		for _, w := range st.Workers {
-			if w.Generation == st.Generation {
-				mine++
-			}
-		}
+		mine := len(st.serving())
 		s.check(st.Generation == before.Generation+i+1 && mine == count, fmt.Sprintf("reload %d: the new generation serves with its worker count", i+1), "generation %d, %d workers", st.Generation, mine)
 		if err := t.more(ctx); err != nil {
 			return err
@@ -165,8 +161,8 @@ func badReload(ctx context.Context, s *Stage) error {
 		if err != nil {
 			return err
 		}
-		s.check(st.Generation == before.Generation && len(st.Workers) == len(before.Workers), f.what+": the old generation serves on untouched",
-			"generation %d, %d workers, as before", st.Generation, len(st.Workers))
+		s.check(st.Generation == before.Generation && maps.Equal(st.pids(), before.pids()), f.what+": the old generation serves on untouched",
+			"generation %d, %d workers, the same processes", st.Generation, len(st.serving()))
 		if _, err := s.must(ctx, "cp -p /root/config.good /etc/fdt/config.yaml"); err != nil {
 			return err
 		}

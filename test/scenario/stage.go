@@ -174,16 +174,44 @@ func (s *Stage) inOutbox(ctx context.Context, body string) (int, error) {
 
 // status is what the scenarios read of `fdtctl status --json`.
 type status struct {
-	Generation int `json:"generation"`
-	Workers    []struct {
-		Generation int    `json:"generation"`
-		Slot       int    `json:"slot"`
-		PID        int    `json:"pid"`
-		State      string `json:"state"`
-		Open       int    `json:"open"`
-	} `json:"workers"`
+	Generation  int    `json:"generation"`
 	Connections int    `json:"connections"`
 	Rejected    string `json:"rejected"`
+	Generations []struct {
+		Generation int      `json:"generation"`
+		Workers    []worker `json:"workers"`
+	} `json:"generations"`
+}
+
+// worker is one worker in status; Live is nil when it did not answer.
+type worker struct {
+	Unit string `json:"unit"`
+	Slot int    `json:"slot"`
+	Live *struct {
+		PID   int    `json:"pid"`
+		State string `json:"state"`
+		Open  int    `json:"open"`
+	} `json:"live"`
+}
+
+// serving returns the answering workers of the applied generation.
+func (st *status) serving() []worker {
+	var all []worker
+	for _, g := range st.Generations {
+		if g.Generation == st.Generation {
+			all = append(all, g.Workers...)
+		}
+	}
+	return slices.DeleteFunc(all, func(w worker) bool { return w.Live == nil || w.Live.State != "serving" })
+}
+
+// pids are the processes of the serving workers, by unit.
+func (st *status) pids() map[string]int {
+	pids := map[string]int{}
+	for _, w := range st.serving() {
+		pids[w.Unit] = w.Live.PID
+	}
+	return pids
 }
 
 func (s *Stage) status(ctx context.Context) (status, error) {
