@@ -1,0 +1,297 @@
+package pgwire_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/pgwire"
+	"github.com/fdtserver/fdt/procedure"
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/postgres"
+	"github.com/fdtserver/fdt/txn/spool"
+)
+
+// database is one PostgreSQL for all tests: a resource of fdt's, and the
+// oracle that fdt is compared to.
+var database struct {
+	sync.Mutex
+	pg *testdb.Postgres
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if database.pg != nil {
+		if err := database.pg.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// postgresql starts PostgreSQL at its first use, with the database "bank" for
+// fdt's resource and "oracle" to compare with.
+func postgresql(t *testing.T) *testdb.Postgres {
+	t.Helper()
+	database.Lock()
+	defer database.Unlock()
+	if database.pg == nil {
+		pg, err := testdb.StartPostgres()
+		if err != nil {
+			t.Fatal(err)
+		}
+		database.pg = pg
+		for _, name := range []string{"bank", "oracle"} {
+			if err := pg.Exec(t.Context(), "postgres", "CREATE DATABASE "+name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := pg.Exec(t.Context(), "bank", "CREATE TABLE account (id bigint PRIMARY KEY, balance numeric NOT NULL)"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return database.pg
+}
+
+// fdt is a server under test, with all that it stands on.
+type fdt struct {
+	t       *testing.T
+	wire    *pgwire.Server
+	server  *drain.Server
+	manager *txn.Manager
+	outbox  string // directory of the spool
+	sock    string // unix socket, any user
+	tcp     string // loopback address, any user
+}
+
+// tune alters a server before it starts.
+type tune func(*fdt, *config.Config)
+
+const procedures = `
+listen:
+  local: {address: /run/fdt/.s.PGSQL.7432, auth: peer}
+resources:
+  outbox: {type: spool, directory: %s}
+%s
+procedures:
+  enqueue:
+    parameters: {body: text}
+    steps: [{on: outbox, put: ":body"}]
+  echo:
+    parameters: {a: bigint, b: numeric, c: {type: text, default: "none"}}
+    steps: [{on: outbox, put: ":a :b :c"}]
+    returns: {a: bigint, b: numeric, c: text}
+  secret:
+    steps: [{on: outbox, put: "secret"}]
+    allow: [alice]
+%s
+`
+
+const bank = `
+  bank: {type: postgres, dsn: "%s", pool: 8}
+`
+
+const bankProcedures = `
+  deposit:
+    parameters: {id: bigint, amount: numeric}
+    steps:
+      - {on: bank, sql: "INSERT INTO account VALUES (:id, :amount) ON CONFLICT (id) DO UPDATE SET balance = account.balance + :amount"}
+  withdraw:
+    parameters: {id: bigint, amount: numeric}
+    steps:
+      - {on: bank, sql: "UPDATE account SET balance = balance - :amount WHERE id = :id AND balance >= :amount", rows: 1, else: "insufficient funds"}
+  balance:
+    parameters: {id: bigint}
+    steps: [{on: bank, sql: "SELECT balance FROM account WHERE id = :id", as: balance}]
+    returns: {balance: numeric}
+  sleep:
+    parameters: {seconds: double precision}
+    steps: [{on: bank, sql: "SELECT pg_sleep(:seconds)"}]
+  impatient:
+    timeout: 50ms
+    steps: [{on: bank, sql: "SELECT pg_sleep(60)"}]
+`
+
+// withBank adds the PostgreSQL resource and its procedures.
+func withBank(t *testing.T) string {
+	t.Helper()
+	return postgresql(t).DSN("bank")
+}
+
+// newFDT starts a server; dsn is of the bank, or empty.
+func newFDT(t *testing.T, dsn string, tunes ...tune) *fdt {
+	t.Helper()
+	dir := t.TempDir()
+	f := &fdt{t: t, outbox: filepath.Join(dir, "outbox")}
+	more, procs := "", ""
+	if dsn != "" {
+		more, procs = fmt.Sprintf(bank, dsn), bankProcedures
+	}
+	for _, d := range []string{"outbox", "log", "claims", "etc"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := fmt.Sprintf(procedures, f.outbox, more, procs)
+	if err := os.WriteFile(filepath.Join(dir, "etc", "config.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(filepath.Join(dir, "etc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := procedure.Compile(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sp, err := spool.Open("outbox", f.outbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rms := []txn.Resource{sp}
+	if dsn != "" {
+		pg, err := postgres.New(postgres.Options{Name: "bank", DSN: dsn, Pool: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rms = append(rms, pg)
+	}
+	log := slog.New(slog.DiscardHandler)
+	f.manager, err = txn.Open(t.Context(), txn.Options{
+		LogDir: filepath.Join(dir, "log"), ClaimDir: filepath.Join(dir, "claims"), MachineID: "0123456789abcdef0123456789abcdef",
+		Resources: rms, Logger: log, Program: "test",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.wire = &pgwire.Server{Manager: f.manager, Procedures: set, Auth: map[string]pgwire.Authenticator{}, Logger: log}
+	f.server = &drain.Server{Handler: f.wire.Handle, Idle: time.Hour, Logger: log}
+	for _, tune := range tunes {
+		tune(f, cfg)
+	}
+
+	// Paths of unix sockets are short: not below TempDir.
+	sockDir, err := os.MkdirTemp("", "fdt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sock = filepath.Join(sockDir, ".s.PGSQL.7432")
+	if err := os.Chmod(sockDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	f.tcp = f.serve(&all, "tcp", "127.0.0.1:0", pgwire.Trust{})
+	f.serve(&all, "unix", f.sock, pgwire.Trust{})
+	if err := os.Chmod(f.sock, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.server.Close(); err != nil {
+			t.Error(err)
+		}
+		all.Wait()
+		ctx := context.WithoutCancel(t.Context())
+		if err := f.manager.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		for _, r := range rms {
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := os.RemoveAll(sockDir); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func (f *fdt) serve(all *sync.WaitGroup, network, address string, auth pgwire.Authenticator) string {
+	f.t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if f.wire.Auth[l.Addr().String()] == nil {
+		f.wire.Auth[l.Addr().String()] = auth
+	}
+	all.Go(func() {
+		if err := f.server.Serve(l); !errors.Is(err, drain.ErrServerClosed) {
+			f.t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// messages returns what was delivered, in order.
+func (f *fdt) messages() []string {
+	f.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(f.outbox, "new"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var list []string
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(f.outbox, "new", e.Name()))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		list = append(list, string(b))
+	}
+	return list
+}
+
+// delivered fails unless just these messages, in any order, were delivered.
+func (f *fdt) delivered(want ...string) {
+	f.t.Helper()
+	got := map[string]int{}
+	for _, m := range f.messages() {
+		got[m]++
+	}
+	for _, m := range want {
+		got[m]--
+	}
+	for m, n := range got {
+		if n != 0 {
+			f.t.Errorf("message %q: %+d", m, n)
+		}
+	}
+}
+
+// staged counts transactions that still hold something in the spool.
+func (f *fdt) staged() int {
+	f.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(f.outbox, "tmp"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	n := 0
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "fdt1-") {
+			n++
+		}
+	}
+	return n
+}
+
+// eventually waits for what happens in another process or goroutine.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
