@@ -22,9 +22,10 @@ type Branch struct {
 	gone   holder // the lost session whose end is not known; zero if none
 	opt    txn.BranchOptions
 	proof  txn.Proof
-	marked bool  // a marker is to be written
-	idle   bool  // XA END was sent
-	failed error // why the branch must not commit
+	store  string // identity of its connection
+	marked bool   // a marker is to be written
+	idle   bool   // XA END was sent
+	failed error  // why the branch must not commit
 }
 
 // Enlist begins a branch. An unreachable server fails it, with SQLSTATE 08001.
@@ -37,7 +38,7 @@ func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branc
 		}
 		if err = r.begin(ctx, c, opt); err == nil {
 			e := evidence{slot: c.slot, id: c.id, marked: r.opt.Marker != "" && !opt.ReadOnly}
-			return &Branch{r: r, c: c, opt: opt, marked: e.marked, proof: e.proof()}, nil
+			return &Branch{r: r, c: c, opt: opt, marked: e.marked, proof: e.proof(), store: c.store}, nil
 		}
 		r.pool.Drop(c)
 		if !lost(err) || ctx.Err() != nil {
@@ -95,6 +96,9 @@ func (b *Branch) Conn() *sql.Conn {
 	}
 	return b.c.Conn
 }
+
+// Identity is that of the store which the branch is on.
+func (b *Branch) Identity() string { return b.store }
 
 // Proof names the session that holds the branch, and tells whether a marker proves its commit.
 func (b *Branch) Proof() txn.Proof { return b.proof }

@@ -21,6 +21,7 @@ type conn struct {
 	key     string // of its pool, and the prefix of the lock that it holds for its life; empty for recovery
 	slot    uint32 // completes the lock's name
 	id      uint64 // connection_id()
+	store   string // identity of the store it is connected to
 	seconds int64  // lock timeout that is set; -1: the server's default
 }
 
@@ -51,7 +52,7 @@ func (r *Resource) setup(ctx context.Context, c *conn) error {
 	for range slots {
 		c.slot = r.slot.Add(1) % slots
 		var got sql.NullBool
-		err := c.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT(?, ?), 0), CONNECTION_ID()", c.key, c.slot).Scan(&got, &c.id)
+		err := c.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT(?, ?), 0), CONNECTION_ID(), ("+identity+")", c.key, c.slot).Scan(&got, &c.id, &c.store)
 		if err != nil || got.Bool {
 			return err
 		}

@@ -59,10 +59,11 @@ type Resource struct {
 }
 
 var (
-	_ txn.Resource  = (*Resource)(nil)
-	_ txn.Prover    = (*Resource)(nil)
-	_ txn.Forgetter = (*Resource)(nil)
-	_ txn.Branch    = (*Branch)(nil)
+	_ txn.Resource   = (*Resource)(nil)
+	_ txn.Prover     = (*Resource)(nil)
+	_ txn.Forgetter  = (*Resource)(nil)
+	_ txn.Branch     = (*Branch)(nil)
+	_ txn.Identified = (*Branch)(nil)
 )
 
 // New checks the options; it does not connect.
@@ -128,11 +129,14 @@ func (r *Resource) Close() error {
 	return nil
 }
 
+// identity is the query of Identity.
+const identity = "SELECT CONCAT_WS('/', @@server_uid, @@datadir, DATABASE())"
+
 // Identity names the server and the database: "SERVER-UID/DATA-DIRECTORY/DATABASE". The uid is a hash of the host's network address and
 // the port, hence the directory, which tells two servers of one host apart.
 func (r *Resource) Identity(ctx context.Context) (id string, err error) {
 	err = r.privileged(ctx, func(c *conn) error {
-		return c.QueryRowContext(ctx, "SELECT CONCAT_WS('/', @@server_uid, @@datadir, DATABASE())").Scan(&id)
+		return c.QueryRowContext(ctx, identity).Scan(&id) // afresh: the connection may be dead
 	})
 	return id, err
 }

@@ -22,7 +22,8 @@ type Branch struct {
 	lost  *conn // the session whose end is not known
 	opt   txn.BranchOptions
 	proof txn.Proof
-	ended error // a statement ended the transaction by itself
+	store string // identity of its connection
+	ended error  // a statement ended the transaction by itself
 }
 
 // Enlist begins a branch. An unreachable server fails it, with SQLSTATE 08001.
@@ -35,7 +36,7 @@ func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branc
 		}
 		_, row, err := c.simple(ctx, begin(opt))
 		if err == nil {
-			b := &Branch{r: r, c: c, opt: opt}
+			b := &Branch{r: r, c: c, opt: opt, store: c.identity}
 			if !opt.ReadOnly {
 				b.proof = txn.Proof(row[0])
 			}
@@ -86,6 +87,9 @@ func (b *Branch) Conn() *pgx.Conn {
 	}
 	return b.c.pg
 }
+
+// Identity is that of the store which the branch is on.
+func (b *Branch) Identity() string { return b.store }
 
 // Proof is the branch's xid8; empty for a read-only branch.
 func (b *Branch) Proof() txn.Proof { return b.proof }

@@ -21,6 +21,9 @@ func TestTwoPhases(t *testing.T) {
 		if out := exec(t, b, "UPDATE "+acc+" SET balance = balance - $1 WHERE id = $2", "0.5", int64(1)); out.Rows != 1 || out.First != nil {
 			t.Errorf("outcome %+v", out)
 		}
+		if id, err := r.Identity(t.Context()); err != nil || id != b.Identity() || id == "" {
+			t.Errorf("Identity = %q, %v; the branch's is %q", id, err, b.Identity())
+		}
 		prepare(t, b)
 		if !isPrepared(t, r, b.opt.GID) {
 			t.Error("the server does not hold the branch")

@@ -20,6 +20,7 @@ const closeTimeout = time.Second
 type conn struct {
 	pg        *pgx.Conn
 	app       string // its application_name, by which fences find it
+	identity  string // of the store it is connected to
 	cancelled bool   // not to be used by others any more
 }
 
@@ -39,7 +40,22 @@ func (r *Resource) dial(ctx context.Context, app string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{pg: pg, app: app}, nil
+	c := &conn{pg: pg, app: app}
+	if c.identity, err = c.identify(ctx); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// identify asks for what Resource.Identity returns. The functions fail on a standby.
+func (c *conn) identify(ctx context.Context) (string, error) {
+	_, row, err := c.simple(ctx, `SELECT concat_ws('/', c.system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int,
+		d.oid, d.datname) FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()`)
+	if err != nil {
+		return "", err
+	}
+	return row[0], nil
 }
 
 func (c *conn) close() {

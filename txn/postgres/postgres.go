@@ -58,9 +58,10 @@ type Resource struct {
 }
 
 var (
-	_ txn.Resource = (*Resource)(nil)
-	_ txn.Prover   = (*Resource)(nil)
-	_ txn.Branch   = (*Branch)(nil)
+	_ txn.Resource   = (*Resource)(nil)
+	_ txn.Prover     = (*Resource)(nil)
+	_ txn.Branch     = (*Branch)(nil)
+	_ txn.Identified = (*Branch)(nil)
 )
 
 // New checks the options; it does not connect.
@@ -105,15 +106,9 @@ func (r *Resource) Close() error {
 // Identity names the cluster, its timeline and the database: "SYSTEM-IDENTIFIER/TIMELINE/DATABASE-OID/DATABASE". A restored backup
 // or a promoted standby has another timeline, and a standby none: that is an error.
 func (r *Resource) Identity(ctx context.Context) (id string, err error) {
-	const text = `SELECT concat_ws('/', c.system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int,
-		d.oid, d.datname) FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()`
-	err = r.privileged(ctx, func(c *conn) error {
-		_, rows, err := c.simple(ctx, text)
-		if err != nil {
-			return err
-		}
-		id = rows[0]
-		return nil
+	err = r.privileged(ctx, func(c *conn) (err error) {
+		id, err = c.identify(ctx) // afresh: the connection may be dead
+		return err
 	})
 	return id, err
 }

@@ -41,7 +41,7 @@ func (b *Branch) Put(_ context.Context, body []byte) error {
 	return nil
 }
 
-func (b *Branch) dir() string { return b.s.path("tmp", entryName(b.gid, staged)) }
+func (b *Branch) dir() string { return b.s.path("tmp", b.s.entry(b.gid, staged)) }
 
 func (b *Branch) message(n int) string { return b.dir() + "/" + messageName(n) }
 
@@ -54,7 +54,7 @@ func (b *Branch) Prepare(_ context.Context, gid txn.GID) (txn.Vote, error) {
 	if err := b.flush(); err != nil {
 		return 0, b.s.fail("prepare", err)
 	}
-	if err := b.s.stage(b.dir(), entryName(gid, staged)); err != nil {
+	if err := b.s.stage(b.dir(), b.s.entry(gid, staged)); err != nil {
 		return 0, b.s.fail("prepare", err)
 	}
 	return txn.VotePrepared, nil
@@ -89,7 +89,7 @@ func (b *Branch) Commit(ctx context.Context) error {
 	var err error
 	if b.count == 1 {
 		err = b.s.deliverOne(b.dir(), b.gid)
-	} else if err = b.s.stage(b.dir(), entryName(b.gid, single)); err == nil {
+	} else if err = b.s.stage(b.dir(), b.s.entry(b.gid, single)); err == nil {
 		err = b.s.deliver(b.gid, single)
 	}
 	if err != nil {

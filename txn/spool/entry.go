@@ -22,21 +22,30 @@ const (
 // the order of names is the order of messages.
 const maxMessages = 999_999
 
-// entryName is the name of a transaction's directory.
-func entryName(gid txn.GID, k kind) string {
+// validName tells whether a resource of that name can be told from others in
+// the names of files.
+func validName(name string) bool {
+	return name != "" && len(name) <= 64 && !strings.ContainsAny(name, "./\x00")
+}
+
+// entryName is the name of a branch's directory. The resource is part of it:
+// two of them may be one directory.
+func entryName(gid txn.GID, resource string, k kind) string {
+	name := gid.String() + "+" + resource
 	if k == staged {
-		return gid.String()
+		return name
 	}
-	return gid.String() + "." + string(k)
+	return name + "." + string(k)
 }
 
 // parseEntry reads what entryName writes, and nothing else.
-func parseEntry(name string) (txn.GID, kind, bool) {
-	text, suffix, dotted := strings.Cut(name, ".")
+func parseEntry(entry string) (gid txn.GID, resource string, k kind, ok bool) {
+	branch, suffix, dotted := strings.Cut(entry, ".")
+	text, resource, named := strings.Cut(branch, "+")
 	gid, err := txn.ParseGID(text)
-	k := kind(suffix)
+	k = kind(suffix)
 	known := !dotted || k == committed || k == single || k == aborted
-	return gid, k, err == nil && known
+	return gid, resource, k, err == nil && named && known && validName(resource)
 }
 
 // messageName is the name of a message within its transaction's directory.
@@ -49,4 +58,6 @@ func parseMessage(name string) (int, bool) {
 }
 
 // deliveredName is the name of a message in new/.
-func deliveredName(gid txn.GID, message string) string { return gid.String() + "." + message }
+func deliveredName(gid txn.GID, resource, message string) string {
+	return entryName(gid, resource, staged) + "." + message
+}

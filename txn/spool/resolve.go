@@ -22,7 +22,7 @@ func (s *Spool) stage(from, entry string) error {
 // deliverOne moves the only message of a transaction from its own directory.
 func (s *Spool) deliverOne(dir string, gid txn.GID) error {
 	name := messageName(1)
-	if err := s.rename(dir+"/"+name, s.path("new", deliveredName(gid, name))); err != nil {
+	if err := s.rename(dir+"/"+name, s.path("new", deliveredName(gid, s.name, name))); err != nil {
 		return err
 	}
 	return errors.Join(s.sync(s.path("new", "")), os.Remove(dir))
@@ -32,7 +32,7 @@ func (s *Spool) deliverOne(dir string, gid txn.GID) error {
 // processes may do so at once: each message is moved by one of them, and none
 // before those ahead of it.
 func (s *Spool) deliver(gid txn.GID, k kind) error {
-	dir := s.path("prepared", entryName(gid, k))
+	dir := s.path("prepared", s.entry(gid, k))
 	list, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) && k == single {
 		return s.sync(s.path("new", "")) // another process was faster, perhaps not done
@@ -45,7 +45,7 @@ func (s *Spool) deliver(gid txn.GID, k kind) error {
 		if _, ok := parseMessage(e.Name()); !ok {
 			continue
 		}
-		err := s.rename(dir+"/"+e.Name(), s.path("new", deliveredName(gid, e.Name())))
+		err := s.rename(dir+"/"+e.Name(), s.path("new", deliveredName(gid, s.name, e.Name())))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -76,7 +76,7 @@ func (s *Spool) resolve(gid txn.GID, d txn.Decision) (txn.Resolution, error) {
 	if d == txn.Abort {
 		return s.abort(gid)
 	}
-	err := s.rename(s.path("prepared", entryName(gid, staged)), s.path("prepared", entryName(gid, committed)))
+	err := s.rename(s.path("prepared", s.entry(gid, staged)), s.path("prepared", s.entry(gid, committed)))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
@@ -93,11 +93,11 @@ func (s *Spool) resolve(gid txn.GID, d txn.Decision) (txn.Resolution, error) {
 }
 
 func (s *Spool) abort(gid txn.GID) (txn.Resolution, error) {
-	if _, err := os.Lstat(s.path("prepared", entryName(gid, committed))); err == nil || s.delivered(gid) {
+	if _, err := os.Lstat(s.path("prepared", s.entry(gid, committed))); err == nil || s.delivered(gid) {
 		return txn.ResolvedAgainst, nil
 	}
-	doomed := s.path("tmp", entryName(gid, aborted))
-	err := s.rename(s.path("prepared", entryName(gid, staged)), doomed)
+	doomed := s.path("tmp", s.entry(gid, aborted))
+	err := s.rename(s.path("prepared", s.entry(gid, staged)), doomed)
 	if errors.Is(err, fs.ErrNotExist) {
 		return txn.ResolvedDone, nil
 	}
@@ -112,13 +112,13 @@ func (s *Spool) abort(gid txn.GID) (txn.Resolution, error) {
 
 // delivered tells whether the first message still lies in new/.
 func (s *Spool) delivered(gid txn.GID) bool {
-	_, err := os.Lstat(s.path("new", deliveredName(gid, messageName(1))))
+	_, err := os.Lstat(s.path("new", deliveredName(gid, s.name, messageName(1))))
 	return err == nil
 }
 
 // Forget removes the proof of a commit.
 func (s *Spool) Forget(_ context.Context, gid txn.GID) error {
-	if err := removeIfThere(s.path("prepared", entryName(gid, committed))); err != nil {
+	if err := removeIfThere(s.path("prepared", s.entry(gid, committed))); err != nil {
 		return s.fail("forget", err)
 	}
 	return nil
@@ -167,8 +167,8 @@ func (s *Spool) eachEntry(ctx context.Context, sub string, id txn.LogID, f func(
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		gid, k, ok := parseEntry(e.Name())
-		if !ok || gid.Log != id {
+		gid, resource, k, ok := parseEntry(e.Name())
+		if !ok || gid.Log != id || resource != s.name {
 			continue
 		}
 		if err := f(e, gid, k); err != nil {

@@ -6,12 +6,13 @@
 // The directory holds
 //
 //	id               names this very spool
-//	tmp/GID/N        messages of open transactions
-//	prepared/GID/N   staged by phase one
-//	prepared/GID.committed, prepared/GID.single
-//	                 decided, being moved; empty: the proof of a commit
-//	new/GID.N        delivered; N counts from 000001, in the order of Put
+//	tmp/BRANCH/N        messages of open transactions
+//	prepared/BRANCH/N   staged by phase one
+//	prepared/BRANCH.committed, prepared/BRANCH.single
+//	                    decided, being moved; empty: the proof of a commit
+//	new/BRANCH.N        delivered; N counts from 000001, in the order of Put
 //
+// where BRANCH is the transaction's gid, a plus sign and the resource's name.
 // All four are on one filesystem, so that rename(2) moves between them.
 package spool
 
@@ -46,6 +47,9 @@ type Spool struct {
 // Open makes sure that dir is a spool, creating what is missing inside of it.
 // The directory itself must exist: its owner and mode are the operator's.
 func Open(name, dir string) (*Spool, error) {
+	if !validName(name) {
+		return nil, fmt.Errorf("spool %q: not a name for a resource", name)
+	}
 	s := &Spool{name: name, dir: dir}
 	if err := s.prepareDir(); err != nil {
 		return nil, fmt.Errorf("spool %s: %w", name, err)
@@ -186,5 +190,8 @@ func (s *Spool) rename(from, to string) error {
 	}
 	return os.Rename(from, to)
 }
+
+// entry is the name of a branch's directory.
+func (s *Spool) entry(gid txn.GID, k kind) string { return entryName(gid, s.name, k) }
 
 func (s *Spool) path(sub, entry string) string { return filepath.Join(s.dir, sub, entry) }
