@@ -257,7 +257,7 @@ func TestListener(t *testing.T) {
 			t.Errorf("Control: %v, called %v", err, called)
 		}
 		f := func(uintptr) bool { return true }
-		if raw.Read(f) != syscall.EINVAL || raw.Write(f) != syscall.EINVAL {
+		if !errors.Is(raw.Read(f), syscall.EINVAL) || !errors.Is(raw.Write(f), syscall.EINVAL) {
 			t.Error("Read and Write of a listener work")
 		}
 		accepted := make(chan error, 1)

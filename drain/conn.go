@@ -130,7 +130,7 @@ func (c *Conn) cut() {
 		c.leave(beyond)
 		c.loop.server.logger().Warn("connection cut at the drain's deadline",
 			"listener", c.loop.name, "remote", c.RemoteAddr().String(), "busy", c.busy,
-			"MESSAGE_ID", idConnectionCut)
+			"message_id", idConnectionCut)
 	}
 }
 
@@ -149,7 +149,7 @@ func (c *Conn) force() {
 	if c.Close() == nil {
 		c.loop.server.logger().Warn("connection closed by force",
 			"listener", c.loop.name, "remote", c.RemoteAddr().String(),
-			"MESSAGE_ID", idConnectionCut)
+			"message_id", idConnectionCut)
 	}
 }
 
@@ -181,8 +181,10 @@ func (c *Conn) lastRead(b []byte, err error) (int, error) {
 	c.mu.Lock()
 	phase := c.phase
 	c.mu.Unlock()
-	switch phase {
-	case expired:
+	if phase == beyond {
+		err = ErrDeadline
+	}
+	if phase == expired {
 		var n int
 		rerr := c.control(func(fd int) (err error) {
 			n, err = unix.Read(fd, b)
@@ -197,8 +199,6 @@ func (c *Conn) lastRead(b []byte, err error) (int, error) {
 			return 0, io.EOF
 		}
 		return n, nil
-	case beyond:
-		err = ErrDeadline
 	}
 	return 0, c.failed("read", err)
 }

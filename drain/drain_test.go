@@ -197,7 +197,7 @@ func expect(t *testing.T, c net.Conn, want string) {
 
 func expectEOF(t *testing.T, c net.Conn) {
 	t.Helper()
-	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Fatalf("read %d, %v; want EOF", n, err)
 	}
 }

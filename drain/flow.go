@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -77,7 +78,7 @@ func (s *Server) Serve(l net.Listener) error {
 	for !s.isDraining() {
 		a.answer()
 		err := a.accept(slotOnly)
-		if err == errFull {
+		if errors.Is(err, errFull) {
 			err = a.wait()
 		}
 		switch {
@@ -87,7 +88,7 @@ func (s *Server) Serve(l net.Listener) error {
 				a.queued = time.Time{}
 			}
 			a.start()
-		case err == errInterrupt, err == unix.EAGAIN:
+		case errors.Is(err, errInterrupt), errors.Is(err, unix.EAGAIN):
 		case lost(err):
 			return fmt.Errorf("drain: accept on %s: %w", a.name, os.NewSyscallError("accept4", err))
 		default:
@@ -191,7 +192,7 @@ func (a *loop) tryOnce(fd uintptr) bool {
 		}
 	}
 	a.server.give(a.place)
-	if a.err == unix.EAGAIN {
+	if errors.Is(a.err, unix.EAGAIN) {
 		a.queued = time.Time{}
 		return a.admit != slotOnly // the others do not wait here
 	}
@@ -200,21 +201,18 @@ func (a *loop) tryOnce(fd uintptr) bool {
 
 // passing tells the errors that concern one connection, which has left the queue: accept(2).
 func passing(err error) bool {
-	switch err {
-	case unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN,
-		unix.ENONET, unix.EHOSTUNREACH, unix.ENETUNREACH:
-		return true
-	}
-	return false
+	return is(err, unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT,
+		unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.ENETUNREACH)
 }
 
 // lost tells the errors that the socket will not get over.
 func lost(err error) bool {
-	switch err {
-	case unix.EBADF, unix.EINVAL, unix.ENOTSOCK, unix.EOPNOTSUPP, unix.EFAULT:
-		return true
-	}
-	return false
+	return is(err, unix.EBADF, unix.EINVAL, unix.ENOTSOCK, unix.EOPNOTSUPP, unix.EFAULT)
+}
+
+func is(err error, any ...unix.Errno) bool {
+	errno, ok := errors.AsType[unix.Errno](err)
+	return ok && slices.Contains(any, errno)
 }
 
 func readable(fd int) bool {
@@ -232,7 +230,7 @@ func (a *loop) wait() error {
 	}
 	due := a.queued.Add(patience)
 	if !now.Before(due) {
-		if err := a.accept(orReserve); err != errFull {
+		if err := a.accept(orReserve); !errors.Is(err, errFull) {
 			return err
 		}
 		due = now.Add(time.Hour) // the reserve is used up: a place will wake us
@@ -252,7 +250,7 @@ func (a *loop) backOff(err error) {
 	a.pause = min(max(2*a.pause, minPause), maxPause)
 	if a.failed == 1 {
 		a.server.logger().Error("cannot accept; connections wait in the queue",
-			"listener", a.name, "error", os.NewSyscallError("accept4", err), "MESSAGE_ID", idAcceptFailing)
+			"listener", a.name, "error", os.NewSyscallError("accept4", err), "message_id", idAcceptFailing)
 	}
 	t := time.NewTimer(a.pause)
 	defer t.Stop()
@@ -266,7 +264,7 @@ func (a *loop) backOff(err error) {
 func (a *loop) recovered() {
 	if a.failed > 0 {
 		a.server.logger().Info("accepting again", "listener", a.name, "failures", a.failed,
-			"MESSAGE_ID", idAcceptRecovered)
+			"message_id", idAcceptRecovered)
 		a.failed, a.pause = 0, 0
 	}
 }
@@ -345,11 +343,12 @@ func (a *loop) leave() {
 // sweep accepts all that is queued; false means that it is no use to go on.
 func (a *loop) sweep() bool {
 	for range 1 << 16 {
-		switch err := a.accept(unlimited); {
+		err := a.accept(unlimited)
+		switch {
 		case err == nil:
 			a.start()
-		case err == errInterrupt:
-		case err == unix.EAGAIN:
+		case errors.Is(err, errInterrupt):
+		case errors.Is(err, unix.EAGAIN):
 			return true
 		default:
 			a.server.logger().Error("cannot accept from a queue that is about to go",

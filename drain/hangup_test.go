@@ -71,7 +71,7 @@ func TestWatchLate(t *testing.T) {
 		client := f.dial()
 		c := within(t, conns, "the connection")
 		_ = client.Close()
-		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 		select {
@@ -95,7 +95,7 @@ func TestWatchAllowHalfClose(t *testing.T) {
 	client := f.dial().(*net.UnixConn)
 	c := within(t, conns, "the connection")
 	_ = client.CloseWrite()
-	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	_, _ = c.Write([]byte("still there\n"))

@@ -51,7 +51,7 @@ var ErrExpired error = &timeout{"drain: idle while draining"}
 // connections were closed.
 var ErrStuck = errors.New("drain: handlers did not return")
 
-// Values of the attribute MESSAGE_ID, which a handler for systemd's journal makes a field: see
+// Values of the attribute message_id, which a handler for systemd's journal makes a field: see
 // packaging/systemd/fdt.catalog.
 const (
 	idAcceptFailing   = "cb7c741c74ec5f40ab48bef7ff811da4"

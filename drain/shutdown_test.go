@@ -144,7 +144,7 @@ func TestDrainInputAfterExpiry(t *testing.T) {
 		_, _ = c.Write([]byte("bye\n"))
 		eventually(t, "the end of input", func() bool {
 			_, err := c.Read(b)
-			return err == io.EOF
+			return errors.Is(err, io.EOF)
 		})
 	}})
 	c := f.dial()
@@ -345,7 +345,7 @@ func TestFinalNeverResets(t *testing.T) {
 						c, err := d.Dial(network, f.l.Addr().String())
 						if err != nil {
 							ne, ok := errors.AsType[net.Error](err)
-							if !errors.Is(err, syscall.ECONNREFUSED) && !(ok && ne.Timeout()) {
+							if !errors.Is(err, syscall.ECONNREFUSED) && (!ok || !ne.Timeout()) {
 								t.Errorf("dial: %v", err)
 							}
 							return

@@ -1,8 +1,8 @@
 package drain
 
 import (
-	"container/list"
 	"context"
+	"slices"
 )
 
 // slots is the budget of connections. Server.mu guards it.
@@ -11,7 +11,7 @@ type slots struct {
 	free     int       // of total
 	reserve  int       // how many may be in the reserve when accepted there
 	reserved int       // connections that have no slot
-	waiting  list.List // of *waiter, first come first served
+	waiting  []*waiter // first come first served
 }
 
 // waiter is a connection in Acquire.
@@ -66,8 +66,9 @@ func (s *Server) give(p place) {
 func (s *Server) release(p place) {
 	if p == onReserve {
 		s.slots.reserved--
-	} else if first := s.slots.waiting.Front(); first != nil {
-		w := s.slots.waiting.Remove(first).(*waiter)
+	} else if len(s.slots.waiting) > 0 {
+		w := s.slots.waiting[0]
+		s.slots.waiting = slices.Delete(s.slots.waiting, 0, 1)
 		w.c.place = onSlot
 		s.slots.reserved--
 		close(w.ready)
@@ -99,7 +100,7 @@ func (c *Conn) Acquire(ctx context.Context) error {
 		return nil
 	}
 	w := &waiter{c: c, ready: make(chan struct{})}
-	e := s.slots.waiting.PushBack(w)
+	s.slots.waiting = append(s.slots.waiting, w)
 	s.mu.Unlock()
 
 	select {
@@ -112,7 +113,7 @@ func (c *Conn) Acquire(ctx context.Context) error {
 	if c.place == onSlot { // it came at the same moment; the connection keeps it
 		return nil
 	}
-	s.slots.waiting.Remove(e)
+	s.slots.waiting = slices.DeleteFunc(s.slots.waiting, func(o *waiter) bool { return o == w })
 	return context.Cause(ctx)
 }
 

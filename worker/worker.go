@@ -256,7 +256,7 @@ func (w *run) take() (map[string]net.Listener, error) {
 		}
 		for _, name := range missing {
 			w.logger.Error("a listener is missing; the others are served",
-				"listener", name, journal.ID(journal.ListenerMissing))
+				"listener", name, "message_id", journal.ListenerMissing)
 			faults = append(faults, "listener "+name+" is missing")
 		}
 		for _, name := range surplus {
@@ -300,7 +300,7 @@ func (w *run) loop() error {
 	w.shown = w.line("serving")
 	w.tell(notify.Ready(w.shown))
 	w.logger.Info("serving", "listeners", strings.Join(slices.Sorted(maps.Keys(w.listeners)), " "),
-		journal.ID(journal.WorkerReady))
+		"message_id", journal.WorkerReady)
 
 	status := time.NewTicker(w.statusEvery)
 	defer status.Stop()
@@ -357,7 +357,7 @@ func (w *run) drain(why string) {
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(w.ctx))
 	w.stop = &shutdown{cancel: cancel}
-	w.logger.Info("draining", "by", why, journal.ID(journal.WorkerDraining))
+	w.logger.Info("draining", "by", why, "message_id", journal.WorkerDraining)
 	if w.drainTimeout > 0 {
 		w.hurry(w.drainTimeout)
 	}
@@ -418,9 +418,9 @@ func (w *run) end(err error) error {
 	w.stopping()
 	if err != nil {
 		err = fmt.Errorf("worker: shutdown: %w", err)
-		w.logger.Error("connections did not end", "error", err, journal.ID(journal.HandlerStuck))
+		w.logger.Error("connections did not end", "error", err, "message_id", journal.HandlerStuck)
 	}
-	w.logger.Info("drained", "cut_short", cut, journal.ID(journal.WorkerStopped))
+	w.logger.Info("drained", "cut_short", cut, "message_id", journal.WorkerStopped)
 	return errors.Join(w.failure, err)
 }
 
@@ -454,7 +454,7 @@ func (w *run) ping(within time.Duration) {
 		ctx, cancel := context.WithTimeout(context.Background(), within)
 		defer cancel()
 		if err := b.Beat(ctx); err != nil {
-			w.logger.Error("no watchdog ping", "error", err, journal.ID(journal.WatchdogFailing))
+			w.logger.Error("no watchdog ping", "error", err, "message_id", journal.WatchdogFailing)
 			return
 		}
 	}

@@ -29,8 +29,11 @@ import (
 // Socket is where journald listens.
 const Socket = "/run/systemd/journal/socket"
 
-// idKey is the attribute that ID makes.
-const idKey = "MESSAGE_ID"
+// idKey is the attribute that ID makes, and others may give by name; idField is its field.
+const (
+	idKey   = "message_id"
+	idField = "MESSAGE_ID"
+)
 
 // prefix of the fields that attributes become.
 const prefix = "FDT_"
@@ -139,8 +142,8 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 		appendField(&b, "CODE_FUNC", frame.Function)
 	}
 	for _, f := range fields {
-		if f.name == idKey {
-			appendField(&b, idKey, f.value)
+		if f.name == idField {
+			appendField(&b, idField, f.value)
 		} else {
 			appendField(&b, prefix+f.name, f.value)
 		}
@@ -171,7 +174,7 @@ func appendAttr(fields []field, group string, a slog.Attr) []field {
 		return fields
 	}
 	if a.Key == idKey {
-		return append(fields, field{idKey, v.String()})
+		return append(fields, field{idField, v.String()})
 	}
 	return append(fields, field{group + fieldName(a.Key), v.String()})
 }
@@ -197,7 +200,7 @@ func text(message string, fields []field) string {
 	b.WriteString(message)
 	sep := ": "
 	for _, f := range fields {
-		if f.name == idKey {
+		if f.name == idField {
 			continue
 		}
 		value := f.value

@@ -105,7 +105,8 @@ func TestHandler(t *testing.T) {
 	}
 	log := slog.New(h)
 	log.Debug("not this one")
-	log.Warn("cannot accept", "listener", "public", "error", errors.New("too many open files"), ID(AcceptFailing))
+	log.Warn("cannot accept", slog.String("listener", "public"), slog.Any("error", errors.New("too many open files")),
+		ID(AcceptFailing))
 	got := next()
 	for name, want := range map[string]string{
 		"MESSAGE":           `cannot accept: listener=public error="too many open files"`,
@@ -122,7 +123,7 @@ func TestHandler(t *testing.T) {
 	}
 
 	log.With("a", 1).WithGroup("").WithGroup("txn").With("gid", "x").Error("grouped",
-		slog.Group("client", "addr-v4", "y"), slog.Group("", "in", "line"), slog.Attr{}, "empty", "")
+		slog.Group("client", "addr-v4", "y"), slog.Group("", "in", "line"), slog.Attr{}, slog.String("empty", ""))
 	got = next()
 	if got["MESSAGE"] != `grouped: a=1 txn_gid=x txn_client_addr_v4=y txn_in=line txn_empty=""` {
 		t.Errorf("MESSAGE is %q", got["MESSAGE"])
