@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/snapshot"
@@ -94,7 +95,7 @@ func (g generator) boot() (*config.Config, error) {
 // standard error.
 func (g generator) complain(err error) {
 	out := g.stderr
-	if kmsg, err := os.OpenFile(filepath.Join(g.root, "dev/kmsg"), os.O_WRONLY|os.O_APPEND, 0); err == nil {
+	if kmsg, err := os.OpenFile(filepath.Join(g.root, "dev/kmsg"), os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
 		defer kmsg.Close()
 		out = kmsg
 	}

@@ -31,7 +31,7 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if *schema {
-		stdout.Write(config.Schema()) //nolint:errcheck // nobody is left to tell
+		stdout.Write(config.Schema())
 		return 0
 	}
 	dir := config.Dir

@@ -1,4 +1,6 @@
-package unit
+// Package generator asks booted systemd what it has understood of the units that fdt-generator writes.
+// It needs no package installed: the generator and the units are those of this tree.
+package generator
 
 import (
 	"os"
