@@ -326,7 +326,7 @@ func (s *Server) goneLocked() {
 func (a *loop) leave() {
 	var wait time.Duration
 	switch {
-	case a.server.Final != nil && a.server.Final():
+	case a.server.final.Load():
 		wait = a.refuseNewcomers()
 	case a.waiting():
 		// Others may take what is queued; they have more to give than a server that drains.

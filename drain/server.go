@@ -108,18 +108,13 @@ type Server struct {
 	// two minutes, negative the kernel's default.
 	UserTimeout time.Duration
 
-	// Final, if set, is asked once per listener when the server stops accepting. True promises that
-	// no other process will accept from it: then it is first closed to newcomers (who are refused,
-	// not reset) and everything in its queue is served. Otherwise what stays in the queue after
-	// others had 20 ms to take it is served.
-	Final func() bool
-
 	once     sync.Once
 	draining chan struct{} // closed when the drain begins
 	done     chan struct{} // closed when the drain has ended
 	quiet    chan struct{} // has a token when the last connection or accept loop went while draining
 	hurried  chan struct{} // has a token when a limit came nearer
 	watch    watcher
+	final    atomic.Bool
 	busy     atomic.Int64
 	accepted atomic.Uint64
 
@@ -230,6 +225,13 @@ func (s *Server) Close() error {
 	s.hurry(0, 0)
 	return s.drain()
 }
+
+// Final, called before Shutdown, promises that no other process will accept from the listeners any more:
+// systemd has closed its copies, and all workers stop. Then Serve closes them to newcomers, who are refused
+// and not reset, and serves everything in their queues before it leaves. It does so for all processes that
+// have the socket. Without Final, a queue is left to others for 20 ms, and what it then still holds is
+// served; a connection that comes between that and the last process's close is reset.
+func (s *Server) Final() { s.final.Store(true) }
 
 // Hurry sets the limit of the drain, one under way or a later one, to no later than within from now.
 func (s *Server) Hurry(within time.Duration) {

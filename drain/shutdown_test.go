@@ -294,7 +294,7 @@ func TestLeaveServesTheQueue(t *testing.T) {
 				}
 			}}
 			if final {
-				s.Final = func() bool { return true }
+				s.Final()
 			}
 			f := start(t, network, s)
 			clients := []net.Conn{f.dial()}
@@ -334,7 +334,7 @@ func TestLeaveServesTheQueue(t *testing.T) {
 func TestFinalNeverResets(t *testing.T) {
 	networks(t, func(t *testing.T, network string) {
 		for range 10 {
-			s := &drain.Server{Handler: lines, Idle: time.Second, Final: func() bool { return true }}
+			s := &drain.Server{Handler: lines, Idle: time.Second}
 			f := start(t, network, s)
 			var clients sync.WaitGroup
 			var answered atomic.Int64
@@ -362,6 +362,7 @@ func TestFinalNeverResets(t *testing.T) {
 				})
 			}
 			eventually(t, "load", func() bool { return answered.Load() > 20 })
+			s.Final()
 			if err := f.s.Shutdown(t.Context()); err != nil {
 				t.Error(err)
 			}

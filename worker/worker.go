@@ -32,8 +32,9 @@ import (
 // Server is what Run runs. Serve blocks until Shutdown makes it close l and return an error, which is
 // then ignored; Shutdown blocks until all connections have ended, or ctx has.
 //
-// Two more methods are used if there: Close() error ends what Shutdown left, and Beat(context.Context)
-// error proves to the watchdog that the accept loops live.
+// More methods are used if there: Close() error ends what Shutdown left, Beat(context.Context) error
+// proves to the watchdog that the accept loops live, and Final() is called before Shutdown when no other
+// process will accept any more.
 type Server interface {
 	Serve(l net.Listener) error
 	Shutdown(ctx context.Context) error
@@ -124,15 +125,21 @@ type run struct {
 	degraded  string // what is missing, "" if nothing
 
 	signals chan os.Signal
-	asked   chan time.Duration // drain requests from the control socket; negative: no limit of its own
-	served  chan served        // one from every Serve
-	down    chan error         // Shutdown's result
+	asked   chan request // from the control socket
+	served  chan served  // one from every Serve
+	down    chan error   // Shutdown's result
 
 	// owned
 	serving int
 	stop    *shutdown // nil while serving
 	failure error
 	shown   string // STATUS= as last sent
+}
+
+// request is one to drain.
+type request struct {
+	within time.Duration // negative: no limit of its own
+	final  bool
 }
 
 // served says that a Serve has returned.
@@ -164,7 +171,7 @@ func Run(server Server, opts ...Option) (err error) {
 			statusEvery: statusEvery, overtime: overtime},
 		server:  server,
 		signals: make(chan os.Signal, 8),
-		asked:   make(chan time.Duration),
+		asked:   make(chan request),
 		down:    make(chan error, 1),
 	}
 	for _, o := range opts {
@@ -224,7 +231,7 @@ func (w *run) handleDrain(stopped <-chan struct{}) {
 			within = d
 		}
 		select {
-		case w.asked <- within:
+		case w.asked <- request{within, req.Final}:
 		case <-stopped:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -325,10 +332,13 @@ func (w *run) loop() error {
 		case <-ended:
 			ended = nil
 			w.drain(context.Cause(w.ctx).Error())
-		case within := <-w.asked:
+		case r := <-w.asked:
+			if f, ok := w.server.(interface{ Final() }); ok && r.final {
+				f.Final()
+			}
 			w.drain("control socket")
-			if within >= 0 {
-				w.hurry(within)
+			if r.within >= 0 {
+				w.hurry(r.within)
 			}
 		case s := <-w.served:
 			w.serving--

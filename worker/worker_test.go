@@ -309,10 +309,13 @@ func TestControl(t *testing.T) {
 	if err := control.Call(ctx, path, control.OpDrain, map[string]int{"within": 1}, nil); err == nil {
 		t.Error("drain within a number: no error")
 	}
-	if err := control.Call(ctx, path, control.OpDrain, nil, nil); err != nil {
+	if err := control.Call(ctx, path, control.OpDrain, control.Drain{Final: true}, nil); err != nil {
 		t.Fatal(err)
 	}
 	p.told("STOPPING=1")
+	if _, err := net.Dial("unix", p.path); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dial after the final stop: %v", err)
+	}
 	if err := control.Call(ctx, path, control.OpDrain, control.Drain{Within: "1ms"}, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -74,6 +74,9 @@ type Drain struct {
 	// Within is a Go duration: connections that are still open after it are cut. Empty leaves the
 	// worker's own deadline; it can only become shorter.
 	Within string `json:"within,omitempty"`
+	// Final says that systemd has closed the listening sockets and that every worker is to stop:
+	// drain.Server.Final. It must come before anything else makes the worker drain.
+	Final bool `json:"final,omitempty"`
 }
 
 // Handler answers one operation; args is the request object, all of it, so a handler decodes the fields

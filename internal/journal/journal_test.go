@@ -123,7 +123,7 @@ func TestHandler(t *testing.T) {
 	}
 
 	log.With("a", 1).WithGroup("").WithGroup("txn").With("gid", "x").Error("grouped",
-		slog.Group("client", "addr-v4", "y"), slog.Group("", "in", "line"), slog.Attr{}, slog.String("empty", ""))
+		slog.Group("client", "addr_v4", "y"), slog.Group("", "in", "line"), slog.Attr{}, slog.String("empty", ""))
 	got = next()
 	if got["MESSAGE"] != `grouped: a=1 txn_gid=x txn_client_addr_v4=y txn_in=line txn_empty=""` {
 		t.Errorf("MESSAGE is %q", got["MESSAGE"])
