@@ -1,0 +1,572 @@
+package txn_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/spool"
+)
+
+// The test binary is a worker, too: given these variables, it does as told and
+// dies by SIGKILL at the step named.
+const (
+	envPlace  = "FDT_TEST_PLACE"
+	envScript = "FDT_TEST_SCRIPT" // what to do
+	envDie    = "FDT_TEST_DIE"    // step at which to die
+)
+
+func TestMain(m *testing.M) {
+	if root := os.Getenv(envPlace); root != "" {
+		if err := child(root, os.Getenv(envScript), os.Getenv(envDie)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// child is a worker's life: the script's words, one after another.
+func child(root, script, die string) error {
+	ctx := context.Background()
+	hook := func(step string) error {
+		if step == die {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // it takes a moment
+		}
+		return nil
+	}
+	p := place{root}
+	opt := txn.Options{LogDir: p.dir("log"), ClaimDir: p.dir("claims"), MachineID: "m1", Program: "child"}
+	for _, name := range []string{"a", "b"} {
+		s, err := spool.Open(name, p.dir(name))
+		if err != nil {
+			return err
+		}
+		opt.Resources = append(opt.Resources, faulty{s, hook})
+	}
+	txn.SetFault(&opt, hook)
+	m, err := txn.Open(ctx, opt)
+	if err != nil {
+		return err
+	}
+	s := m.NewSession(alice)
+	for word := range strings.FieldsSeq(script) {
+		if err := obey(ctx, m, s, word); err != nil {
+			return fmt.Errorf("%s: %w", word, err)
+		}
+		fmt.Println("did " + word)
+	}
+	return errors.Join(s.Close(ctx), m.Close(ctx))
+}
+
+// faulty is a spool that dies before a request is sent or after the reply came.
+type faulty struct {
+	*spool.Spool
+
+	at func(step string) error
+}
+
+func (f faulty) around(what string, do func() error) error {
+	_ = f.at("send " + what + " " + f.Name())
+	err := do()
+	_ = f.at("got " + what + " " + f.Name())
+	return err
+}
+
+func (f faulty) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branch, error) {
+	b, err := f.Spool.Enlist(ctx, opt)
+	return faultyBranch{b, f}, err
+}
+
+func (f faulty) Resolve(ctx context.Context, gid txn.GID, d txn.Decision, p txn.Proof) (how txn.Resolution, err error) {
+	err = f.around("resolve", func() error {
+		how, err = f.Spool.Resolve(ctx, gid, d, p)
+		return err
+	})
+	return how, err
+}
+
+type faultyBranch struct {
+	txn.Branch
+
+	f faulty
+}
+
+func (b faultyBranch) Prepare(ctx context.Context, gid txn.GID) (vote txn.Vote, err error) {
+	err = b.f.around("prepare", func() error {
+		vote, err = b.Branch.Prepare(ctx, gid)
+		return err
+	})
+	return vote, err
+}
+
+func (b faultyBranch) Commit(ctx context.Context) error {
+	return b.f.around("commit", func() error { return b.Branch.Commit(ctx) })
+}
+
+func (b faultyBranch) CommitPrepared(ctx context.Context, gid txn.GID) error {
+	return b.f.around("commit prepared", func() error { return b.Branch.CommitPrepared(ctx, gid) })
+}
+
+func obey(ctx context.Context, m *txn.Manager, s *txn.Session, word string) error {
+	verb, arg, _ := strings.Cut(word, ":")
+	switch verb {
+	case "begin":
+		return s.Begin(ctx, txn.TxOptions{})
+	case "put":
+		b, err := s.Branch(ctx, arg)
+		if err != nil {
+			return err
+		}
+		return b.(faultyBranch).Branch.(*spool.Branch).Put(ctx, []byte("message"))
+	case "commit":
+		return s.Commit(ctx)
+	case "prepare":
+		return s.Prepare(ctx, arg)
+	case "commit-prepared":
+		return s.CommitPrepared(ctx, arg)
+	case "rollback-prepared":
+		return s.RollbackPrepared(ctx, arg)
+	case "operator-commit":
+		return m.Decide(ctx, txn.Principal{User: "root", Operator: true}, arg, txn.Commit)
+	case "scan":
+		return m.Scan(ctx)
+	case "wait":
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
+	}
+	return errors.New("no such word")
+}
+
+// worker runs the script in a process of its own and returns what it said. It
+// reports whether the process died at the step.
+func (p place) worker(t *testing.T, script, die string) (said string, killed bool) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), envPlace+"="+p.root, envScript+"="+script, envDie+"="+die)
+	out, err := cmd.CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		status, _ := exit.Sys().(syscall.WaitStatus)
+		if status.Signaled() && status.Signal() == syscall.SIGKILL {
+			return string(out), true
+		}
+	}
+	if err != nil {
+		t.Fatalf("worker: %v\n%s", err, out)
+	}
+	return string(out), false
+}
+
+// waiting starts a worker that stays after its script until it is killed.
+func (p place) waiting(t *testing.T, script string) (kill func()) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), envPlace+"="+p.root, envScript+"="+script+" wait")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for range strings.Fields(script) {
+		if !lines.Scan() {
+			t.Fatalf("the worker ended early: %v", cmd.Wait())
+		}
+	}
+	return func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = in.Close()
+	}
+}
+
+// outcome is what the table of records promises for a crash at a step.
+type outcome int
+
+const (
+	nothing   outcome = iota // rolled back, unknown
+	doubt                    // in doubt: both decisions are possible
+	delivered                // both messages are there
+)
+
+// TestCrashAtEveryStep kills a worker at each step of the record table. Then
+// the machine goes on, or reboots; recovery must find the outcome that the
+// table says.
+func TestCrashAtEveryStep(t *testing.T) {
+	const (
+		vote = "begin put:a put:b prepare:x"
+		yes  = vote + " commit-prepared:x"
+		no   = vote + " rollback-prepared:x"
+		oper = vote + " operator-commit:x"
+		own  = "begin put:a put:b commit"
+		one  = "begin put:a put:a commit"
+	)
+	for _, test := range []struct {
+		script, die string
+		want        outcome
+	}{
+		{vote, "vote: preparing", nothing},
+		{vote, "send prepare b", nothing},
+		{vote, "got prepare b", nothing},
+		{vote, "vote: prepared", nothing},
+		{vote, "vote: durable", doubt},
+		{vote, "vote: published", doubt},
+		{yes, "decide: claimed", doubt},
+		{yes, "decide: durable", delivered},
+		{yes, "decide: published", delivered},
+		{yes, "send resolve a", delivered},
+		{yes, "got resolve b", delivered},
+		{yes, "phase two: told", delivered},
+		{yes, "end: noted", delivered},
+		{oper, "decide: claimed", doubt},
+		{oper, "decide: durable", delivered},
+		{oper, "end: noted", delivered},
+		{no, "decide: claimed", doubt},
+		{no, "decide: durable", nothing},
+		{no, "decide: published", nothing},
+		{no, "got resolve a", nothing},
+		{no, "phase two: told", nothing},
+		{no, "end: noted", nothing},
+		{own, "send prepare a", nothing},
+		{own, "got prepare b", nothing},
+		{own, "commit: prepared", nothing},
+		{own, "commit: durable", delivered},
+		{own, "send commit prepared a", delivered},
+		{own, "got commit prepared b", delivered},
+		{own, "commit: told", delivered},
+		{one, "send commit a", nothing},
+		{one, "got commit a", delivered},
+	} {
+		for _, reboot := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%s/reboot=%t", test.script, test.die, reboot), func(t *testing.T) {
+				t.Parallel()
+				p := newPlace(t)
+				_, killed := p.worker(t, test.script, test.die)
+				if !killed {
+					t.Fatal("the worker did not come by that step")
+				}
+				if reboot {
+					p.reboot(t)
+				}
+				p.check(t, test.want, test.script == one)
+			})
+		}
+	}
+}
+
+// check recovers and compares with the promise.
+func (p place) check(t *testing.T, want outcome, oneSpool bool) {
+	t.Helper()
+	m := p.open(t)
+	defer closeAll(t, m)
+	p.recover(t, m)
+	s := m.NewSession(alice)
+	if want == doubt {
+		if n := m.Counts().InDoubt; n != 1 {
+			t.Errorf("%d in doubt, want 1", n)
+		}
+		if err := s.CommitPrepared(t.Context(), "x"); err != nil {
+			t.Error(err)
+		}
+		want = delivered
+	} else if n := m.Counts().InDoubt; n != 0 {
+		t.Errorf("%d in doubt, want 0", n)
+	}
+	n := map[outcome]int{nothing: 0, delivered: 1}[want]
+	if oneSpool {
+		p.wantMessages(t, 2*n, 0)
+	} else {
+		p.wantMessages(t, n, n)
+	}
+	if err := s.CommitPrepared(t.Context(), "x"); want == nothing && err == nil {
+		t.Error("COMMIT PREPARED of what is gone is answered with ok")
+	}
+	_ = s.RollbackPrepared(t.Context(), "x")
+	_ = s.Acknowledge()
+	p.recover(t, m)
+	p.wantTidy(t)
+}
+
+// recover scans and tells what was decided, as Recover does in the end.
+func (p place) recover(t *testing.T, m *txn.Manager) {
+	t.Helper()
+	if err := m.Scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := txn.Retry(m, t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p place) wantMessages(t *testing.T, a, b int) {
+	t.Helper()
+	if n := len(p.delivered(t, "a")); n != a {
+		t.Errorf("%d messages in a, want %d", n, a)
+	}
+	if n := len(p.delivered(t, "b")); n != b {
+		t.Errorf("%d messages in b, want %d", n, b)
+	}
+}
+
+// wantTidy checks that nothing is staged; the emptied proof of a commit may
+// be.
+func (p place) wantTidy(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"a", "b"} {
+		for _, sub := range []string{"tmp", "prepared"} {
+			list, err := os.ReadDir(p.dir(name) + "/" + sub)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range list {
+				if inside, _ := os.ReadDir(p.dir(name) + "/" + sub + "/" + e.Name()); len(inside) > 0 || !strings.HasSuffix(e.Name(), ".committed") {
+					t.Errorf("left: %s/%s/%s", name, sub, e.Name())
+				}
+			}
+		}
+	}
+}
+
+// TestAllWorkersKilled is the operator's nightmare: every process dies by
+// SIGKILL with a transaction in doubt, then the machine reboots.
+func TestAllWorkersKilled(t *testing.T) {
+	p := newPlace(t)
+	kill1 := p.waiting(t, "begin put:a put:b prepare:x begin put:a")
+	kill2 := p.waiting(t, "begin put:b put:a")
+	m := p.open(t)
+	p.recover(t, m) // both live: nothing happens to them
+	if n := m.Counts().InDoubt; n != 1 {
+		t.Errorf("%d in doubt, want 1", n)
+	}
+	closeAll(t, m)
+	kill1()
+	kill2()
+	p.wantMessages(t, 0, 0)
+	m = p.open(t)
+	p.recover(t, m)
+	if n := m.Counts().InDoubt; n != 1 {
+		t.Errorf("%d in doubt after the kill, want 1", n)
+	}
+	closeAll(t, m)
+	p.reboot(t)
+	said, _ := p.worker(t, "commit-prepared:x", "")
+	if !strings.Contains(said, "did commit-prepared:x") {
+		t.Error(said)
+	}
+	p.wantMessages(t, 1, 1)
+	m = p.open(t)
+	defer closeAll(t, m)
+	p.recover(t, m)
+	if err := m.NewSession(alice).CommitPrepared(t.Context(), "x"); err != nil {
+		t.Error(err) // nobody has acknowledged the outcome
+	}
+	p.wantTidy(t)
+	p.wantMessages(t, 1, 1)
+}
+
+// TestManyDeciders lets several processes decide one transaction at once, in
+// both directions: they agree, and it is carried out once.
+func TestManyDeciders(t *testing.T) {
+	for range 5 {
+		p := newPlace(t)
+		kill := p.waiting(t, "begin put:a put:b prepare:x")
+		type result struct {
+			commit bool
+			err    error
+		}
+		results := make(chan result)
+		for i := range 6 {
+			m := p.open(t)
+			defer closeAll(t, m)
+			go func() {
+				s := m.NewSession(alice)
+				if i%2 == 0 {
+					results <- result{true, s.CommitPrepared(t.Context(), "x")}
+				} else {
+					results <- result{false, s.RollbackPrepared(t.Context(), "x")}
+				}
+			}()
+		}
+		won := map[bool]int{}
+		for range 6 {
+			r := <-results
+			switch {
+			case r.err == nil:
+				won[r.commit]++
+			case !errors.Is(r.err, txn.ErrAlreadyCommitted) && !errors.Is(r.err, txn.ErrAlreadyRolledBack):
+				t.Error(r.err)
+			}
+		}
+		if won[true] != 3 && won[false] != 3 || won[true]*won[false] != 0 {
+			t.Errorf("%d commits and %d rollbacks were answered with ok", won[true], won[false])
+		}
+		n := won[true] / 3
+		p.wantMessages(t, n, n)
+		kill()
+	}
+}
+
+// TestRollbackWhileVoting sends ROLLBACK PREPARED from another process while
+// the vote is under way, and kills neither, one or the other.
+func TestRollbackWhileVoting(t *testing.T) {
+	p := newPlace(t)
+	inVote, goOn := make(chan struct{}), make(chan struct{})
+	m := p.open(t, func(o *txn.Options) {
+		txn.SetFault(o, func(step string) error {
+			if step == "vote: prepared" {
+				close(inVote)
+				<-goOn
+			}
+			return nil
+		})
+	})
+	defer closeAll(t, m)
+	s := m.NewSession(alice)
+	begin(t, s)
+	put(t, s, "a", "1")
+	put(t, s, "b", "2")
+	vote := make(chan error)
+	go func() { vote <- s.Prepare(t.Context(), "x") }()
+	<-inVote
+	other := p.open(t)
+	defer closeAll(t, other)
+	o := other.NewSession(alice)
+	wantErr(t, o.CommitPrepared(t.Context(), "x"), txn.ErrBusyGID)
+	wantErr(t, o.RollbackPrepared(t.Context(), "x"), nil)
+	wantErr(t, o.CommitPrepared(t.Context(), "x"), txn.ErrAlreadyRolledBack)
+	close(goOn)
+	wantErr(t, <-vote, txn.ErrRolledBack)
+	p.recover(t, other)
+	p.wantMessages(t, 0, 0)
+	p.wantTidy(t)
+	wantErr(t, o.RollbackPrepared(t.Context(), "x"), nil)
+}
+
+// TestDeciderDiesWhileVoting leaves a tombstone, or only the wish for one,
+// that the vote must find.
+func TestDeciderDiesWhileVoting(t *testing.T) {
+	for _, test := range []struct {
+		die  string
+		want error
+	}{
+		{"decide: claimed", nil},
+		{"decide: durable", txn.ErrRolledBack},
+		{"decide: published", txn.ErrRolledBack},
+	} {
+		t.Run(test.die, func(t *testing.T) {
+			p := newPlace(t)
+			inVote, goOn := make(chan struct{}), make(chan struct{})
+			m := p.open(t, func(o *txn.Options) {
+				txn.SetFault(o, func(step string) error {
+					if step == "vote: prepared" {
+						close(inVote)
+						<-goOn
+					}
+					return nil
+				})
+			})
+			defer closeAll(t, m)
+			s := m.NewSession(alice)
+			begin(t, s)
+			put(t, s, "a", "1")
+			vote := make(chan error)
+			go func() { vote <- s.Prepare(t.Context(), "x") }()
+			<-inVote
+			if _, killed := p.worker(t, "rollback-prepared:x", test.die); !killed {
+				t.Error("the decider lived")
+			}
+			close(goOn)
+			wantErr(t, <-vote, test.want)
+			p.recover(t, m)
+			if test.want == nil {
+				wantErr(t, s.CommitPrepared(t.Context(), "x"), nil)
+				p.wantMessages(t, 1, 0)
+			} else {
+				p.wantMessages(t, 0, 0)
+				wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrAlreadyRolledBack)
+			}
+			p.recover(t, m)
+			p.wantTidy(t)
+		})
+	}
+}
+
+// TestClientDiesWhileVoting: nobody would hear the vote, so there is none.
+func TestClientDiesWhileVoting(t *testing.T) {
+	p := newPlace(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("the client hung up")
+	m := p.open(t, func(o *txn.Options) {
+		txn.SetFault(o, func(step string) error {
+			if step == "vote: prepared" {
+				cancel(gone)
+			}
+			return nil
+		})
+	})
+	defer closeAll(t, m)
+	s := m.NewSession(alice)
+	begin(t, s)
+	put(t, s, "a", "1")
+	err := s.Prepare(ctx, "x")
+	wantErr(t, err, txn.ErrRolledBack)
+	wantErr(t, err, gone)
+	wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnknownGID)
+	wantErr(t, s.Close(ctx), nil)
+	p.wantMessages(t, 0, 0)
+	p.wantTidy(t)
+}
+
+// TestRecoverForEver runs the loops until a leftover is told and its proof
+// dropped.
+func TestRecoverForEver(t *testing.T) {
+	p := newPlace(t)
+	if _, killed := p.worker(t, "begin put:a put:b commit", "commit: durable"); !killed {
+		t.Fatal("not killed")
+	}
+	m := p.open(t, func(o *txn.Options) { o.Limits.Scan = time.Second })
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- m.Recover(ctx) }()
+	for {
+		proofs := 0
+		for _, name := range []string{"a", "b"} {
+			list, err := os.ReadDir(p.dir(name) + "/prepared")
+			if err != nil {
+				t.Fatal(err)
+			}
+			proofs += len(list)
+		}
+		if len(p.delivered(t, "a")) == 1 && len(p.delivered(t, "b")) == 1 && proofs == 0 {
+			break
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal("never recovered")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	closeAll(t, m)
+}
