@@ -72,7 +72,7 @@ func (m *Master) read() (view, error) {
 		case m.pending != nil && gen == m.pending.gen && m.step == Starting && !memo.asked.IsZero():
 			// With CollectMode= a unit that fails for good is gone before anybody can look.
 			v.workers = append(v.workers, worker{unit: name, gen: gen, slot: slot, phase: crashed, released: true,
-				words: fmt.Sprintf("%s ended before it was READY: %s", name, m.journalWords(name, ""))})
+				words: fmt.Sprintf("%s ended before it was READY: %s", name, m.journalWords(name, "", 0))})
 		default:
 			delete(m.memos, name)
 		}
@@ -152,7 +152,7 @@ func (m *Master) inspect(u found, k *memo, w *worker) error {
 		}
 		raw, _ := id.Value().([]byte)
 		k.words = lastWords(u.Name, property[string](service, "Result"), property[int32](service, "ExecMainStatus"),
-			property[string](service, "StatusText"), m.journalWords(u.Name, fmt.Sprintf("%x", raw)))
+			property[string](service, "StatusText"), m.journalWords(u.Name, fmt.Sprintf("%x", raw), property[uint32](service, "ExecMainPID")))
 		m.noteCrash(u.Name, k.words)
 	}
 	w.words = k.words

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
 )
@@ -243,36 +244,15 @@ func (m *Master) idle(v view, d *decision) error {
 
 // happen moves the rollout by one event: the new step is durable before anything is done about it.
 func (m *Master) happen(e Event, cause error) error {
-	from := m.step
-	to, err := next(from, e)
+	state, to, err := after(m.state, m.step, e, cause)
 	if err != nil {
 		return err
-	}
-	state := m.state
-	state.Draining = slices.Clone(state.Draining)
-	switch {
-	case e == Retired:
-		if state.Applied != 0 {
-			state.Draining = append(state.Draining, state.Applied)
-			state.Previous = state.Applied
-		}
-		state.Applied, state.Pending = state.Pending, 0
-	case to == Idle:
-		if state.Pending != 0 {
-			state.Draining = append(state.Draining, state.Pending)
-		}
-		state.Pending = 0
-	}
-	state.Step = to.String()
-	if e == Failed {
-		m.failure = cause
-		state.Rejected = cause.Error()
 	}
 	if err := m.save(state); err != nil {
 		return err
 	}
 	m.step = to
-	m.log.Info("rollout", "event", e.String(), "step", to.String(), "generation", max(m.state.Pending, m.state.Applied))
+	m.log.Debug("rollout", "event", e.String(), "step", to.String(), "generation", max(m.state.Pending, m.state.Applied))
 	switch {
 	case e == Retired:
 		return m.applyDone()
@@ -282,7 +262,9 @@ func (m *Master) happen(e Event, cause error) error {
 		m.pending = nil
 		m.answer(0, ErrStopping)
 	case e == Failed:
-		m.log.Error("the new generation cannot serve and is taken back", "generation", m.state.Pending, "error", cause)
+		m.failure = cause
+		m.log.Error("the new generation cannot serve and is taken back", journal.ID(journal.ReloadFailed),
+			"generation", m.state.Pending, "error", cause)
 	}
 	return nil
 }
@@ -333,7 +315,7 @@ func (m *Master) begin(overtaken bool) error {
 	if !serving || overtaken || !m.adopt() {
 		return m.cold()
 	}
-	m.log.Info("adopted what the last master left", "generation", m.state.Applied, "pending", m.state.Pending, "step", m.step.String())
+	m.log.Info("adopted what the last master left", journal.ID(journal.Adopted), "generation", m.state.Applied, "pending", m.state.Pending, "step", m.step.String())
 	return m.wantRestart()
 }
 

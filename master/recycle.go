@@ -1,6 +1,10 @@
 package master
 
-import "time"
+import (
+	"time"
+
+	"github.com/fdtserver/fdt/internal/journal"
+)
 
 // age marks the workers that workers.recycle wants replaced, from their own answers.
 func (m *Master) age(c counts) {
@@ -18,5 +22,5 @@ func (m *Master) age(c counts) {
 // noteCrash keeps the last words for STATUS= and the journal.
 func (m *Master) noteCrash(unit, words string) {
 	m.crash = words
-	m.log.Error("a worker failed", "unit", unit, "words", words)
+	m.log.Error("a worker failed", journal.ID(journal.WorkerFailed), "unit", unit, "words", words)
 }

@@ -6,7 +6,12 @@
 // side effects, and apply carries the decision out; a signal on the bus is only such a prompt.
 package master
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fdtserver/fdt/internal/snapshot"
+)
 
 // Step is how far the rollout of the pending generation has come. Steps are kept in /run/fdt/state.json by
 // name, before they are acted upon; every action is safe to repeat.
@@ -98,4 +103,32 @@ func next(s Step, e Event) (Step, error) {
 		return s, fmt.Errorf("rollout: %s does not happen in %s", e, s)
 	}
 	return to, nil
+}
+
+// after is the state that is written for an event, before anything is done about the step that it leads to.
+// cause is why, with Failed.
+func after(s snapshot.State, from Step, e Event, cause error) (snapshot.State, Step, error) {
+	to, err := next(from, e)
+	if err != nil {
+		return s, from, err
+	}
+	s.Draining = slices.Clone(s.Draining)
+	switch {
+	case e == Retired:
+		if s.Applied != 0 {
+			s.Draining = append(s.Draining, s.Applied)
+			s.Previous = s.Applied
+		}
+		s.Applied, s.Pending = s.Pending, 0
+	case to == Idle:
+		if s.Pending != 0 {
+			s.Draining = append(s.Draining, s.Pending)
+		}
+		s.Pending = 0
+	}
+	s.Step = to.String()
+	if e == Failed {
+		s.Rejected = cause.Error()
+	}
+	return s, to, nil
 }

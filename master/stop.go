@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
@@ -46,7 +47,7 @@ func (m *Master) Stop(ctx context.Context) error {
 			m.log.Info("not stopping", "job", v.stopper)
 			return nil
 		case first:
-			m.log.Info("stopping: closing the listeners, then draining the workers")
+			m.log.Info("stopping: closing the listeners, then draining the workers", journal.ID(journal.Stopping))
 		}
 		first = false
 		actions, done := planStop(v)
@@ -54,7 +55,7 @@ func (m *Master) Stop(ctx context.Context) error {
 			return err
 		}
 		if done {
-			m.log.Info("stopped", "after", time.Since(began).Round(time.Millisecond).String())
+			m.log.Info("stopped", journal.ID(journal.Stopped), "after", time.Since(began).Round(time.Millisecond).String())
 			return nil
 		}
 		if !told && len(v.workers) > 0 && len(actions) == 0 {

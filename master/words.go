@@ -36,34 +36,49 @@ func lastWords(unit, result string, status int32, statusText, journal string) st
 	return fmt.Sprintf("%s: %s:\n\t%s", unit, why, strings.ReplaceAll(said, "\n", "\n\t"))
 }
 
-// journalWords returns the last lines that a worker wrote: those of one invocation if it is given. It is
-// empty if the journal has none or cannot be read.
-func (m *Master) journalWords(unit, invocation string) string {
-	args := []string{"--lines=8"}
+// journalWords returns the last lines that a worker wrote, by its invocation and by its process: of a
+// process that died at once the journal may know nothing but the number. It is empty if the journal has
+// none or cannot be read.
+func (m *Master) journalWords(unit, invocation string, pid uint32) string {
+	var matches []string
 	if invocation != "" {
-		args = append(args, "_SYSTEMD_INVOCATION_ID="+invocation)
+		matches = append(matches, "_SYSTEMD_INVOCATION_ID="+invocation)
 	} else {
-		args = append(args, "--since=-2min", "_SYSTEMD_UNIT="+unit)
+		matches = append(matches, "_SYSTEMD_UNIT="+unit)
 	}
-	return m.journalctl(args...)
+	if pid != 0 {
+		matches = append(matches, "+", fmt.Sprintf("_PID=%d", pid))
+	}
+	return lastLines(m.journalctl(matches...), 8)
 }
 
+// socketWords returns what systemd said about a socket that cannot listen.
 func (m *Master) socketWords(unit string) string {
-	words := m.journalctl("--lines=2", "--since=-2min", "--unit="+unit)
-	if words == "" {
+	var said []string
+	for line := range strings.Lines(m.journalctl("--priority=err", "--unit="+unit)) {
+		said = append(said, strings.TrimPrefix(strings.TrimSpace(line), unit+": "))
+	}
+	if len(said) == 0 {
 		return "systemd does not say why; see systemctl status " + unit
 	}
-	return strings.ReplaceAll(words, "\n", "; ")
+	return strings.Join(said[max(0, len(said)-2):], "; ")
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(text, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // journalctl runs for a moment at most; the decision does not hang on the journal. It cannot be asked for
-// this boot alone: ProcSubset=pid hides the boot's id.
-func (m *Master) journalctl(args ...string) string {
+// this boot alone, since ProcSubset=pid hides the boot's id, nor for the last lines: with a time it gives
+// the first ones.
+func (m *Master) journalctl(matches ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	// Without the flush a line that was written a moment ago may not be there yet.
 	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run()
-	out, err := exec.CommandContext(ctx, "journalctl", append([]string{"--quiet", "--output=cat"}, args...)...).Output()
+	args := append([]string{"--quiet", "--output=cat", "--since=-30s"}, matches...)
+	out, err := exec.CommandContext(ctx, "journalctl", args...).Output()
 	if err != nil {
 		m.log.Warn("the journal cannot be read", "error", err)
 	}

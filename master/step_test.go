@@ -1,0 +1,85 @@
+package master
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/fdtserver/fdt/internal/snapshot"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// TestTransitions compares the whole table, refusals included, with its golden file.
+func TestTransitions(t *testing.T) {
+	var b strings.Builder
+	for s := range steps {
+		for e := range events {
+			to, err := next(s, e)
+			if err != nil {
+				if to != s {
+					t.Errorf("%s × %s is refused, but leads to %s", s, e, to)
+				}
+				fmt.Fprintf(&b, "%-12s %-12s refused\n", s, e)
+				continue
+			}
+			fmt.Fprintf(&b, "%-12s %-12s %s\n", s, e, to)
+		}
+	}
+	const golden = "testdata/transitions.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("the table has changed; go test ./master -update\n%s", b.String())
+	}
+}
+
+func TestStepNames(t *testing.T) {
+	for s := range steps {
+		if back, ok := ParseStep(s.String()); !ok || back != s {
+			t.Errorf("%s is read back as %v, %t", s, back, ok)
+		}
+		if s.Terminal() != (s == Idle) {
+			t.Errorf("%s: Terminal is %t", s, s.Terminal())
+		}
+	}
+	if s, ok := ParseStep(""); !ok || s != Idle {
+		t.Errorf("no step is read as %v, %t", s, ok)
+	}
+	if _, ok := ParseStep("dancing"); ok {
+		t.Error("an unknown step is accepted")
+	}
+	if got := Step(99).String() + " " + Event(-1).String(); got != "step(99) event(-1)" {
+		t.Error(got)
+	}
+}
+
+func TestAfter(t *testing.T) {
+	serving := snapshot.State{Next: 4, Applied: 2, Pending: 3, Step: "retiring"}
+	got, step, err := after(serving, Retiring, Retired, nil)
+	if err != nil || step != Idle || got.Applied != 3 || got.Pending != 0 || got.Previous != 2 ||
+		len(got.Draining) != 1 || got.Draining[0] != 2 {
+		t.Errorf("Retired: %+v %v %v", got, step, err)
+	}
+	got, step, err = after(serving, TakingBack, TakenBack, nil)
+	if err != nil || step != Idle || got.Applied != 2 || got.Pending != 0 || got.Draining[0] != 3 {
+		t.Errorf("TakenBack: %+v %v %v", got, step, err)
+	}
+	got, step, err = after(serving, Starting, Failed, errors.New("why"))
+	if err != nil || step != TakingBack || got.Pending != 3 || got.Rejected != "why" || got.Step != "taking-back" {
+		t.Errorf("Failed: %+v %v %v", got, step, err)
+	}
+	if got, step, err = after(serving, Idle, Ready, nil); err == nil || step != Idle || got.Pending != 3 {
+		t.Errorf("a refused event: %+v %v %v", got, step, err)
+	}
+}
