@@ -15,62 +15,58 @@ import (
 // new one is complete and forced to disk.
 func Save(from, to string) error {
 	temp := to + ".new"
-	if err := os.RemoveAll(temp); err != nil {
-		return err
+	err := os.RemoveAll(temp) // of a master that was killed at this point
+	if err == nil {
+		err = copyConfig(from, temp, true)
 	}
-	if err := copyConfig(from, temp, true); err != nil {
-		return errors.Join(err, os.RemoveAll(temp))
+	if err == nil {
+		err = exchange(temp, to)
 	}
-	if _, err := os.Lstat(to); err == nil {
-		err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE)
-		if err != nil {
-			return errors.Join(&os.LinkError{Op: "renameat2", Old: temp, New: to, Err: err}, os.RemoveAll(temp))
-		}
-		if err := force(filepath.Dir(to)); err != nil {
-			return err
-		}
-		return os.RemoveAll(temp)
+	if err == nil {
+		err = force(filepath.Dir(to))
 	}
-	if err := os.Rename(temp, to); err != nil {
-		return errors.Join(err, os.RemoveAll(temp))
+	return errors.Join(err, os.RemoveAll(temp)) // the old copy, or what there is of a new one
+}
+
+// exchange puts a directory in the place of another, if there is one, at once.
+func exchange(temp, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.Rename(temp, to)
 	}
-	return force(filepath.Dir(to))
+	return os.NewSyscallError("renameat2", err)
 }
 
 // copyConfig copies every file of a configuration into a new directory.
 func copyConfig(from, to string, durable bool) error {
 	names, err := config.Files(from)
-	if err != nil {
-		return err
-	}
-	if err := mkdir(to); err != nil {
-		return err
+	if err == nil {
+		err = mkdir(to)
 	}
 	dirs := []string{to}
 	for i, name := range names {
-		if i == 1 { // the first one below config.d
+		if err == nil && i == 1 { // the first one below config.d
 			dirs = append(dirs, filepath.Join(to, "config.d"))
-			if err := mkdir(dirs[1]); err != nil {
-				return err
-			}
+			err = mkdir(dirs[1])
 		}
-		text, err := os.ReadFile(filepath.Join(from, name))
-		if err != nil {
-			return err
+		if err == nil {
+			err = copyFile(filepath.Join(from, name), filepath.Join(to, name), durable)
 		}
-		if err := write(filepath.Join(to, name), text, 0o640, durable); err != nil {
-			return err
-		}
-	}
-	if !durable {
-		return nil
 	}
 	for _, dir := range dirs {
-		if err := force(dir); err != nil {
-			return err
+		if err == nil && durable {
+			err = force(dir)
 		}
 	}
-	return nil
+	return err
+}
+
+func copyFile(from, to string, durable bool) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return write(to, text, 0o640, durable)
 }
 
 // mkdir makes a directory 0750 whatever the umask. A setgid bit that it inherits stays; it is never set here,

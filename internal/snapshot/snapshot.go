@@ -134,13 +134,10 @@ func (d Dir) LoadResolved(gen int) (*config.Config, error) {
 func resolve(dir string) error {
 	c, err := config.Load(dir)
 	if err != nil {
-		return nil //nolint:nilerr // whether it has faults is for the master to say; it keeps faulty ones for show
+		return nil //nolint:nilerr // whether it has faults is for the master to say
 	}
 	b, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	return write(filepath.Join(dir, resolved), b, 0o640, false)
+	return errors.Join(err, write(filepath.Join(dir, resolved), b, 0o640, false))
 }
 
 // Take copies the configuration in directory from into the snapshot of a generation, which must not exist yet.
@@ -153,29 +150,33 @@ func (d Dir) Take(gen int, from string) error {
 		return fmt.Errorf("snapshot of generation %d: %w", gen, fs.ErrExist)
 	}
 	temp := filepath.Join(d.generations(), ".new-"+strconv.Itoa(gen))
-	if err := os.RemoveAll(temp); err != nil { // of a master that was killed at this point
-		return err
+	err := os.RemoveAll(temp) // of a master that was killed at this point
+	if err == nil {
+		err = copyConfig(from, temp, false)
 	}
-	err := copyConfig(from, temp, false)
 	if err == nil {
 		err = resolve(temp)
+	}
+	if err == nil {
+		err = os.Rename(temp, d.Path(gen))
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("snapshot of generation %d: %w", gen, err), os.RemoveAll(temp))
 	}
-	return os.Rename(temp, d.Path(gen))
+	return nil
 }
 
 // Remove deletes a generation's snapshot; one that does not exist is no error.
 func (d Dir) Remove(gen int) error {
 	gone := filepath.Join(d.generations(), ".old-"+strconv.Itoa(gen))
-	if err := os.RemoveAll(gone); err != nil {
-		return err
+	err := os.RemoveAll(gone)
+	if err == nil {
+		err = os.Rename(d.Path(gen), gone)
 	}
-	if err := os.Rename(d.Path(gen), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	return os.RemoveAll(gone)
+	return errors.Join(err, os.RemoveAll(gone))
 }
 
 // Generations returns the generations that have a snapshot, in ascending order.

@@ -207,6 +207,9 @@ func TestSave(t *testing.T) {
 	if err := Save(first, filepath.Join(to, "config.yaml", "below")); err == nil {
 		t.Error("saved below a file")
 	}
+	if err := force(filepath.Join(to, "none")); err == nil {
+		t.Error("forced nothing")
+	}
 	if err := Save(first, t.TempDir()+"/none/below"); err == nil {
 		t.Error("saved below nothing")
 	}
