@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -18,10 +17,7 @@ func (m *Manager) rebuild(ctx context.Context) error {
 	if m.rebuilt.Load() {
 		return nil
 	}
-	mark, err := m.bootMark()
-	if err != nil {
-		return err
-	}
+	mark := m.home.id.String() + "\n"
 	if !m.marked(mark) {
 		unlock, err := m.home.lock(ctx, "seal")
 		if err != nil {
@@ -38,15 +34,8 @@ func (m *Manager) rebuild(ctx context.Context) error {
 	return nil
 }
 
-// bootMark names the boot and the log that claims were derived from.
-func (m *Manager) bootMark() (string, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("rebuild claims: %w", err)
-	}
-	return strings.TrimSpace(string(boot)) + " " + m.home.id.String() + "\n", nil
-}
-
+// markPath is the file that names the log from which the claims were derived. It goes with the claims at a boot, for
+// Options.ClaimDir is on a file system that does not outlive it, as /run by file-hierarchy(7).
 func (m *Manager) markPath() string { return filepath.Join(m.claims.dir, "rebuilt") }
 
 func (m *Manager) marked(mark string) bool {
