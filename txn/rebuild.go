@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -160,6 +161,32 @@ func (m *Manager) compact(ctx context.Context, s *survey, dead map[uint64]bool, 
 		}
 	}
 	return errors.Join(errors.Join(errs...), syncDir(m.home.dir), unlock())
+}
+
+// rotateAt is the size in bytes from which on the log of a living worker is
+// rewritten without what nobody needs.
+const rotateAt = 16 << 20
+
+// rotate rewrites our own log if it has grown.
+func (m *Manager) rotate(ctx context.Context, from int64) error {
+	m.mu.Lock()
+	j := m.journal
+	m.mu.Unlock()
+	if j == nil || j.size() < from {
+		return nil
+	}
+	unlock, err := m.home.lock(ctx, "seal")
+	if err != nil {
+		return err
+	}
+	s, err := m.home.survey()
+	if err == nil && s.damaged[j.incarnation] != nil {
+		err = s.damaged[j.incarnation]
+	}
+	if err == nil {
+		err = j.rotate(s, s.needed(j.incarnation, m.done, m.swept.did), m.swept.renumbered)
+	}
+	return errors.Join(err, unlock())
 }
 
 // frame puts the open and the dead record around a sealed log's others.
