@@ -86,21 +86,38 @@ func (g generator) boot() (*config.Config, error) {
 	}
 	c, fault := config.Load(filepath.Join(g.root, snapshot.LastGood))
 	if fault != nil {
-		return nil, errors.Join(err, errors.New("and there is no last good configuration, so there are no listeners"), fault)
+		return nil, errors.Join(errors.New("the configuration is faulty and there is no last good one, so there are no listeners"), err, fault)
 	}
-	return c, errors.Join(err, errors.New("the last good configuration is used instead, from "+snapshot.LastGood))
+	return c, errors.Join(errors.New("the configuration is faulty, the last good one is used, from "+snapshot.LastGood), err)
 }
 
-// complain tells the kernel's log, which is all that there is at this time, line by line as it wants it; or else
-// standard error.
+// The kernel takes ten lines from one writer in five seconds, printk_devkmsg of its parameters, and about a
+// thousand bytes for each, printk(9).
+const (
+	mostLines = 8
+	lineBytes = 900
+)
+
+// complain tells the kernel's log, which is all that there is at this time, or else standard error: the most
+// important first, one line each, without the quoted lines of the files.
 func (g generator) complain(err error) {
 	out := g.stderr
-	if kmsg, err := os.OpenFile(filepath.Join(g.root, "dev/kmsg"), os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+	if kmsg, err := os.OpenFile(filepath.Join(g.root, "dev/kmsg"), os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0); err == nil {
 		defer kmsg.Close()
 		out = kmsg
 	}
-	const levelError = "<3>"
+	var lines []string
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(out, "%sfdt-generator: %s\n", levelError, strings.TrimRight(line, "\n"))
+		if !strings.HasPrefix(line, " ") {
+			line = strings.TrimSuffix(line, "\n")
+			lines = append(lines, line[:min(len(line), lineBytes)])
+		}
+	}
+	if more := len(lines) - mostLines; more > 0 {
+		lines = append(lines[:mostLines], fmt.Sprintf("and %d more; fdtctl check shows them", more))
+	}
+	for _, line := range lines {
+		const levelError = "<3>"
+		fmt.Fprintf(out, "%sfdt-generator: %s\n", levelError, line)
 	}
 }
