@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -111,22 +113,21 @@ func lines(ctx context.Context, c *drain.Conn) {
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	notify *net.UnixConn
-	socket *os.File // the listening socket, as systemd holds it
+	notify chan string // datagrams
+	socket *os.File    // the listening socket, as systemd holds it
 	path   string
 	log    *bytes.Buffer
 	exited chan error
 	seen   []string // datagrams
 }
 
-// launch starts a worker with one socket named "main", and more names for copies of it.
-func launch(t *testing.T, kind string, names string, env ...string) *process {
+// listen makes a listening socket as systemd does.
+func listen(t *testing.T) (socket *os.File, path string) {
 	t.Helper()
-	dir := t.TempDir()
-	p := &process{t: t, path: filepath.Join(dir, "s"), log: new(bytes.Buffer), exited: make(chan error, 1)}
+	path = filepath.Join(t.TempDir(), "s")
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrUnix{Name: p.path})
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
 	}
 	if err == nil {
 		err = unix.Listen(fd, 128)
@@ -134,13 +135,38 @@ func launch(t *testing.T, kind string, names string, env ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.socket = os.NewFile(uintptr(fd), "listener")
-	t.Cleanup(func() { _ = p.socket.Close() })
-	p.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	socket = os.NewFile(uintptr(fd), "listener")
+	t.Cleanup(func() { _ = socket.Close() })
+	return socket, path
+}
+
+// launch starts a worker with one socket named "main", and more names for copies of it.
+func launch(t *testing.T, kind, names string, env ...string) *process {
+	t.Helper()
+	socket, path := listen(t)
+	return launchOn(t, socket, path, kind, names, env...)
+}
+
+func launchOn(t *testing.T, socket *os.File, path, kind, names string, env ...string) *process {
+	t.Helper()
+	dir := t.TempDir()
+	p := &process{t: t, socket: socket, path: path, log: new(bytes.Buffer), exited: make(chan error, 1)}
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.notify.Close() })
+	p.notify = make(chan string, 1<<12)
+	go func() {
+		defer close(p.notify)
+		for b := make([]byte, 4096); ; {
+			n, err := notify.Read(b)
+			if err != nil {
+				return
+			}
+			p.notify <- string(b[:n])
+		}
+	}()
+	t.Cleanup(func() { _ = notify.Close() })
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), "WORKER_TEST_KIND="+kind, "GORACE=atexit_sleep_ms=0",
 		"NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
@@ -170,16 +196,16 @@ func launch(t *testing.T, kind string, names string, env ...string) *process {
 // told waits for a datagram that contains what.
 func (p *process) told(what string) string {
 	p.t.Helper()
-	b := make([]byte, 4096)
-	_ = p.notify.SetReadDeadline(time.Now().Add(patience))
+	timeout := time.After(patience)
 	for {
-		n, err := p.notify.Read(b)
-		if err != nil {
-			p.t.Fatalf("systemd was not told %q: %v", what, err)
-		}
-		p.seen = append(p.seen, string(b[:n]))
-		if strings.Contains(string(b[:n]), what) {
-			return string(b[:n])
+		select {
+		case got := <-p.notify:
+			p.seen = append(p.seen, got)
+			if strings.Contains(got, what) {
+				return got
+			}
+		case <-timeout:
+			p.t.Fatalf("systemd was not told %q", what)
 		}
 	}
 }
@@ -263,6 +289,103 @@ func TestLife(t *testing.T) {
 		t.Errorf("the connection that came after STOPPING=1 is not in the queue: %v", err)
 	}
 	_ = unix.Close(fd)
+}
+
+// Rolls under load: clients that come and go and clients that stay lose nothing while workers of one
+// generation after another take over the socket, and are refused or served when the last is stopped.
+func TestRoll(t *testing.T) {
+	socket, path := listen(t)
+	dir := t.TempDir()
+	generation := func(n int) (ps []*process) {
+		for slot := range 2 {
+			p := launchOn(t, socket, path, "echo", "main",
+				"WORKER_TEST_CONTROL="+filepath.Join(dir, fmt.Sprintf("%d-%d", n, slot)))
+			p.told("READY=1")
+			ps = append(ps, p)
+		}
+		return ps
+	}
+	old := generation(0)
+	var clients sync.WaitGroup
+	var stopping atomic.Bool
+	var calls atomic.Int64
+	refused := func(err error) bool {
+		return stopping.Load() && errors.Is(err, syscall.ECONNREFUSED)
+	}
+	for i := range 8 {
+		stays := i%2 == 0
+		clients.Go(func() {
+			for {
+				c, err := net.Dial("unix", path)
+				if errors.Is(err, syscall.EAGAIN) { // the queue is full
+					continue
+				}
+				if err != nil {
+					if !refused(err) {
+						t.Errorf("dial: %v", err)
+					}
+					return
+				}
+				_ = c.SetDeadline(time.Now().Add(patience))
+				in := bufio.NewReader(c)
+				for bye := false; !bye; bye = bye || !stays {
+					if _, err := io.WriteString(c, "call\n"); err != nil {
+						t.Errorf("call: %v", err)
+						break
+					}
+					line, err := in.ReadString('\n')
+					if err != nil || line != "call\n" {
+						t.Errorf("a call got %q, %v", line, err)
+						break
+					}
+					calls.Add(1)
+					if in.Buffered() > 0 { // the goodbye comes with the reply
+						line, err = in.ReadString('\n')
+						if bye = true; err != nil || line != "bye\n" {
+							t.Errorf("goodbye: %q, %v", line, err)
+						}
+					}
+				}
+				_ = c.Close()
+			}
+		})
+	}
+	load := func() {
+		t.Helper()
+		from := calls.Load()
+		for end := time.Now().Add(patience); calls.Load() < from+500 && !t.Failed(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("no calls")
+			}
+		}
+	}
+	for n := range 3 {
+		load()
+		next := generation(n + 1)
+		load()
+		for _, p := range old {
+			p.signal(unix.SIGTERM)
+		}
+		for _, p := range old {
+			p.exit(0)
+		}
+		old = next
+	}
+	load()
+	stopping.Store(true)
+	if err := socket.Close(); err != nil {
+		t.Error(err)
+	}
+	for slot := range old {
+		if err := control.Call(t.Context(), filepath.Join(dir, fmt.Sprintf("3-%d", slot)), control.OpDrain,
+			control.Drain{Final: true}, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, p := range old {
+		p.exit(0)
+	}
+	clients.Wait()
 }
 
 func TestDrainTimeout(t *testing.T) {

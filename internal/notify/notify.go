@@ -1,11 +1,14 @@
-// Package notify tells systemd how a service is doing. A message that cannot be sent is an error to
-// report, never a reason to stop: without NOTIFY_SOCKET, as when run by hand, nothing is sent at all.
+// Package notify tells systemd how a service is doing. No call blocks for longer than its message is worth,
+// 10 s, or 100 ms for what is soon said again, though systemd may be too busy to read; without NOTIFY_SOCKET,
+// as when run by hand, nothing is sent at all.
 //
 // The messages are those of sd_notify(3).
 package notify
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -15,21 +18,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const (
+	patient   = 10 * time.Second
+	impatient = 100 * time.Millisecond
+)
+
 // maxStatus keeps a message within one datagram, and a line of `systemctl status` readable.
 const maxStatus = 1024
 
 // Ready says that the service has started, or has reloaded.
-func Ready(status string) error { return send("READY=1", statusLine(status)) }
+func Ready(status string) error { return send(patient, "READY=1", statusLine(status)) }
 
 // Stopping says that the service has begun to stop, in the same datagram as the status: who sees the one
 // has the other.
-func Stopping(status string) error { return send("STOPPING=1", statusLine(status)) }
+func Stopping(status string) error { return send(patient, "STOPPING=1", statusLine(status)) }
 
 // Status replaces the line that `systemctl status` shows.
-func Status(status string) error { return send(statusLine(status)) }
+func Status(status string) error { return send(impatient, statusLine(status)) }
 
 // Watchdog says that the service works: due every WatchdogSec= at the latest.
-func Watchdog() error { return send("WATCHDOG=1") }
+func Watchdog() error { return send(impatient, "WATCHDOG=1") }
 
 // Reloading says that the service reloads until the next Ready. The time stamp is what systemd 253 and
 // later ask for.
@@ -39,7 +47,7 @@ func Reloading(status string) error {
 		return fmt.Errorf("notify: %w", os.NewSyscallError("clock_gettime", err))
 	}
 	usec := t.Nano() / int64(time.Microsecond)
-	return send("RELOADING=1", "MONOTONIC_USEC="+strconv.FormatInt(usec, 10), statusLine(status))
+	return send(patient, "RELOADING=1", "MONOTONIC_USEC="+strconv.FormatInt(usec, 10), statusLine(status))
 }
 
 // Interval is WatchdogSec=, or zero if this process has no watchdog.
@@ -59,8 +67,18 @@ func statusLine(s string) string {
 	return "STATUS=" + s
 }
 
-func send(lines ...string) error {
-	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
+func send(within time.Duration, lines ...string) error {
+	path := os.Getenv("NOTIFY_SOCKET") // a leading @ stands for the abstract namespace, as in package net
+	if path == "" {
+		return nil
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("notify: %w", err)
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(within)) // fails only on a closed one
+	_, err = c.Write([]byte(strings.Join(lines, "\n")))
+	if err = errors.Join(err, c.Close()); err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
 	return nil

@@ -1,7 +1,9 @@
 package notify_test
 
 import (
+	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -36,6 +38,14 @@ func TestMessages(t *testing.T) {
 		if test.err != nil || err != nil || !regexp.MustCompile(test.want).Match(b[:n]) {
 			t.Errorf("sent %q, %v, %v; want %s", b[:n], test.err, err, test.want)
 		}
+	}
+	for range 10_000 { // systemd does not read
+		if err = notify.Watchdog(); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("to a socket that nobody reads: %v", err)
 	}
 	t.Setenv("NOTIFY_SOCKET", path+"x")
 	if err := notify.Watchdog(); err == nil {
