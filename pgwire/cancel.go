@@ -91,11 +91,6 @@ func (se *session) run(f func(ctx context.Context) error) error {
 		ctx, stop = context.WithTimeoutCause(ctx, d, errTimedOut)
 		defer stop()
 	}
-	if end, ok := se.txn.Deadline(); ok {
-		var stop context.CancelFunc
-		ctx, stop = context.WithDeadlineCause(ctx, end, errTooLong)
-		defer stop()
-	}
 	se.running.Lock()
 	se.cancel = cancel
 	se.running.Unlock()

@@ -115,9 +115,17 @@ func (se *session) call(ctx context.Context, p *plan, params []value.Value) ([][
 		se.implicit = true
 	}
 	se.used, se.worked = true, true
+	if end, ok := se.txn.Deadline(); ok {
+		var stop context.CancelFunc
+		ctx, stop = context.WithDeadlineCause(ctx, end, errTooLong)
+		defer stop()
+	}
 	row, err := p.call.Run(ctx, se.txn, bound)
-	if err != nil || len(row) == 0 {
-		return nil, err
+	if err != nil {
+		return nil, explain(ctx, err)
+	}
+	if len(row) == 0 {
+		return nil, nil
 	}
 	return [][]value.Value{row}, nil
 }
@@ -181,11 +189,15 @@ func (se *session) alter(ctx context.Context, m statement.Modes) error {
 	if opt == se.options {
 		return nil
 	}
+	what := "SET TRANSACTION"
+	if m.Isolation != nil {
+		what = "SET TRANSACTION ISOLATION LEVEL"
+	}
 	if se.used {
-		return errorf("25001", "SET TRANSACTION must be called before any query")
+		return errorf("25001", "%s must be called before any query", what)
 	}
 	if len(se.settings.saved) > 0 {
-		return errorf("25001", "SET TRANSACTION must not be called in a subtransaction")
+		return errorf("25001", "%s must not be called in a subtransaction", what)
 	}
 	if err := se.txn.Rollback(ctx); err != nil { // nothing was done: this only starts it anew
 		return err
@@ -280,6 +292,17 @@ func (se *session) block(what string) error {
 	return nil
 }
 
+// alone refuses a statement that no transaction may hold.
+func (se *session) alone(what string) error {
+	switch {
+	case se.several, se.txn.State() != txn.Idle && !se.implicit:
+		return errorf("25001", "%s cannot run inside a transaction block", what)
+	case se.implicit:
+		return errorf("25001", "%s cannot be executed within a pipeline", what)
+	}
+	return nil
+}
+
 func (se *session) savepoint(ctx context.Context, name string) error {
 	if err := se.block("SAVEPOINT"); err != nil {
 		return err
@@ -329,6 +352,9 @@ func (se *session) prepare(ctx context.Context, gid string) error {
 	if len(gid) >= 200 {
 		return errorf("22023", "transaction identifier %q is too long", gid)
 	}
+	if se.implicit {
+		se.warn("25P01", "there is no transaction in progress")
+	}
 	err := se.txn.Prepare(ctx, gid)
 	if se.txn.State() == txn.Idle {
 		se.ended(err == nil)
@@ -344,8 +370,8 @@ func (se *session) prepare(ctx context.Context, gid string) error {
 
 // decide is COMMIT PREPARED and ROLLBACK PREPARED, which stand alone.
 func (se *session) decide(ctx context.Context, what, gid string, f func(context.Context, string) error) error {
-	if se.txn.State() != txn.Idle || se.several {
-		return errorf("25001", "%s cannot run inside a transaction block", what)
+	if err := se.alone(what); err != nil {
+		return err
 	}
 	se.worked = true
 	err := f(ctx, gid)
@@ -399,8 +425,8 @@ func (se *session) discard(what string) (string, error) {
 	if what != "all" {
 		return "DISCARD " + strings.ToUpper(what), nil
 	}
-	if se.txn.State() != txn.Idle || se.several {
-		return "", errorf("25001", "DISCARD ALL cannot run inside a transaction block")
+	if err := se.alone("DISCARD ALL"); err != nil {
+		return "", err
 	}
 	se.settings.resetAll()
 	se.statements, se.portals = nil, nil

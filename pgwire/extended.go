@@ -107,8 +107,10 @@ func (se *session) parse(m *pgproto3.Parse) error {
 	if len(list) == 1 {
 		stmt = list[0]
 	}
-	if err := se.allowed(stmt); err != nil {
-		return err
+	if stmt != nil {
+		if err := se.allowed(stmt); err != nil {
+			return err
+		}
 	}
 	p, err := prepare(se.server.Procedures, stmt, m.ParameterOIDs)
 	if err != nil {

@@ -48,7 +48,7 @@ func postgresql(t *testing.T) *testdb.Postgres {
 	database.Lock()
 	defer database.Unlock()
 	if database.pg == nil {
-		pg, err := testdb.StartPostgres()
+		pg, err := testdb.StartPostgres("timezone=UTC")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,9 +71,23 @@ type fdt struct {
 	wire    *pgwire.Server
 	server  *drain.Server
 	manager *txn.Manager
+	limits  txn.Limits
 	outbox  string // directory of the spool
 	sock    string // unix socket, any user
 	tcp     string // loopback address, any user
+}
+
+// shutdown begins a drain, and waits in the background for its end.
+func (f *fdt) shutdown() (ended <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := f.server.Shutdown(context.WithoutCancel(f.t.Context())); err != nil {
+			f.t.Error(err)
+		}
+	}()
+	<-f.server.Draining()
+	return done
 }
 
 // tune alters a server before it starts.
@@ -169,18 +183,19 @@ func newFDT(t *testing.T, dsn string, tunes ...tune) *fdt {
 		rms = append(rms, pg)
 	}
 	log := slog.New(slog.DiscardHandler)
-	f.manager, err = txn.Open(t.Context(), txn.Options{
-		LogDir: filepath.Join(dir, "log"), ClaimDir: filepath.Join(dir, "claims"), MachineID: "0123456789abcdef0123456789abcdef",
-		Resources: rms, Logger: log, Program: "test",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.wire = &pgwire.Server{Manager: f.manager, Procedures: set, Auth: map[string]pgwire.Authenticator{}, Logger: log}
+	f.wire = &pgwire.Server{Procedures: set, Auth: map[string]pgwire.Authenticator{}, Logger: log}
 	f.server = &drain.Server{Handler: f.wire.Handle, Idle: time.Hour, Logger: log}
 	for _, tune := range tunes {
 		tune(f, cfg)
 	}
+	f.manager, err = txn.Open(t.Context(), txn.Options{
+		LogDir: filepath.Join(dir, "log"), ClaimDir: filepath.Join(dir, "claims"), MachineID: "0123456789abcdef0123456789abcdef",
+		Resources: rms, Logger: log, Program: "test", Limits: f.limits,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.wire.Manager = f.manager
 
 	// Paths of unix sockets are short: not below TempDir.
 	sockDir, err := os.MkdirTemp("", "fdt")

@@ -48,10 +48,17 @@ func (p *plan) selects() bool {
 type planner struct {
 	procedures *procedure.Set
 	params     []*value.Type // nil while not known
+	none       bool          // parameters cannot be bound
 }
 
 // unspecified are the OIDs by which a client leaves a parameter's type open.
 func unspecified(oid uint32) bool { return oid == 0 || oid == value.Unknown.OID }
+
+// simple plans a statement of a simple Query, which has no parameters.
+func simple(set *procedure.Set, stmt statement.Statement) (*plan, error) {
+	p := &plan{stmt: stmt}
+	return p, (&planner{procedures: set, none: true}).statement(p)
+}
 
 // prepare plans a statement whose parameters have the types that oids name.
 func prepare(set *procedure.Set, stmt statement.Statement, oids []uint32) (*plan, error) {
@@ -150,6 +157,9 @@ func (pl *planner) typeOf(e statement.Expr) (*value.Type, error) {
 	case statement.Const:
 		return constant(e).Type, nil
 	case statement.Param:
+		if pl.none {
+			return nil, errorf("42P02", "there is no parameter $%d", e.N)
+		}
 		for len(pl.params) < e.N {
 			pl.params = append(pl.params, nil)
 		}
@@ -276,13 +286,8 @@ func label(item statement.Item) string {
 		}
 		e = c.Of
 	}
-	switch e := e.(type) {
-	case statement.Func:
-		return e.Name
-	case statement.Const:
-		if e.Kind == statement.Bool {
-			return "bool"
-		}
+	if f, ok := e.(statement.Func); ok {
+		return f.Name
 	}
 	return "?column?"
 }

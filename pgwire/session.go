@@ -218,12 +218,9 @@ func (se *session) one(ctx context.Context, st statement.Statement, last bool) e
 	if err := se.allowed(st); err != nil {
 		return err
 	}
-	p, err := prepare(se.server.Procedures, st, nil)
+	p, err := simple(se.server.Procedures, st)
 	if err != nil {
 		return err
-	}
-	if len(p.params) > 0 {
-		return errorf("42P02", "there is no parameter $1")
 	}
 	if !se.several && se.probed(p) {
 		return errGoodbye
@@ -253,7 +250,7 @@ func (se *session) allowed(st statement.Statement) error {
 		return nil
 	}
 	switch st.(type) {
-	case nil, statement.Commit, statement.Rollback, statement.RollbackTo:
+	case statement.Commit, statement.Rollback, statement.RollbackTo:
 		return nil
 	}
 	return txn.ErrFailedTransaction

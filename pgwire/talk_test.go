@@ -57,6 +57,16 @@ func (f *fdt) connect(user string, more ...string) *client {
 	return connect(f.t, "unix", f.sock, user, more...)
 }
 
+// param returns a parameter that the server reported at startup.
+func (c *client) param(name string) string {
+	for _, m := range c.hello {
+		if v, ok := strings.CutPrefix(m, "S "+name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
 // raw sends bytes as they are.
 func (c *client) raw(b []byte) {
 	c.t.Helper()

@@ -146,9 +146,13 @@ func (p *parser) args() ([]Arg, error) {
 	}
 	var list []Arg
 	for {
+		start := p.tok.pos
 		a, err := p.arg()
 		if err != nil {
 			return nil, err
+		}
+		if a.Name == "" && len(list) > 0 && list[len(list)-1].Name != "" {
+			return nil, p.lex.errorf(start, codeSyntax, "positional argument cannot follow named argument")
 		}
 		list = append(list, a)
 		if p.accept(",") {

@@ -1,0 +1,132 @@
+package pgwire_test
+
+import (
+	"context"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/pgwire"
+)
+
+// sleepers counts the statements that sleep in PostgreSQL.
+func sleepers(t *testing.T) int {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), database.pg.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context()) //nolint:errcheck // only reads
+	var n int
+	err = conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(%'").Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// asleep starts a call that sleeps, and returns when PostgreSQL runs it.
+func asleep(t *testing.T, c *client) {
+	t.Helper()
+	c.front.Send(&pgproto3.Query{String: "CALL sleep(60)"})
+	if err := c.front.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "asleep", func() bool { return sleepers(t) == 1 })
+}
+
+func TestCancel(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	c := f.connect("a")
+	c.want("BEGIN; CALL enqueue('x')", "C BEGIN", "C CALL", "Z T")
+	cancelRequest(t, "unix", f.sock, c.key) // of a session that waits: nothing
+	c.want("CALL enqueue('y')", "C CALL", "Z T")
+	asleep(t, c)
+	wrong := &pgproto3.BackendKeyData{ProcessID: c.key.ProcessID, SecretKey: []byte{1, 2, 3, 4}}
+	cancelRequest(t, "unix", f.sock, wrong)
+	nobody := &pgproto3.BackendKeyData{ProcessID: c.key.ProcessID + 1, SecretKey: c.key.SecretKey}
+	cancelRequest(t, "unix", f.sock, nobody)
+	if n := sleepers(t); n != 1 {
+		t.Fatalf("%d sleep", n)
+	}
+	cancelRequest(t, "tcp", f.tcp, c.key)
+	c.answers("cancelled", c.read(), "E ERROR 57014 canceling statement due to user request", "Z E")
+	eventually(t, "awake", func() bool { return sleepers(t) == 0 })
+	c.want("COMMIT", "C ROLLBACK", "Z I")
+	f.delivered()
+}
+
+// TestCancelElsewhere passes a CancelRequest on to the worker that it names.
+func TestCancelElsewhere(t *testing.T) {
+	dsn := withBank(t)
+	there := newFDT(t, dsn, func(f *fdt, _ *config.Config) { f.wire.Origin = pgwire.Origin{Generation: 70, Slot: 3} })
+	here := newFDT(t, dsn, func(f *fdt, _ *config.Config) {
+		f.wire.Origin = pgwire.Origin{Generation: 71, Slot: 3}
+		f.wire.Relay = func(_ context.Context, pid, secret uint32) {
+			if there.wire.Origin.Owns(pid) {
+				there.wire.Cancel(pid, secret)
+			}
+		}
+	})
+	c := there.connect("a")
+	asleep(t, c)
+	cancelRequest(t, "unix", here.sock, c.key)
+	c.answers("cancelled", c.read(), "E ERROR 57014 canceling statement due to user request", "Z I")
+	// A worker that knows no other drops it.
+	alone := newFDT(t, "")
+	cancelRequest(t, "unix", alone.sock, &pgproto3.BackendKeyData{ProcessID: 77 << 16, SecretKey: binary.BigEndian.AppendUint32(nil, 1)})
+}
+
+// TestDeath shows that a client's death rolls its transaction back at once,
+// whether it waits or a statement runs.
+func TestDeath(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	for _, network := range []string{"unix", "tcp"} {
+		address := map[string]string{"unix": f.sock, "tcp": f.tcp}[network]
+		idle, running := connect(t, network, address, "a"), connect(t, network, address, "a")
+		idle.want("BEGIN; CALL enqueue('idle')", "C BEGIN", "C CALL", "Z T")
+		running.want("BEGIN; CALL enqueue('running')", "C BEGIN", "C CALL", "Z T")
+		asleep(t, running)
+		_, _ = idle.conn.Close(), running.conn.Close()
+		eventually(t, "rolled back", func() bool { return f.staged() == 0 && f.server.Counts().Open == 0 })
+		eventually(t, "awake", func() bool { return sleepers(t) == 0 })
+		f.delivered()
+	}
+	prepared := f.connect("a")
+	prepared.want("BEGIN; CALL enqueue('kept'); PREPARE TRANSACTION 'kept'", "C BEGIN", "C CALL", "C PREPARE TRANSACTION", "Z I")
+	_ = prepared.conn.Close()
+	other := f.connect("a")
+	other.want("COMMIT PREPARED 'kept'", "C COMMIT PREPARED", "Z I")
+	f.delivered("kept")
+}
+
+func TestTimeouts(t *testing.T) {
+	f := newFDT(t, withBank(t), func(f *fdt, _ *config.Config) { f.wire.IdleTimeout = time.Hour })
+	c := f.connect("a")
+	c.want("SET statement_timeout = '50ms'", "C SET", "Z I")
+	c.want("CALL sleep(60)", "E ERROR 57014 canceling statement due to statement timeout", "Z I")
+	c.want("SET statement_timeout = 0", "C SET", "Z I")
+	c.want("CALL impatient()", "E ERROR 57014 canceling statement due to the timeout of procedure impatient (50ms)", "Z I")
+	c.want("SET idle_in_transaction_session_timeout = 50", "C SET", "Z I")
+	c.want("BEGIN; CALL enqueue('x')", "C BEGIN", "C CALL", "Z T")
+	c.answers("silence", c.read(), "E FATAL 25P03 terminating connection due to idle-in-transaction timeout", "closed")
+
+	f = newFDT(t, withBank(t), func(f *fdt, _ *config.Config) { f.wire.IdleTimeout = 50 * time.Millisecond })
+	c = f.connect("a")
+	c.want("BEGIN; CALL enqueue('x')", "C BEGIN", "C CALL", "Z T")
+	c.answers("silence", c.read(), "E FATAL 25P03 terminating connection due to idle-in-transaction timeout", "closed")
+	eventually(t, "rolled back", func() bool { return f.staged() == 0 })
+
+	f = newFDT(t, withBank(t), func(f *fdt, _ *config.Config) { f.limits.Transaction = 300 * time.Millisecond })
+	c = f.connect("a")
+	c.want("BEGIN; CALL enqueue('x')", "C BEGIN", "C CALL", "Z T")
+	c.answers("silence", c.read(), "E FATAL 25P04 terminating connection due to transaction timeout", "closed")
+	c = f.connect("a")
+	c.want("BEGIN; CALL sleep(60)", "C BEGIN", "E FATAL 25P04 terminating connection due to transaction timeout", "closed")
+	eventually(t, "rolled back", func() bool { return f.staged() == 0 })
+	f.delivered()
+}

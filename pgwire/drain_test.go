@@ -1,0 +1,162 @@
+package pgwire_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+const goodbye = "E FATAL 57P01 terminating connection due to administrator command"
+
+// TestGoodbye is what sessions hear from a server that drains, in each state.
+func TestGoodbye(t *testing.T) {
+	f := newFDT(t, "")
+	called, busy, failed, prepared, pinged, waiting, settings := f.connect("a"), f.connect("a"), f.connect("a"), f.connect("a"),
+		f.connect("a"), f.connect("a"), f.connect("a")
+	busy.want("BEGIN", "C BEGIN", "Z T")
+	failed.want("BEGIN", "C BEGIN", "Z T")
+	prepared.want("BEGIN; CALL enqueue('p')", "C BEGIN", "C CALL", "Z T")
+	pinged.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
+	waiting.want("", "I", "Z I")
+	settings.want("SET application_name = 'x'", "C SET", "S application_name=x", "Z I")
+	ended := f.shutdown()
+
+	// A call is served, and the goodbye comes with its reply.
+	called.want("CALL enqueue('called')", "C CALL", "Z I")
+	called.answers("then", called.read(), goodbye, "closed")
+	// A transaction goes on to its end.
+	busy.want("CALL enqueue('busy')", "C CALL", "Z T")
+	busy.want("COMMIT", "C COMMIT", "Z I")
+	busy.answers("then", busy.read(), goodbye, "closed")
+	// One that fails is rolled back, as nothing else can come of it.
+	failed.want("CALL enqueue(1, 2)", "E ERROR 42883 procedure enqueue(integer, integer) does not exist @6", "Z E")
+	failed.want("ROLLBACK", "C ROLLBACK", "Z I")
+	// Between the phases the same connection is to hear the decision.
+	prepared.want("PREPARE TRANSACTION 'p'", "C PREPARE TRANSACTION", "Z I")
+	prepared.want("COMMIT PREPARED 'p'", "C COMMIT PREPARED", "Z I")
+	prepared.answers("then", prepared.read(), goodbye, "closed")
+	// A pool that only asks whether the connection is good takes another.
+	pinged.want("SELECT 1", goodbye, "closed")
+	waiting.want("-- ping", goodbye, "closed")
+	// Settings are not work.
+	settings.want("SET application_name = 'y'", "C SET", "S application_name=y", "Z I")
+	settings.want("CALL enqueue('settings')", "C CALL", "Z I")
+	settings.answers("then", settings.read(), goodbye, "closed")
+
+	for _, c := range []*client{called, busy, failed, prepared, pinged, waiting, settings} {
+		_ = c.conn.Close()
+	}
+	<-ended
+	f.delivered("called", "busy", "p", "settings")
+}
+
+// TestGoodbyeToPings is the same for the extended protocol.
+func TestGoodbyeToPings(t *testing.T) {
+	f := newFDT(t, "")
+	empty, one := f.connect("a"), f.connect("a")
+	for _, c := range []*client{empty, one} {
+		c.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
+	}
+	ended := f.shutdown()
+	for _, line := range []string{"P _ - ", "B _ _ t", "D P _", "E _ 0", "S"} {
+		empty.say(line)
+	}
+	empty.answers("empty", empty.flush(), "1", "2", "n", goodbye, "closed")
+	for _, line := range []string{"P _ - SELECT 1", "B _ _ t", "E _ 0", "S"} {
+		one.say(line)
+	}
+	one.answers("one", one.flush(), "1", "2", goodbye, "closed")
+	_, _ = empty.conn.Close(), one.conn.Close()
+	<-ended
+}
+
+// TestPipelineBeforeGoodbye shows that what was sent before the goodbye is
+// served, however much it is.
+func TestPipelineBeforeGoodbye(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	c := f.connect("a")
+	c.want("BEGIN", "C BEGIN", "Z T")
+	ended := f.shutdown()
+	c.front.Send(&pgproto3.Query{String: "COMMIT"})
+	const n = 100
+	for range n {
+		c.front.Send(&pgproto3.Query{String: "CALL enqueue('x')"})
+	}
+	c.answers("commit", c.flush(), "C COMMIT", "Z I")
+	for range n {
+		c.answers("call", c.read(), "C CALL", "Z I")
+	}
+	c.answers("then", c.read(), goodbye, "closed")
+	_ = c.conn.Close()
+	<-ended
+	if got := len(f.messages()); got != n {
+		t.Errorf("%d messages", got)
+	}
+}
+
+// TestGoodbyeToIdle shows that silent sessions are told after drain.idle, also
+// those in a failed transaction, which is gone with them.
+func TestGoodbyeToIdle(t *testing.T) {
+	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.server.Idle = 50 * time.Millisecond })
+	idle, failed, silent := f.connect("a"), f.connect("a"), dial(t, "unix", f.sock)
+	failed.want("BEGIN; CALL enqueue('x'); CALL nonsense()",
+		"C BEGIN", "C CALL", "E ERROR 42883 procedure nonsense() does not exist @32", "Z E")
+	ended := f.shutdown()
+	idle.answers("idle", idle.read(), goodbye, "closed")
+	failed.answers("failed", failed.read(), goodbye, "closed")
+	silent.answers("before startup", silent.read(), "closed")
+	for _, c := range []*client{idle, failed, silent} {
+		_ = c.conn.Close()
+	}
+	<-ended
+	f.delivered()
+	if n := f.staged(); n != 0 {
+		t.Errorf("%d transactions left", n)
+	}
+}
+
+// TestLateSession shows that a connection which a draining worker still took
+// is served once.
+func TestLateSession(t *testing.T) {
+	f := newFDT(t, "")
+	c := dial(t, "unix", f.sock)
+	eventually(t, "accepted", func() bool { return f.server.Counts().Open == 1 })
+	ended := f.shutdown()
+	c.front.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "a"}})
+	hello := c.flush()
+	c.answers("startup", hello[len(hello)-1:], "Z I")
+	c.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
+	c.want("CALL enqueue('late')", "C CALL", "Z I")
+	c.answers("then", c.read(), goodbye, "closed")
+	_ = c.conn.Close()
+	<-ended
+	f.delivered("late")
+}
+
+// TestDeadline shows that the end of a drain rolls back what is open, and keeps
+// what is prepared.
+func TestDeadline(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	open, running := f.connect("a"), f.connect("a")
+	open.want("BEGIN; CALL enqueue('p'); PREPARE TRANSACTION 'kept'", "C BEGIN", "C CALL", "C PREPARE TRANSACTION", "Z I")
+	open.want("BEGIN; CALL enqueue('x')", "C BEGIN", "C CALL", "Z T")
+	running.front.Send(&pgproto3.Query{String: "CALL sleep(60)"})
+	if err := running.front.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "asleep", func() bool { return sleepers(t) == 1 })
+	ended := f.shutdown()
+	f.server.Hurry(0)
+	open.answers("open", open.read(), goodbye, "closed")
+	running.answers("running", running.read(), goodbye, "closed")
+	_, _ = open.conn.Close(), running.conn.Close()
+	<-ended
+	f.delivered()
+	list, err := f.manager.List(t.Context())
+	if err != nil || len(list) != 1 || list[0].ClientGID != "kept" {
+		t.Errorf("in doubt: %v, %v", list, err)
+	}
+	eventually(t, "awake", func() bool { return sleepers(t) == 0 })
+}
