@@ -81,7 +81,8 @@ func (c *Conn) SetIdle() {
 	}
 }
 
-// Draining is closed when the server drains: say goodbye with the next reply.
+// Draining is closed when the server drains: say goodbye with the next reply, in one write, so that the
+// peer has it before it asks again.
 func (c *Conn) Draining() <-chan struct{} { return c.loop.server.draining }
 
 // Expired is closed when the connection has been idle for Server.Idle while draining. A handler that is

@@ -71,6 +71,9 @@ func child(kind string) error {
 			})}, opts...)
 	}
 	s := &drain.Server{Handler: lines, Idle: 50 * time.Millisecond, Grace: time.Second}
+	if d, err := time.ParseDuration(os.Getenv("WORKER_TEST_IDLE")); err == nil {
+		s.Idle = d
+	}
 	if kind == "umask" {
 		s.Handler = func(_ context.Context, c *drain.Conn) {
 			_, _ = fmt.Fprintf(c, "%03o\n", unix.Umask(0))
@@ -97,13 +100,13 @@ func lines(ctx context.Context, c *drain.Conn) {
 			_, _ = fmt.Fprintln(c, context.Cause(ctx))
 			return
 		}
-		_, _ = io.WriteString(c, line)
 		select {
-		case <-c.Draining():
-			_, _ = io.WriteString(c, "bye\n")
+		case <-c.Draining(): // in one write: who reads the reply has the goodbye before its next call
+			_, _ = io.WriteString(c, line+"bye\n")
 			c.Linger(time.Second)
 			return
 		default:
+			_, _ = io.WriteString(c, line)
 			c.SetIdle()
 		}
 	}
@@ -298,7 +301,7 @@ func TestRoll(t *testing.T) {
 	dir := t.TempDir()
 	generation := func(n int) (ps []*process) {
 		for slot := range 2 {
-			p := launchOn(t, socket, path, "echo", "main",
+			p := launchOn(t, socket, path, "echo", "main", "WORKER_TEST_IDLE=1h",
 				"WORKER_TEST_CONTROL="+filepath.Join(dir, fmt.Sprintf("%d-%d", n, slot)))
 			p.told("READY=1")
 			ps = append(ps, p)

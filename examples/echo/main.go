@@ -37,7 +37,7 @@ func echo(ctx context.Context, c *drain.Conn) {
 	for {
 		line, err := in.ReadString('\n')
 		if errors.Is(err, drain.ErrExpired) || errors.Is(err, drain.ErrDeadline) {
-			goodbye(c)
+			goodbye(c, "")
 			return
 		}
 		if err != nil {
@@ -50,16 +50,16 @@ func echo(ctx context.Context, c *drain.Conn) {
 		if err != nil {
 			return // the client has gone, or the drain's deadline has come
 		}
+		select {
+		case <-c.Draining(): // in one write, so that the client sees it before it sends its next line
+			goodbye(c, reply)
+			return
+		default:
+		}
 		if _, err := io.WriteString(c, reply); err != nil {
 			return
 		}
-		select {
-		case <-c.Draining():
-			goodbye(c)
-			return
-		default:
-			c.SetIdle()
-		}
+		c.SetIdle()
 	}
 }
 
@@ -73,7 +73,7 @@ func work(ctx context.Context, line string) (string, error) {
 	}
 }
 
-func goodbye(c *drain.Conn) {
-	_, _ = io.WriteString(c, "goodbye\n") // the client may have gone
+func goodbye(c *drain.Conn, reply string) {
+	_, _ = io.WriteString(c, reply+"goodbye\n") // the client may have gone
 	c.Linger(5 * time.Second)
 }
