@@ -2,6 +2,7 @@ package master
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fdtserver/fdt/internal/unit"
@@ -197,11 +198,12 @@ func plan(v view) decision {
 		gone := true
 		if a := v.applied; a != nil {
 			// Workers that an earlier batch told do not come back; new ones of their generation do.
-			missing := a.count - len(v.of(a.gen, starting, ready, crashed))
+			missing := a.count - len(v.staying(a.gen))
 			for _, slot := range v.freeSlots(a.gen, max(0, missing)) {
 				d.do(doStart, unit.WorkerName(a.gen, slot))
 			}
-			if missing > 0 || len(v.of(a.gen, starting)) > 0 {
+			soon := slices.ContainsFunc(v.of(a.gen, starting, crashed), func(w worker) bool { return w.restarts < crashesByMaster })
+			if missing > 0 || soon {
 				return d
 			}
 		}
@@ -246,16 +248,18 @@ func tell(v view, d *decision, w worker) {
 		d.look(v.now.Add(tellPatience))
 	case v.now.Before(w.told.Add(tellPatience)):
 		d.look(w.told.Add(tellPatience))
-	case !w.released:
+	case !w.released && !slices.Contains(d.actions, action{verb: doRelease, unit: w.unit}):
 		d.do(doRelease, w.unit)
 	}
 }
 
 // release bars systemd from reviving what is draining, and frees the way for other jobs: the stop's job
-// lasts as long as the drain, and a socket's job would wait behind it.
+// lasts as long as the drain, and a socket's job would wait behind it. Who was told follows through.
 func release(v view, d *decision) {
 	for _, w := range v.workers {
 		switch {
+		case w.phase == ready && !w.told.IsZero():
+			tell(v, d, w)
 		case w.phase != draining:
 		case !w.released:
 			d.do(doRelease, w.unit)

@@ -56,8 +56,8 @@ func capacity(v view, d *decision, t *target) {
 			d.do(doBackOff, w.unit)
 		}
 	}
-	serving := v.of(t.gen, ready)
-	live := v.of(t.gen, starting, ready, crashed)
+	live := v.staying(t.gen)
+	serving := slices.DeleteFunc(slices.Clone(live), func(w worker) bool { return w.phase != ready })
 	want := t.count
 	expired := slices.IndexFunc(serving, func(w worker) bool { return w.expired })
 	if expired >= 0 {

@@ -94,6 +94,14 @@ func (v view) of(gen int, phases ...phase) []worker {
 	return out
 }
 
+// stays reports whether the worker serves and was not told to go.
+func (w worker) stays() bool { return w.phase == ready && w.told.IsZero() }
+
+// staying returns the workers of a generation that serve or are about to, without those told to go.
+func (v view) staying(gen int) []worker {
+	return slices.DeleteFunc(v.of(gen, starting, ready, crashed), func(w worker) bool { return !w.told.IsZero() })
+}
+
 // old returns the workers of every generation but gen that still accept or may come to.
 func (v view) old(gen int) []worker {
 	var out []worker
@@ -102,10 +110,10 @@ func (v view) old(gen int) []worker {
 			out = append(out, w)
 		}
 	}
-	// Those that do not serve go first, then the oldest generation.
+	// Those that do not serve, or not for long, go first; then the oldest generation.
 	slices.SortStableFunc(out, func(a, b worker) int {
-		if ar, br := a.phase == ready, b.phase == ready; ar != br {
-			if ar {
+		if a.stays() != b.stays() {
+			if a.stays() {
 				return 1
 			}
 			return -1
