@@ -27,6 +27,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -65,9 +66,10 @@ type Bed struct {
 	dir    string
 	env    []string
 	guard  *exec.Cmd
-	hand   io.Closer // the guard's standard input
+	hand   io.WriteCloser // the guard's standard input
 	notify *net.UnixConn
-	leader int           // the container's PID 1, as seen here
+	booted chan struct{} // one boot each has ended; closed by listen at its end
+	leader atomic.Int64  // the container's PID 1, as seen here
 	ended  chan struct{} // closed when the guard has ended, and so everything
 }
 
@@ -88,9 +90,10 @@ func Boot(ctx context.Context, o Options) (_ *Bed, err error) {
 	id := make([]byte, 16)
 	rand.Read(id)
 	b := &Bed{
-		name:  "fdt-" + hex.EncodeToString(id[:4]),
-		env:   o.Env,
-		ended: make(chan struct{}),
+		name:   "fdt-" + hex.EncodeToString(id[:4]),
+		env:    o.Env,
+		booted: make(chan struct{}, 1),
+		ended:  make(chan struct{}),
 	}
 	lock, err := b.prepare(filepath.Join(cacheDir(), "run"), o)
 	if err != nil {
@@ -102,9 +105,7 @@ func Boot(ctx context.Context, o Options) (_ *Bed, err error) {
 	}
 	if err := b.await(ctx); err != nil {
 		console := b.Console()
-		if b.leader != 0 {
-			unix.Kill(b.leader, unix.SIGKILL) //nolint:errcheck // half booted, it would not shut down in order
-		}
+		io.WriteString(b.hand, "kill\n") //nolint:errcheck // half booted, it would not shut down in order
 		return nil, errors.Join(fmt.Errorf("bed: boot: %w\n%s", err, console), b.Close())
 	}
 	return b, nil
@@ -196,55 +197,63 @@ func (b *Bed) start(tree string, lock *os.File, args []string, disk bool) error 
 	if err := b.guard.Start(); err != nil {
 		return errors.Join(err, b.notify.Close())
 	}
-	// Ends with the guard, for which Close waits.
+	// Both end with the guard, for which Close waits.
+	go b.listen()
 	go func() {
 		defer close(b.ended)
 		b.guard.Wait() //nolint:errcheck // how it ended stands in the console's log
+		b.notify.Close()
 	}()
 	return nil
 }
 
-// await waits until a container has been started and its systemd has finished booting.
-func (b *Bed) await(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watched := make(chan struct{})
-	defer func() { cancel(nil); <-watched }()
-	go func() {
-		defer close(watched)
-		select {
-		case <-b.ended:
-			cancel(ErrEnded)
-		case <-ctx.Done():
-		}
-		b.notify.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // only fails on a closed socket
-	}()
-	if err := b.notify.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	b.leader = 0
+// listen reads what systemd-nspawn and, through it, the systemd inside have to say, until the socket is closed. It
+// reads all the time: with the socket's queue full, that systemd would stand still.
+func (b *Bed) listen() {
+	defer close(b.booted)
 	buffer := make([]byte, 4096)
-	for ready := false; !ready || b.leader == 0; {
+	leader, ready := false, false
+	for {
 		n, err := b.notify.Read(buffer)
 		if err != nil {
-			return errors.Join(context.Cause(ctx), err)
+			return
 		}
 		for line := range strings.Lines(string(buffer[:n])) {
 			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 			switch {
 			case key == "X_NSPAWN_LEADER_PID":
-				if b.leader, err = strconv.Atoi(value); err != nil {
-					return fmt.Errorf("systemd-nspawn's notification: %w", err)
+				if pid, err := strconv.Atoi(value); err == nil {
+					b.leader.Store(int64(pid))
+					leader = true
 				}
 			case key == "READY" && value == "1":
 				ready = true
 			}
 		}
+		if leader && ready {
+			select {
+			case b.booted <- struct{}{}:
+			default: // nobody asked for this boot
+			}
+			leader, ready = false, false
+		}
+	}
+}
+
+// await waits until systemd inside has finished booting.
+func (b *Bed) await(ctx context.Context) error {
+	select {
+	case _, ok := <-b.booted:
+		if !ok {
+			return ErrEnded
+		}
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	out, err := b.Run(ctx, "systemctl", "is-system-running", "--wait")
 	if err != nil {
 		failed, _ := b.Run(ctx, "systemctl", "--failed", "--no-legend")
-		return errors.Join(context.Cause(ctx), fmt.Errorf("system is %s: %w\n%s", strings.TrimSpace(out), err, failed))
+		return fmt.Errorf("system is %s: %w\n%s", strings.TrimSpace(out), err, failed)
 	}
 	return nil
 }
@@ -261,7 +270,7 @@ func (b *Bed) Command(ctx context.Context, args ...string) *exec.Cmd {
 
 // Terminal is a command inside that stays in the caller's session, so that it may be given a terminal.
 func (b *Bed) Terminal(ctx context.Context, args ...string) *exec.Cmd {
-	enter := []string{"--target=" + strconv.Itoa(b.leader), "--all", "--", "/usr/bin/env", "-i",
+	enter := []string{"--target=" + strconv.Itoa(b.Leader()), "--all", "--", "/usr/bin/env", "-i",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
 		"TERM=" + os.Getenv("TERM"), "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_PAGER="}
 	return exec.CommandContext(ctx, "nsenter", append(append(enter, b.env...), args...)...)
@@ -328,7 +337,7 @@ func (b *Bed) ReadFile(ctx context.Context, path string) ([]byte, error) {
 // Path is the name on this side of a file inside, valid until the next boot. Absolute symbolic links on the
 // way lead astray.
 func (b *Bed) Path(inside string) string {
-	return filepath.Join("/proc", strconv.Itoa(b.leader), "root", inside)
+	return filepath.Join("/proc", strconv.Itoa(b.Leader()), "root", inside)
 }
 
 // Install installs a package by apt, as an operator would, and returns what apt said.
@@ -364,7 +373,7 @@ func (b *Bed) consolePath() string { return filepath.Join(b.dir, "console.log") 
 func (b *Bed) Name() string { return b.name }
 
 // Leader is the container's PID 1 as this side numbers it. It changes with each boot.
-func (b *Bed) Leader() int { return b.leader }
+func (b *Bed) Leader() int { return int(b.leader.Load()) }
 
 // Ended is closed when the container is gone.
 func (b *Bed) Ended() <-chan struct{} { return b.ended }
@@ -382,7 +391,7 @@ func (b *Bed) PowerCut(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(b.dir, "again"), nil, 0o600); err != nil {
 		return err
 	}
-	if err := unix.Kill(b.leader, unix.SIGKILL); err != nil {
+	if err := unix.Kill(b.Leader(), unix.SIGKILL); err != nil {
 		return err
 	}
 	return b.await(ctx)
@@ -392,7 +401,8 @@ func (b *Bed) PowerCut(ctx context.Context) error {
 func (b *Bed) Close() error {
 	b.hand.Close()
 	<-b.ended
-	b.notify.Close()
+	for range b.booted { // until listen has ended
+	}
 	if _, err := os.Stat(b.dir); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("bed: %s is still there: %w", b.dir, errors.Join(err, errors.New("the guard did not clean up")))
 	}

@@ -38,7 +38,7 @@ func (b *Bed) dialInside(ctx context.Context, d *net.Dialer, network, address st
 		return nil, err
 	}
 	defer home.Close()
-	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", b.leader))
+	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", b.Leader()))
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,7 @@
 #
 # Lives in a session and a mount namespace of its own, so that no Ctrl-C reaches it and its mounts end with
 # it. Standard input is the owner's hand: at its end, for whatever reason, the container is shut down
-# and every trace removed. BED_DIR is a directory made for this container, BED_NAME its machine name,
+# and every trace removed; a line "kill" on it asks not to wait for order. BED_DIR is a directory made for this container, BED_NAME its machine name,
 # BED_TREE the read-only root, BED_DISK=1 keeps what is written on disk and not in memory. Descriptor 3
 # holds a lock as long as this script lives.
 set -u
@@ -41,9 +41,10 @@ fi
 shift
 
 # shutdown: orderly, then by force.
+signal=TERM
 shutdown() {
     if [ -n "$nspawn" ]; then
-        kill -TERM "$nspawn" 2>/dev/null
+        kill -"$signal" "$nspawn" 2>/dev/null
         { sleep "10" && kill -KILL "$nspawn"; } 2>/dev/null 3>&- &
         local timer=$!
         wait "$nspawn"
@@ -74,7 +75,7 @@ fi
 mkdir "${groups[@]}"
 set +e
 
-cat <&0 >/dev/null 3>&- &
+{ read -r word && [ "$word" = kill ]; } <&0 3>&- &
 hand=$!
 while :; do
     (
@@ -86,7 +87,10 @@ while :; do
     nspawn=$!
     wait -n -p ended "$nspawn" "$hand"
     status=$?
-    [ "$ended" = "$nspawn" ] || break
+    if [ "$ended" = "$hand" ]; then
+        [ "$status" != 0 ] || signal=KILL
+        break
+    fi
     nspawn=
     # 133: the container asks to be started again; the file: its owner has cut its power.
     if [ "$status" != 133 ] && [ ! -e "$BED_DIR/again" ]; then
