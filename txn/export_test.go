@@ -8,3 +8,9 @@ func SetFault(o *Options, f func(step string) error) { o.fault = f }
 
 // Retry tries once what is left over.
 func Retry(m *Manager, ctx context.Context) error { return m.retry(ctx) }
+
+// Rotate rewrites the log of m whatever its size.
+func Rotate(m *Manager, ctx context.Context) error { return m.rotate(ctx, 0) }
+
+// Sweep drops the proofs of finished commits.
+func Sweep(m *Manager, ctx context.Context) error { return m.sweep(ctx) }

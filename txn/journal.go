@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"sync"
 	"syscall"
@@ -20,13 +21,16 @@ const sequenceBlock = 1 << 16
 type journal struct {
 	home        *home
 	incarnation uint64
-	log         *wal.Log
-	lost        func(error) // told once that nothing more can be written
+	program     string
+	fault       func(string) error
+	lost        func(error) // told that nothing more can be written
+
+	swap sync.RWMutex // held for writing while log is replaced
+	log  *wal.Log
 
 	mu      sync.Mutex
 	next    uint64 // sequence number to give away
 	through uint64 // highest durably reserved
-	open    int    // records that a successor must read
 }
 
 // openJournal begins an incarnation: its number, its file and its first block
@@ -36,16 +40,79 @@ func openJournal(ctx context.Context, h *home, program string, fault func(string
 	if err != nil {
 		return nil, fmt.Errorf("begin an incarnation: %w", err)
 	}
-	j := &journal{home: h, incarnation: n, lost: lost, next: 1, through: sequenceBlock}
-	opening := record{Kind: kindOpen, At: time.Now(), Log: h.id, Incarnation: n, Through: sequenceBlock, Program: program}
-	if j.log, err = h.writeLog(n, []record{opening}, fault); err != nil {
+	j := &journal{
+		home: h, incarnation: n, program: program, fault: fault, lost: lost, next: 1, through: sequenceBlock,
+	}
+	if j.log, err = h.writeLog(n, []record{j.opening()}, fault); err == nil {
+		err = h.publishLog(n)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("begin incarnation %d: %w", n, err)
 	}
 	return j, nil
 }
 
-// writeLog makes a whole log durable under its name, replacing one that is
-// there. The new file is locked before it has the name.
+// opening is the first record of the log.
+func (j *journal) opening() record {
+	return record{
+		Kind: kindOpen, At: time.Now(), Log: j.home.id, Incarnation: j.incarnation, Through: j.through, Program: j.program,
+	}
+}
+
+// rotate replaces the log by a new one without the records that drop says
+// nobody needs. Meanwhile transactions go on; they wait only while the
+// records of that time are copied. The caller holds the lock "seal".
+func (j *journal) rotate(s *survey, keep []record, renumbered func()) error {
+	j.mu.Lock()
+	records := append([]record{j.opening()}, keep...)
+	j.mu.Unlock()
+	log, err := j.home.writeLog(j.incarnation, records, j.fault)
+	if err != nil {
+		return fmt.Errorf("rotate log: %w", err)
+	}
+	j.swap.Lock()
+	defer j.swap.Unlock()
+	err = j.log.Err()
+	if err == nil {
+		err = copyTail(log, wal.Replay(j.log.File(), s.read[j.incarnation]))
+	}
+	if err == nil {
+		err = j.home.publishLog(j.incarnation)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("rotate log: %w", err), log.Close())
+	}
+	old := j.log
+	j.log = log
+	renumbered()
+	return old.Close()
+}
+
+// copyTail copies records as they are, durably.
+func copyTail(to *wal.Log, tail iter.Seq2[[]byte, error]) error {
+	var last wal.Number
+	for payload, err := range tail {
+		if err == nil {
+			last, err = to.Append(payload, wal.Urgent)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return to.Force(last)
+}
+
+// publishLog gives a log that writeLog made its name, in place of an older one.
+func (h *home) publishLog(incarnation uint64) error {
+	name := h.path(logName(incarnation))
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	return syncDir(h.dir)
+}
+
+// writeLog makes a whole log durable, which publishLog gives its name. It is
+// locked before.
 func (h *home) writeLog(incarnation uint64, records []record, fault func(string) error) (*wal.Log, error) {
 	name := logName(incarnation)
 	temp := h.path(name + ".new")
@@ -60,15 +127,8 @@ func (h *home) writeLog(incarnation uint64, records []record, fault func(string)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(temp))
 	}
-	err = fill(log, records)
-	if err == nil {
-		err = os.Rename(temp, h.path(name))
-	}
-	if err == nil {
-		err = syncDir(h.dir)
-	}
-	if err != nil {
-		return nil, errors.Join(err, log.Close())
+	if err := fill(log, records); err != nil {
+		return nil, errors.Join(err, log.Close(), os.Remove(temp))
 	}
 	return log, nil
 }
@@ -106,6 +166,12 @@ func (j *journal) gid(role Role) (GID, error) {
 // note writes a record that survives the death of this process, not of the
 // machine.
 func (j *journal) note(r record) (wal.Number, error) {
+	j.swap.RLock()
+	defer j.swap.RUnlock()
+	return j.append(r)
+}
+
+func (j *journal) append(r record) (wal.Number, error) {
 	if linked, err := ofd.Linked(j.log.File()); err != nil || !linked {
 		// A recoverer took this incarnation for dead and sealed its log.
 		err = fmt.Errorf("incarnation %d was declared dead: %w", j.incarnation, errors.Join(ErrPoisoned, err))
@@ -126,7 +192,9 @@ func (j *journal) note(r record) (wal.Number, error) {
 // force writes a record and returns when it is durable. After an error for
 // which InDoubt holds it may be durable all the same.
 func (j *journal) force(r record) error {
-	n, err := j.note(r)
+	j.swap.RLock()
+	defer j.swap.RUnlock()
+	n, err := j.append(r)
 	if err != nil {
 		return err
 	}
@@ -158,4 +226,15 @@ func (j *journal) close(finished bool) error {
 }
 
 // forced returns when the record of that number is durable.
-func (j *journal) forced(n wal.Number) error { return j.explain(j.log.Force(n)) }
+func (j *journal) forced(n wal.Number) error {
+	j.swap.RLock()
+	defer j.swap.RUnlock()
+	return j.explain(j.log.Force(n))
+}
+
+// size is how many bytes the records take.
+func (j *journal) size() int64 {
+	j.swap.RLock()
+	defer j.swap.RUnlock()
+	return j.log.Size()
+}

@@ -52,6 +52,7 @@ func (m *Manager) retryLoop(ctx context.Context) {
 func (m *Manager) scanLoop(ctx context.Context) {
 	for {
 		m.warn(ctx, "recovery is incomplete, it goes on", m.Scan(ctx))
+		m.warn(ctx, "cannot shorten the transaction log", m.rotate(ctx, rotateAt))
 		every := m.opt.Limits.Scan
 		select {
 		case <-ctx.Done():

@@ -152,13 +152,14 @@ type survey struct {
 	damaged   map[uint64]error    // logs that cannot be read to their end
 	reserved  map[uint64]uint64   // highest sequence number of each log
 	sealed    map[uint64]bool
-	highest   uint64 // incarnation ever given away
+	read      map[uint64]wal.Position // up to where each log was read
+	highest   uint64                  // incarnation ever given away
 }
 
 func newSurvey() *survey {
 	return &survey{
 		histories: map[GID]*history{}, records: map[uint64][]record{}, damaged: map[uint64]error{},
-		reserved: map[uint64]uint64{}, sealed: map[uint64]bool{},
+		reserved: map[uint64]uint64{}, sealed: map[uint64]bool{}, read: map[uint64]wal.Position{},
 	}
 }
 
@@ -190,7 +191,7 @@ func (h *home) read(s *survey, n uint64) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // read only
-	return s.readLog(n, h.id, wal.Replay(f))
+	return s.readLog(n, h.id, wal.Replay(f, wal.Position{}))
 }
 
 // readLog adds one log's records. It reads on behind what it does not
@@ -202,6 +203,7 @@ func (s *survey) readLog(n uint64, id LogID, replay func(func([]byte, error) boo
 		if err != nil {
 			return errors.Join(bad, err)
 		}
+		s.read[n] = s.read[n].Past(payload)
 		r, known, err := decodeRecord(payload)
 		if err == nil && !known && r.GID.IsZero() {
 			err = fmt.Errorf("record %q of a newer version", r.Kind)
@@ -280,15 +282,21 @@ func (h *history) elsewhere(n uint64, than rank) bool {
 // alive tells whether the incarnation of log n still holds its lock. A log
 // that is gone belonged to nobody any more.
 func (h *home) alive(n uint64) (bool, error) {
-	f, err := os.OpenFile(h.path(logName(n)), os.O_RDWR|syscall.O_CLOEXEC, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	for {
+		f, err := os.OpenFile(h.path(logName(n)), os.O_RDWR|syscall.O_CLOEXEC, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		held, err := ofd.Held(f)
+		linked, lerr := ofd.Linked(f)
+		if err = errors.Join(err, lerr, f.Close()); err != nil || held || linked {
+			return held, err
+		}
+		// Replaced between open and lock: look at the new one.
 	}
-	if err != nil {
-		return false, err
-	}
-	held, err := ofd.Held(f)
-	return held, errors.Join(err, f.Close())
 }
 
 // seal copies what is readable of a dead incarnation's log into a new file,
@@ -313,8 +321,11 @@ func (h *home) seal(n uint64) error {
 // rewrite replaces the log of a dead incarnation.
 func (h *home) rewrite(n uint64, records []record) error {
 	log, err := h.writeLog(n, records, nil)
-	if err != nil {
-		return fmt.Errorf("seal incarnation %d: %w", n, err)
+	if err == nil {
+		err = errors.Join(h.publishLog(n), log.Close())
 	}
-	return log.Close()
+	if err != nil {
+		return fmt.Errorf("rewrite the log of incarnation %d: %w", n, err)
+	}
+	return nil
 }

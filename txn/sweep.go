@@ -114,3 +114,13 @@ func (m *Manager) dropProofs(ctx context.Context, gid GID, resources []string) e
 	}
 	return errors.Join(errs...)
 }
+
+// renumbered says that the log was rewritten and all in it is durable.
+func (s *sweeper) renumbered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for gid, p := range s.pending {
+		p.end = 0
+		s.pending[gid] = p
+	}
+}

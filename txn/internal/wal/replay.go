@@ -21,25 +21,27 @@ func (e *DamagedError) Error() string {
 		e.Number, e.Offset, e.After)
 }
 
-// Replay yields the payloads of a log in their order. It ends without an error
+// Replay yields the payloads of a log in their order, from a position on: the
+// zero one is the start. It ends without an error
 // where the records end, be it a torn tail: records that were never forced.
 // Otherwise the last pair carries a *DamagedError or the error of a read; good
 // records behind the damage are yielded before it.
-func Replay(r io.ReaderAt) iter.Seq2[[]byte, error] {
+func Replay(r io.ReaderAt, from Position) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		var off int64
-		want := Number(1)
+		off := from.Offset
+		want := from.Number + 1
 		var damaged *DamagedError
 		for {
 			f, ok, err := readFrame(r, off)
 			if err == nil && (!ok || f.number != want) {
 				bad := off
-				f, off, err = findDurable(r, off, want)
-				if err == nil && off < 0 {
+				var after Number
+				f, off, after, err = findBehind(r, off, want)
+				if err == nil && after == 0 {
 					break // the end, or a torn tail
 				}
 				if damaged == nil {
-					damaged = &DamagedError{Offset: bad, Number: want, After: f.number}
+					damaged = &DamagedError{Offset: bad, Number: want, After: after}
 				}
 			}
 			if err != nil {
@@ -58,27 +60,31 @@ func Replay(r io.ReaderAt) iter.Seq2[[]byte, error] {
 	}
 }
 
-// findDurable looks behind off for a good record that knew the number want to
-// be durable; its offset is negative if there is none.
-func findDurable(r io.ReaderAt, off int64, want Number) (frame, int64, error) {
+// findBehind looks behind off for the first good record with a higher number
+// than want, and for one that knew want to be durable: after is its number, 0
+// if there is none.
+func findBehind(r io.ReaderAt, off int64, want Number) (first frame, at int64, after Number, err error) {
 	in := bufio.NewReaderSize(io.NewSectionReader(r, off, 1<<62), 64<<10)
 	var word [align]byte
 	for ; ; off += align {
 		if _, err := io.ReadFull(in, word[:]); err != nil {
-			if err == io.ErrUnexpectedEOF || err == io.EOF {
-				return frame{}, -1, nil
-			}
-			return frame{}, off, err
+			return frame{}, off, 0, ignoreEOF(err)
 		}
 		if binary.LittleEndian.Uint32(word[:]) != magic {
 			continue
 		}
 		f, ok, err := readFrame(r, off)
 		if err != nil {
-			return frame{}, off, err
+			return frame{}, off, 0, err
 		}
-		if ok && f.durable >= want && f.number > want {
-			return f, off, nil
+		if !ok || f.number <= want {
+			continue
+		}
+		if first.number == 0 {
+			first, at = f, off
+		}
+		if f.durable >= want {
+			return first, at, f.number, nil
 		}
 	}
 }

@@ -174,10 +174,12 @@ func (l *Log) poison(err error) error {
 }
 
 // Force returns when the record is durable. Callers that wait while a sync is
-// under way share the next one.
+// under way share the next one. A number that was not given yet means the last
+// that was.
 func (l *Log) Force(n Number) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	n = min(n, l.last)
 	for l.durable < n && l.err == nil {
 		if l.syncing {
 			l.synced.Wait()
@@ -240,6 +242,17 @@ func (l *Log) File() *os.File { return l.file }
 // Close closes the file without forcing.
 func (l *Log) Close() error { return l.file.Close() }
 
+// Position is a place between two records of a log.
+type Position struct {
+	Offset int64
+	Number Number // of the record before it
+}
+
+// Past returns the position behind one more record with that payload.
+func (p Position) Past(payload []byte) Position {
+	return Position{p.Offset + recordSize(len(payload)), p.Number + 1}
+}
+
 func recordSize(payload int) int64 {
 	return int64(headerSize+payload+align-1) / align * align
 }
@@ -295,7 +308,7 @@ func readFrame(r io.ReaderAt, off int64) (f frame, ok bool, err error) {
 }
 
 func ignoreEOF(err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
 	}
 	return err

@@ -1,0 +1,88 @@
+package ofd_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/fdtserver/fdt/txn/internal/ofd"
+)
+
+func open(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	a, b := open(t, path), open(t, path)
+	if err := ofd.Lock(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := ofd.TryLock(a); !ok || err != nil {
+		t.Errorf("the holder: %t, %v", ok, err)
+	}
+	if held, err := ofd.Held(a); held || err != nil {
+		t.Errorf("by another than the holder: %t, %v", held, err)
+	}
+	if ok, err := ofd.TryLock(b); ok || err != nil {
+		t.Errorf("another: %t, %v", ok, err)
+	}
+	if held, err := ofd.Held(b); !held || err != nil {
+		t.Errorf("seen by another: %t, %v", held, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	cancel(why)
+	if err := ofd.Lock(ctx, b); !errors.Is(err, why) {
+		t.Errorf("got %v, want %v", err, why)
+	}
+	got := make(chan error)
+	go func() { got <- ofd.Lock(t.Context(), b) }()
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLinked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	f := open(t, path)
+	if linked, err := ofd.Linked(f); !linked || err != nil {
+		t.Errorf("got %t, %v", linked, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if linked, err := ofd.Linked(f); linked || err != nil {
+		t.Errorf("removed: got %t, %v", linked, err)
+	}
+}
+
+func TestClosedFile(t *testing.T) {
+	f := open(t, filepath.Join(t.TempDir(), "f"))
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ofd.TryLock(f); err == nil {
+		t.Error("TryLock of a closed file succeeds")
+	}
+	if _, err := ofd.Held(f); err == nil {
+		t.Error("Held of a closed file succeeds")
+	}
+	if _, err := ofd.Linked(f); err == nil {
+		t.Error("Linked of a closed file succeeds")
+	}
+	if err := ofd.Lock(t.Context(), f); err == nil {
+		t.Error("Lock of a closed file succeeds")
+	}
+}
