@@ -92,14 +92,14 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 	if pending(dir, p.gen) {
 		opts = append(opts, worker.WithRequired())
 	}
-	return live(ctx, manager, func(ctx context.Context) error {
+	return live(ctx, manager, func() { server.Hurry(0) }, func(ctx context.Context) error {
 		return worker.Run(server, append(opts, worker.WithContext(ctx))...)
 	})
 }
 
 // live runs the worker beside recovery, and ends it when the log has failed:
 // then only another process, which reads what is durable, may decide anything.
-func live(ctx context.Context, m *txn.Manager, work func(context.Context) error) error {
+func live(ctx context.Context, m *txn.Manager, cut func(), work func(context.Context) error) error {
 	recovering, stop := context.WithCancel(ctx)
 	serving, fail := context.WithCancelCause(ctx)
 	var all sync.WaitGroup
@@ -108,6 +108,7 @@ func live(ctx context.Context, m *txn.Manager, work func(context.Context) error)
 	all.Go(func() {
 		select {
 		case <-m.Failed():
+			cut()
 			fail(txn.ErrPoisoned)
 		case <-recovering.Done():
 		}
@@ -116,6 +117,9 @@ func live(ctx context.Context, m *txn.Manager, work func(context.Context) error)
 	stop()
 	all.Wait()
 	fail(nil)
+	if rerr == nil && errors.Is(context.Cause(serving), txn.ErrPoisoned) {
+		rerr = m.Err()
+	}
 	return errors.Join(err, rerr)
 }
 

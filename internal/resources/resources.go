@@ -11,6 +11,8 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/mariadb"
+	"github.com/fdtserver/fdt/txn/postgres"
 	"github.com/fdtserver/fdt/txn/spool"
 )
 
@@ -20,7 +22,7 @@ func Open(ctx context.Context, cfg *config.Config) ([]txn.Resource, error) {
 	var list []txn.Resource
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(cfg.Resources)) {
-		r, err := open(ctx, cfg.Resources[name])
+		r, err := open(ctx, cfg.Resources[name], cfg.Workers.Count)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -36,9 +38,16 @@ func Open(ctx context.Context, cfg *config.Config) ([]txn.Resource, error) {
 	return list, nil
 }
 
-func open(_ context.Context, r config.Resource) (txn.Resource, error) {
-	if r.Type == config.TypeSpool {
+// open opens one resource for one of so many workers, which share its pool.
+func open(_ context.Context, r config.Resource, workers int) (txn.Resource, error) {
+	share := max(1, r.Pool/max(1, workers))
+	switch r.Type {
+	case config.TypeSpool:
 		return spool.Open(r.Name, r.Directory)
+	case config.TypePostgres:
+		return postgres.New(postgres.Options{Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share})
+	case config.TypeMariaDB:
+		return mariadb.New(mariadb.Options{Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share})
 	}
-	return nil, fmt.Errorf("resource %s: type %s is not served by this build", r.Name, r.Type)
+	return nil, fmt.Errorf("resource %s: unknown type %q", r.Name, r.Type)
 }
