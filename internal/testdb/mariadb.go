@@ -16,7 +16,7 @@ import (
 var ErrNoMariaDB = errors.New("no mariadbd and mariadb-install-db found: apt-get install --no-install-recommends mariadb-server")
 
 // MariaDB is one MariaDB instance with the superuser "root" and the user "fdt", both without a password.
-// The user "fdt" has all rights on the databases made by Database, and none beyond.
+// The user "fdt" has all rights on the databases made by Database, and beyond only PROCESS.
 type MariaDB struct {
 	server
 }
@@ -55,7 +55,7 @@ func StartMariaDB(settings ...string) (*MariaDB, error) {
 		err = m.Start()
 	}
 	if err == nil {
-		err = m.Exec(context.Background(), "", "CREATE USER fdt@localhost")
+		err = m.Exec(context.Background(), "", "CREATE USER fdt@localhost", "GRANT PROCESS ON *.* TO fdt@localhost")
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.Close())

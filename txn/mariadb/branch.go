@@ -113,8 +113,8 @@ func (b *Branch) check() error {
 	return b.failed
 }
 
-// Prepare is phase one. A branch declared read-only ends with it. After a vote for an outside coordinator the session is closed, since
-// no other can end the branch while it is attached.
+// Prepare is phase one. A branch declared read-only ends with it. After a vote for an outside coordinator the session is kept for
+// Resolve, which is called in this process or, as long as the session is attached in vain, in another.
 func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 	if b.opt.ReadOnly {
 		if err := b.Commit(ctx); err != nil {
@@ -129,7 +129,9 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 		return 0, b.broken(ctx, "prepare", err)
 	}
 	if gid.Role == txn.RoleExternal {
-		b.lose()
+		b.r.pool.Part()
+		b.r.parking.put(gid, b.c)
+		b.c = nil
 	}
 	return txn.VotePrepared, nil
 }

@@ -123,20 +123,13 @@ func (c *conn) kill(ctx context.Context, id uint64) error {
 
 // poll calls f, at first often, until it is done, fails or ctx ends.
 func poll(ctx context.Context, f func() (done bool, err error)) error {
-	wait := time.Millisecond
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	for {
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		if done, err := f(); done || err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(errBusy, context.Cause(ctx))
-		case <-timer.C:
+		if err := pause(ctx, wait); err != nil {
+			return err
 		}
-		wait = min(2*wait, 100*time.Millisecond)
-		timer.Reset(wait)
 	}
 }
 

@@ -9,16 +9,16 @@ import (
 
 // Numbers of the server's errors on which the code decides, of mysqld_error.h.
 const (
-	errNoThread     = 1094 // ER_NO_SUCH_THREAD
-	errLockWait     = 1205 // ER_LOCK_WAIT_TIMEOUT
-	errXANota       = 1397 // ER_XAER_NOTA
-	errXARollback   = 1402 // ER_XA_RBROLLBACK
-	errXATimeout    = 1613 // ER_XA_RBTIMEOUT
-	errXADeadlock   = 1614 // ER_XA_RBDEADLOCK
-	errShutdown     = 1053 // ER_SERVER_SHUTDOWN
-	errInterrupted  = 1317 // ER_QUERY_INTERRUPTED
-	errKilled       = 1927 // ER_CONNECTION_KILLED
-	errDuplicateXID = 1440 // ER_XAER_DUPID
+	errDenied      = 1227 // ER_SPECIFIC_ACCESS_DENIED_ERROR
+	errNoThread    = 1094 // ER_NO_SUCH_THREAD
+	errLockWait    = 1205 // ER_LOCK_WAIT_TIMEOUT
+	errXANota      = 1397 // ER_XAER_NOTA
+	errXARollback  = 1402 // ER_XA_RBROLLBACK
+	errXATimeout   = 1613 // ER_XA_RBTIMEOUT
+	errXADeadlock  = 1614 // ER_XA_RBDEADLOCK
+	errShutdown    = 1053 // ER_SERVER_SHUTDOWN
+	errInterrupted = 1317 // ER_QUERY_INTERRUPTED
+	errKilled      = 1927 // ER_CONNECTION_KILLED
 )
 
 // states gives errors the SQLSTATE that PostgreSQL's clients know, where MariaDB's says less.
@@ -71,6 +71,9 @@ func number(err error) uint16 {
 
 // lost tells whether err leaves open what the server did: it is no answer, or the session was told to end and said that last.
 func lost(err error) bool {
+	if errors.Is(err, errBusy) || errors.Is(err, errNoProof) {
+		return false // concluded from answers
+	}
 	switch number(err) {
 	case 0, errShutdown, errInterrupted, errKilled:
 		return true

@@ -54,6 +54,9 @@ type Resource struct {
 	db      *sql.DB // opens connections, keeps none
 	pool    *pool.Pool[*conn]
 	recover *pool.Pool[*conn]
+	parking parking
+	census  census
+	fenced  fences
 	slot    atomic.Uint32 // of the next connection
 	marked  atomic.Bool   // the marker table is there
 }
@@ -92,7 +95,7 @@ func New(opt Options) (*Resource, error) {
 	config.ClientFoundRows = true // rows that match, as in PostgreSQL, also where they already hold the value
 	config.ParseTime = false
 	config.Logger = &mysql.NopLogger{} // it would write to stderr; errors are returned
-	r := &Resource{opt: opt}
+	r := &Resource{opt: opt, parking: parking{limit: parkable(opt.Pool)}, census: census{turn: make(chan struct{}, 1)}}
 	if opt.PasswordFile != "" {
 		if err := config.Apply(mysql.BeforeConnect(r.password)); err != nil {
 			return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
@@ -109,6 +112,9 @@ func New(opt Options) (*Resource, error) {
 	return r, nil
 }
 
+// parkable is how many sessions with a prepared branch may be kept beside a pool.
+func parkable(pool int) int { return max(1, pool/4) }
+
 // password reads the password file into the configuration of one connection.
 func (r *Resource) password(_ context.Context, config *mysql.Config) error {
 	text, err := os.ReadFile(r.opt.PasswordFile)
@@ -124,6 +130,7 @@ func (r *Resource) Name() string { return r.opt.Name }
 
 // Close closes the connections, those of open branches when they end.
 func (r *Resource) Close() error {
+	r.parking.close()
 	r.pool.Close()
 	r.recover.Close()
 	return nil
@@ -147,12 +154,17 @@ type settings struct {
 	connections int
 	flush       int
 	mode        string
+	process     bool
 }
 
 // Check asks the server whether it can serve as a resource. Warnings are for the operator.
 func (r *Resource) Check(ctx context.Context) (warnings []string, err error) {
 	var s settings
 	err = r.privileged(ctx, func(c *conn) error {
+		_, _, err := c.look(ctx)
+		if s.process = number(err) != errDenied; s.process && err != nil {
+			return err
+		}
 		return c.QueryRowContext(ctx, "SELECT @@log_bin, @@max_connections, @@innodb_flush_log_at_trx_commit, @@sql_mode").
 			Scan(&s.logBin, &s.connections, &s.flush, &s.mode)
 	})
@@ -175,7 +187,11 @@ func (r *Resource) judge(s settings) (warnings []string) {
 	if !strings.Contains(s.mode, "STRICT_") {
 		warn("sql_mode is not strict: values that do not fit are stored cut or as zero; add STRICT_TRANS_TABLES")
 	}
-	if need := r.opt.Pool + recoveryPool; s.connections < need {
+	if !s.process {
+		warn("the user lacks the privilege PROCESS, without which fdt cannot see when a session has let go of its branch and waits for %s instead: "+
+			"GRANT PROCESS ON *.* TO the user", grace)
+	}
+	if need := r.opt.Pool + parkable(r.opt.Pool) + recoveryPool; s.connections < need {
 		warn("the server takes %d connections, but one process may open %d: raise max_connections, or lower the pool", s.connections, need)
 	}
 	return warnings

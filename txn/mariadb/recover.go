@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/fdtserver/fdt/txn"
 )
@@ -55,32 +56,44 @@ func (r *Resource) listed(ctx context.Context, c *conn, gid txn.GID) (bool, erro
 	return false, err
 }
 
-// Resolve tells a prepared branch the decision. XAER_NOTA does not mean that the branch has ended: the session that prepared it may still
-// be attached, so XA RECOVER is asked, and if it lists the branch that session is ended.
+// Resolve tells a prepared branch the decision, on the session that prepared it if that is here. Otherwise that session, which the proof
+// names, is ended first. XAER_NOTA does not mean that the branch has ended: another session may hold it, so XA RECOVER is asked.
 func (r *Resource) Resolve(ctx context.Context, gid txn.GID, d txn.Decision, proof txn.Proof) (found txn.Resolution, err error) {
-	verb := map[txn.Decision]string{txn.Commit: "XA COMMIT ", txn.Abort: "XA ROLLBACK "}[d]
+	text := map[txn.Decision]string{txn.Commit: "XA COMMIT ", txn.Abort: "XA ROLLBACK "}[d] + r.xid(gid)
+	if c := r.parking.take(gid); c != nil {
+		if err := c.exec(ctx, text); err == nil {
+			r.pool.Adopt(c.key, c)
+			return txn.ResolvedDone, nil
+		}
+		c.close()
+	}
+	e, named := parseProof(proof)
 	err = r.privileged(ctx, func(c *conn) error {
-		return poll(ctx, func() (bool, error) {
-			err := c.exec(ctx, verb+r.xid(gid))
-			switch {
-			case err == nil, number(err) == errXARollback:
-				// 1402: it was prepared and had changed nothing, so its session left no trace of it behind when it closed.
-				found = txn.ResolvedDone
-				return true, nil
-			case number(err) != errXANota:
-				return false, err
+		if named && !r.fenced.has(gid) {
+			if err := poll(ctx, func() (bool, error) { return c.end(ctx, e.holder(gid)) }); err != nil {
+				return err
 			}
-			if e, ok := parseProof(proof); ok {
-				if gone, err := c.end(ctx, e.holder(gid)); !gone || err != nil {
-					return false, err
-				}
+			if err := r.settled(ctx, c); err != nil {
+				return err
 			}
-			if still, err := r.listed(ctx, c, gid); still || err != nil {
-				return false, err
-			}
+		}
+		err := c.exec(ctx, text)
+		switch {
+		case err == nil, number(err) == errXARollback:
+			// 1402: it was prepared and had changed nothing, so nothing was left of it when its session closed.
+			found = txn.ResolvedDone
+			return nil
+		case number(err) != errXANota:
+			return err
+		}
+		still, err := r.listed(ctx, c, gid)
+		if still {
+			err = errBusy
+		}
+		if err == nil {
 			found, err = r.verdict(ctx, c, gid, d, proof)
-			return true, err
-		})
+		}
+		return err
 	})
 	return found, err
 }
@@ -127,12 +140,12 @@ func (r *Resource) Outcome(ctx context.Context, gid txn.GID, proof txn.Proof) (d
 	return d, err
 }
 
-// Fence ends every session of the incarnation and returns when all are gone.
+// Fence ends every session of the incarnation and returns when all are gone and have let go of their branches.
 func (r *Resource) Fence(ctx context.Context, id txn.LogID, incarnation uint64) error {
 	const text = `WITH RECURSIVE slot(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM slot WHERE n < ?)
 		SELECT IS_USED_LOCK(CONCAT(?, n)) AS holder FROM slot HAVING holder IS NOT NULL`
-	return r.privileged(ctx, func(c *conn) error {
-		return poll(ctx, func() (bool, error) {
+	err := r.privileged(ctx, func(c *conn) error {
+		err := poll(ctx, func() (bool, error) {
 			rows, err := c.QueryContext(ctx, text, slots-1, lockPrefix(id, incarnation))
 			if err != nil {
 				return false, err
@@ -143,7 +156,15 @@ func (r *Resource) Fence(ctx context.Context, id txn.LogID, incarnation uint64) 
 			}
 			return len(holders) == 0, err
 		})
+		if err != nil {
+			return err
+		}
+		return r.settled(ctx, c)
 	})
+	if err == nil {
+		r.fenced.add(id, incarnation)
+	}
+	return err
 }
 
 func collect[T any](rows *sql.Rows) (list []T, err error) {
@@ -156,4 +177,31 @@ func collect[T any](rows *sql.Rows) (list []T, err error) {
 		list = append(list, v)
 	}
 	return list, rows.Err()
+}
+
+// fences are the incarnations that this process has fenced: none of their sessions holds a branch.
+type fences struct {
+	mu   sync.Mutex
+	done map[incarnation]struct{}
+}
+
+type incarnation struct {
+	log txn.LogID
+	n   uint64
+}
+
+func (f *fences) add(log txn.LogID, n uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done == nil {
+		f.done = map[incarnation]struct{}{}
+	}
+	f.done[incarnation{log, n}] = struct{}{}
+}
+
+func (f *fences) has(gid txn.GID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.done[incarnation{gid.Log, gid.Incarnation}]
+	return ok
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,9 +102,109 @@ func TestNotaWhileAttached(t *testing.T) {
 	}
 }
 
+// XA COMMIT by another session while the one that prepared lets go of the branch is answered OK, and loses it. Whatever the moment, a
+// branch that Resolve calls done is done: its row is free and has the value decided.
+func TestResolveWhileSessionLeaves(t *testing.T) {
+	r, other := open(t, Options{}), open(t, Options{})
+	acc := table(t, "a")
+	for i := range 200 {
+		admin(t, "a", fmt.Sprintf("INSERT INTO %s VALUES (%d, 0)", acc, 10+i))
+	}
+	check := func(row int, d txn.Decision, want string) error {
+		b, err := r.Enlist(t.Context(), txn.BranchOptions{GID: newGID(txn.RoleLocal)})
+		if err != nil {
+			return err
+		}
+		if _, err := b.(*Branch).Exec(t.Context(), "UPDATE "+acc+" SET balance = 1 WHERE id = ?", []any{int64(row)}); err != nil {
+			return errors.Join(err, b.Rollback(t.Context()))
+		}
+		gid := external(b.(*Branch))
+		if _, err := b.Prepare(t.Context(), gid); err != nil {
+			return err
+		}
+		r.parking.take(gid).close() // as a process that dies would, with no word of its own
+		if got, err := other.Resolve(t.Context(), gid, d, b.Proof()); err != nil || got != txn.ResolvedDone {
+			return fmt.Errorf("Resolve = %v, %w", got, err)
+		}
+		b, err = r.Enlist(t.Context(), txn.BranchOptions{GID: newGID(txn.RoleLocal), LockTimeout: time.Second})
+		if err != nil {
+			return err
+		}
+		out, err := b.(*Branch).Exec(t.Context(), "SELECT balance FROM "+acc+" WHERE id = ? FOR UPDATE", []any{int64(row)})
+		if err == nil && *out.First != want {
+			err = fmt.Errorf("row %d after %v: %s, want %s", row, d, *out.First, want)
+		}
+		return errors.Join(err, b.Rollback(t.Context()))
+	}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 25 {
+				d, want := txn.Commit, "1.00"
+				if i%2 == 1 {
+					d, want = txn.Abort, "0.00"
+				}
+				if err := check(10+25*g+i, d, want); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Without the privilege PROCESS time must do.
+func TestWithoutProcess(t *testing.T) {
+	admin(t, "a", "CREATE USER IF NOT EXISTS simple@localhost", "GRANT ALL ON a.* TO simple@localhost")
+	r := open(t, Options{DSN: server.DSN("simple", "a")})
+	if warnings, err := r.Check(t.Context()); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "PROCESS") {
+		t.Errorf("Check = %q, %v", warnings, err)
+	}
+	acc := table(t, "a")
+	b := enlist(t, r, txn.BranchOptions{})
+	exec(t, b, "UPDATE "+acc+" SET balance = 1")
+	if _, err := b.Prepare(t.Context(), external(b)); err != nil {
+		t.Fatal(err)
+	}
+	r.parking.close()
+	ctx, cancel := context.WithTimeout(t.Context(), grace/4)
+	defer cancel()
+	if got, err := r.Resolve(ctx, b.opt.GID, txn.Commit, b.Proof()); !errors.Is(err, errBusy) {
+		t.Errorf("Resolve within too short a time = %v, %v", got, err)
+	}
+	if got, err := r.Resolve(t.Context(), b.opt.GID, txn.Commit, b.Proof()); err != nil || got != txn.ResolvedDone {
+		t.Errorf("Resolve = %v, %v", got, err)
+	}
+}
+
+// A process keeps only so many sessions for decisions to come.
+func TestParking(t *testing.T) {
+	r := open(t, Options{Pool: 8})
+	acc := table(t, "a")
+	var all []*Branch
+	for i := range 4 {
+		b := enlist(t, r, txn.BranchOptions{})
+		exec(t, b, "INSERT INTO "+acc+" VALUES (?, 1)", int64(10+i))
+		if _, err := b.Prepare(t.Context(), external(b)); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b)
+	}
+	if n := len(r.parking.list); n != 2 {
+		t.Errorf("%d parked, want 2", n)
+	}
+	must(t, server.Exec(t.Context(), "a", fmt.Sprintf("KILL %d", r.parking.list[1].conn.id))) // its resolver must find another way
+	for _, b := range all {
+		if got, err := r.Resolve(t.Context(), b.opt.GID, txn.Commit, b.Proof()); err != nil || got != txn.ResolvedDone {
+			t.Errorf("Resolve = %v, %v", got, err)
+		}
+	}
+}
+
 // A branch that changed nothing answers 1402 after its session closed: it is done, whatever the decision.
 func TestReadOnlyInEffect(t *testing.T) {
-	r := open(t, Options{})
+	r, other := open(t, Options{}), open(t, Options{})
 	acc := table(t, "a")
 	for _, d := range []txn.Decision{txn.Commit, txn.Abort} {
 		b := enlist(t, r, txn.BranchOptions{})
@@ -110,7 +212,7 @@ func TestReadOnlyInEffect(t *testing.T) {
 		if _, err := b.Prepare(t.Context(), external(b)); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := r.Resolve(t.Context(), b.opt.GID, d, b.Proof()); err != nil || got != txn.ResolvedDone {
+		if got, err := other.Resolve(t.Context(), b.opt.GID, d, b.Proof()); err != nil || got != txn.ResolvedDone {
 			t.Errorf("Resolve = %v, %v", got, err)
 		}
 	}
@@ -121,11 +223,12 @@ func TestReadOnlyInEffect(t *testing.T) {
 	if _, err := b.Prepare(t.Context(), external(b)); err != nil {
 		t.Fatal(err)
 	}
-	other := enlist(t, r, txn.BranchOptions{LockTimeout: time.Second})
-	if _, err := other.Exec(t.Context(), "UPDATE "+acc+" SET balance = 1", nil); txn.SQLState(err) != "40P01" {
+	marked.parking.close()
+	w := enlist(t, r, txn.BranchOptions{LockTimeout: time.Second})
+	if _, err := w.Exec(t.Context(), "UPDATE "+acc+" SET balance = 1", nil); txn.SQLState(err) != "40P01" {
 		t.Errorf("update of a locked row: %v", err)
 	}
-	must(t, other.Rollback(t.Context()))
+	must(t, w.Rollback(t.Context()))
 	if got, err := r.Resolve(t.Context(), b.opt.GID, txn.Commit, b.Proof()); err != nil || got != txn.ResolvedDone {
 		t.Errorf("Resolve = %v, %v", got, err)
 	}

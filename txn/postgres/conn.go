@@ -111,7 +111,7 @@ func definite(err error) bool {
 		return pg.SeverityUnlocalized == "ERROR"
 	}
 	_, ok := errors.AsType[*tagError](err)
-	return ok
+	return ok || errors.Is(err, errInProgress) || errors.Is(err, errNoProof) // concluded from answers
 }
 
 // code returns the SQLSTATE of the server's answer; empty if it is none.

@@ -102,6 +102,22 @@ func (p *Pool[C]) Drop(conn C) {
 	<-p.slots
 }
 
+// Part frees the place of a connection that Get returned, which is the caller's own from now on.
+func (p *Pool[C]) Part() { <-p.slots }
+
+// Adopt takes a connection that had parted back if there is room for it, and else closes it.
+func (p *Pool[C]) Adopt(key string, conn C) {
+	p.mu.Lock()
+	room := !p.shut && len(p.idle)+len(p.slots) < cap(p.slots)
+	if room {
+		p.idle = append(p.idle, entry[C]{key, conn})
+	}
+	p.mu.Unlock()
+	if !room {
+		p.close(conn)
+	}
+}
+
 // Flush closes the idle connections: one of them was found dead, and so may be the others.
 func (p *Pool[C]) Flush() {
 	for e, ok := p.pop(); ok; e, ok = p.pop() {

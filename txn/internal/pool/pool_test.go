@@ -112,6 +112,26 @@ func TestClose(t *testing.T) {
 	})
 }
 
+func TestPart(t *testing.T) {
+	c := &counted{}
+	p := New(1, c.open, c.close)
+	a := get(t, p, "k", 1, false)
+	p.Part()
+	b := get(t, p, "k", 2, false)
+	p.Adopt("k", a) // no room
+	p.Put("k", b)
+	get(t, p, "k", 2, true)
+	p.Part()
+	p.Adopt("k", b)
+	get(t, p, "k", 2, true)
+	p.Part()
+	p.Close()
+	p.Adopt("k", b)
+	if want := []int{1, 2}; !slices.Equal(c.closed, want) {
+		t.Errorf("closed %v, want %v", c.closed, want)
+	}
+}
+
 func TestFlush(t *testing.T) {
 	c := &counted{}
 	p := New(2, c.open, c.close)
