@@ -7,3 +7,10 @@ func Descriptor(c *Conn, f func(fd int)) {
 		return nil
 	})
 }
+
+// HungUp tells whether the watcher has seen the peer hang up.
+func HungUp(c *Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hungUp
+}

@@ -105,11 +105,8 @@ func (s *Server) enter(l net.Listener) (*loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("drain: listener %s: %w", nameOf(l), err)
 	}
-	raw, err := file.SyscallConn()
-	if err == nil {
-		err = s.watch.start(s)
-	}
-	if err != nil {
+	raw, _ := file.SyscallConn() // fails only on a nil file
+	if err := s.watch.start(s); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	a := &loop{
@@ -451,10 +448,7 @@ func (a *loop) localAddr(c *Conn) net.Addr {
 
 // control calls f with file's descriptor, which stays open, and the same, until f returns.
 func control(file *os.File, f func(fd int) error) error {
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return err
-	}
+	raw, err := file.SyscallConn() // fails only on a nil file
 	if raw.Control(func(fd uintptr) { err = f(int(fd)) }) != nil { // it says so only of a closed file
 		return net.ErrClosed
 	}

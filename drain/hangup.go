@@ -38,13 +38,9 @@ func (w *watcher) start(s *Server) error {
 		_ = unix.Close(fd)
 		return fmt.Errorf("drain: %w", os.NewSyscallError("fcntl", err))
 	}
-	f := os.NewFile(uintptr(fd), "epoll")
-	raw, err := f.SyscallConn()
-	if err != nil {
-		_ = f.Close()
-		return fmt.Errorf("drain: %w", err)
-	}
-	w.epoll, w.raw = f, raw
+	w.epoll = os.NewFile(uintptr(fd), "epoll")
+	raw, _ := w.epoll.SyscallConn() // fails only on a nil file
+	w.raw = raw
 	w.running.Go(func() { watch(raw, s) })
 	return nil
 }
@@ -93,11 +89,9 @@ func (w *watcher) add(fd int, id uint64, events uint32) error {
 	}
 	e := unix.EpollEvent{Events: events | unix.EPOLLET, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
 	var err error
-	if cerr := w.raw.Control(func(epfd uintptr) {
+	_ = w.raw.Control(func(epfd uintptr) { // fails only on a closed file
 		err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_ADD, fd, &e)
-	}); cerr != nil {
-		return cerr
-	}
+	})
 	return os.NewSyscallError("epoll_ctl", err)
 }
 

@@ -74,6 +74,7 @@ func TestWatchLate(t *testing.T) {
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
+		eventually(t, "the hang-up", func() bool { return drain.HungUp(c) })
 		select {
 		case err := <-causes:
 			t.Fatalf("cancelled while not watched: %v", err)

@@ -76,6 +76,7 @@ func (a *loop) refuseNewcomers() (wait time.Duration) {
 			unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(dropSYN)), Filter: &dropSYN[0]}))
 	})
 	if err != nil {
+		wait = 0
 		a.server.logger().Warn("cannot close a listener to newcomers", "listener", a.name, "error", err)
 	}
 	return wait

@@ -1,0 +1,177 @@
+package drain_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/drain"
+)
+
+// crypto/tls takes ErrExpired for a deadline's error, which is not the end: the goodbye can be written.
+func TestExpiryUnderTLS(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)},
+		&x509.Certificate{SerialNumber: big.NewInt(1)}, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: key}}}
+	f := start(t, "tcp", &drain.Server{Idle: time.Millisecond, Handler: func(_ context.Context, c *drain.Conn) {
+		secure := tls.Server(c, config)
+		b := make([]byte, 1)
+		if _, err := io.ReadFull(secure, b); err != nil {
+			t.Error(err)
+		}
+		if _, err := secure.Read(b); !errors.Is(err, drain.ErrExpired) || !strings.Contains(err.Error(), "idle while draining") {
+			t.Errorf("Read: %v", err)
+		}
+		if _, err := io.WriteString(secure, "bye\n"); err != nil {
+			t.Error(err)
+		}
+		c.Linger(patience)
+	}})
+	client := tls.Client(f.dial(), &tls.Config{InsecureSkipVerify: true})
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "accepted", func() bool { return f.s.Counts().Open == 1 })
+	done := f.shutdown(t.Context())
+	expect(t, client, "bye")
+	_ = client.Close()
+	within(t, done, "the drain's end")
+}
+
+// Many wait on the reserve, slots come, contexts end at the same moment: places are neither lost nor
+// doubled.
+func TestAcquireRace(t *testing.T) {
+	f := start(t, "unix", &drain.Server{Threads: 2, Reserve: 30, Handler: func(ctx context.Context, c *drain.Conn) {
+		ctx, cancel := context.WithTimeout(ctx, 60*time.Millisecond)
+		defer cancel()
+		for c.Acquire(ctx) != nil {
+			if ctx.Err() != nil {
+				return
+			}
+		}
+		c.SetBusy()
+		c.SetBusy()
+		time.Sleep(time.Millisecond)
+	}})
+	var clients sync.WaitGroup
+	for range 30 {
+		clients.Go(func() {
+			for range 10 {
+				c, err := net.Dial("unix", f.l.Addr().String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = c.Read(make([]byte, 1))
+				_ = c.Close()
+			}
+		})
+	}
+	clients.Wait()
+	eventually(t, "all gone", func() bool { return f.s.Counts().Open == 0 })
+	if n := f.s.Counts(); n.Reserve != 0 || n.Busy != 0 {
+		t.Errorf("%+v", n)
+	}
+	if a, b := f.dial(), f.dial(); a == nil || b == nil { // both slots are there
+		t.Fatal()
+	}
+}
+
+// A slot that becomes free while nobody waits is found by the next Acquire.
+func TestAcquireFree(t *testing.T) {
+	conns := make(chan *drain.Conn)
+	release := make(chan struct{})
+	f := start(t, "unix", &drain.Server{Threads: 1, Reserve: 1, Handler: func(_ context.Context, c *drain.Conn) {
+		conns <- c
+		<-release
+	}})
+	_ = f.dial()
+	within(t, conns, "the first")
+	_ = f.dial()
+	second := within(t, conns, "the second, on the reserve")
+	if !second.Reserved() {
+		t.Error("not on the reserve")
+	}
+	ended, cancel := context.WithCancelCause(t.Context())
+	cancel(io.ErrNoProgress)
+	if err := second.Acquire(ended); !errors.Is(err, io.ErrNoProgress) {
+		t.Error(err)
+	}
+	release <- struct{}{}
+	eventually(t, "one left", func() bool { return f.s.Counts().Open == 1 })
+	if err := second.Acquire(t.Context()); err != nil || second.Reserved() {
+		t.Errorf("%v, reserved %v", err, second.Reserved())
+	}
+	close(release)
+}
+
+func TestIPv6(t *testing.T) {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	addrs := make(chan [2]string, 1)
+	s := &drain.Server{Handler: func(_ context.Context, c *drain.Conn) {
+		addrs <- [2]string{c.LocalAddr().String(), c.RemoteAddr().String()}
+	}}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	c, err := net.Dial("tcp6", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := within(t, addrs, "the handler"), [2]string{c.RemoteAddr().String(), c.LocalAddr().String()}; got != want {
+		t.Errorf("local and remote %v, want %v", got, want)
+	}
+	_ = c.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	within(t, served, "Serve's return")
+}
+
+// A Multipath TCP listener takes no filter: the queue is served all the same.
+func TestFinalMultipath(t *testing.T) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(true)
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(logs)
+	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
+	s := &drain.Server{Handler: lines}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(t, c, "x")
+	s.Final()
+	_ = c.Close()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	within(t, served, "Serve's return")
+	t.Logf("log: %s", log) // a kernel without it made a plain listener
+}
