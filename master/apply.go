@@ -54,6 +54,9 @@ func (m *Master) do(a action) error {
 		return nil
 	case doForget:
 		return m.forget(a.gen)
+	case doFinal:
+		m.final()
+		return nil
 	case doBackOff:
 		m.memo(a.unit).released = true
 		m.backoff.next(now)

@@ -23,6 +23,7 @@ const (
 	doCancel              // cancel the unit's job: everything about sockets would wait behind it
 	doHurry               // shorten the deadline of a generation's drain
 	doForget              // remove a generation's snapshot: its last worker is gone
+	doFinal               // tell every worker that serves that all of them stop: nobody will accept after it
 	doBackOff             // a worker crashes again and again: StopUnit, and start none for a while
 )
 

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/unit"
 )
@@ -98,13 +101,40 @@ func planStop(v view) (actions []action, done bool) {
 	if v.target {
 		d.do(doStop, unit.Sockets) // not waited for: it is ordered to stop after fdt.service
 	}
+	if slices.ContainsFunc(v.workers, worker.stays) {
+		d.do(doFinal, "")
+		return d.actions, false
+	}
 	for _, w := range v.workers {
-		if w.phase != draining && !w.released {
+		switch {
+		case !w.released:
 			d.do(doRelease, w.unit)
+		case w.phase == draining && w.job == "stop" && w.jobRuns:
+			d.do(doCancel, w.unit)
 		}
 	}
-	release(v, &d)
 	return d.actions, len(v.workers) == 0 && len(d.actions) == 0
+}
+
+// final tells the workers that nobody else will accept, so that they serve what is in the queue. Who does
+// not understand it is only stopped.
+func (m *Master) final() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, w := range m.last.workers {
+		if !w.stays() {
+			continue
+		}
+		m.memo(w.unit).told = time.Now()
+		path := m.controlPath(w.gen, w.slot)
+		all.Go(func() {
+			if err := control.Call(ctx, path, control.OpDrain, control.Drain{Final: true}, nil); err != nil {
+				m.log.Debug("a worker is stopped by signal alone", "socket", path, "error", err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 func (v view) generations() []int {
