@@ -448,7 +448,7 @@ func (a *loop) localAddr(c *Conn) net.Addr {
 
 // control calls f with file's descriptor, which stays open, and the same, until f returns.
 func control(file *os.File, f func(fd int) error) error {
-	raw, err := file.SyscallConn() // fails only on a nil file
+	raw, err := file.SyscallConn()                                 // fails only on a nil file
 	if raw.Control(func(fd uintptr) { err = f(int(fd)) }) != nil { // it says so only of a closed file
 		return net.ErrClosed
 	}
