@@ -122,7 +122,7 @@ func (c claims) open(name string, lock func(*os.File) error) (*claim, error) {
 			linked, err = ofd.Linked(cl.file)
 		}
 		if err == nil && !linked { // removed while we waited
-			err = cl.file.Close()
+			err = ofd.Close(cl.file)
 			if err == nil {
 				continue
 			}
@@ -131,7 +131,7 @@ func (c claims) open(name string, lock func(*os.File) error) (*claim, error) {
 			cl.claimState, err = readClaim(cl.path)
 		}
 		if err != nil {
-			return nil, errors.Join(err, cl.file.Close())
+			return nil, errors.Join(err, ofd.Close(cl.file))
 		}
 		return cl, nil
 	}
@@ -152,10 +152,10 @@ func (cl *claim) set(st claimState) error {
 }
 
 // remove deletes the claim and frees its lock.
-func (cl *claim) remove() error { return errors.Join(os.Remove(cl.path), cl.file.Close()) }
+func (cl *claim) remove() error { return errors.Join(os.Remove(cl.path), ofd.Close(cl.file)) }
 
 // release frees the lock.
-func (cl *claim) release() error { return cl.file.Close() }
+func (cl *claim) release() error { return ofd.Close(cl.file) }
 
 func readClaim(path string) (claimState, error) {
 	raw, err := os.ReadFile(path)

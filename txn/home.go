@@ -78,7 +78,7 @@ func (h *home) lock(ctx context.Context, name string) (unlock func() error, err 
 	if err := ofd.Lock(ctx, f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return f.Close, nil
+	return func() error { return ofd.Close(f) }, nil
 }
 
 // tryLock is lock that does not wait: unlock is nil if somebody else has it.
@@ -90,7 +90,7 @@ func (h *home) tryLock(name string) (unlock func() error, err error) {
 	if ok, err := ofd.TryLock(f); !ok || err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return f.Close, nil
+	return func() error { return ofd.Close(f) }, nil
 }
 
 func (h *home) path(name string) string { return filepath.Join(h.dir, name) }

@@ -29,6 +29,16 @@ func TryLock(f *os.File) (bool, error) {
 	return true, nil
 }
 
+// Close gives the lock of f back and closes it. Closing alone would not do
+// while a process that was just forked still holds the description open.
+func Close(f *os.File) error {
+	var err error
+	if uerr := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, whole(unix.F_UNLCK)); uerr != nil {
+		err = &fs.PathError{Op: "unlock", Path: f.Name(), Err: uerr}
+	}
+	return errors.Join(err, f.Close())
+}
+
 // Held tells whether another open file description than f has the lock.
 func Held(f *os.File) (bool, error) {
 	l := whole(unix.F_WRLCK)

@@ -25,6 +25,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/txn/internal/ofd"
 )
 
 const (
@@ -239,8 +241,8 @@ func (l *Log) Err() error {
 // File is the open file, for locks and stat. The log keeps it.
 func (l *Log) File() *os.File { return l.file }
 
-// Close closes the file without forcing.
-func (l *Log) Close() error { return l.file.Close() }
+// Close closes the file without forcing, and gives its lock back.
+func (l *Log) Close() error { return ofd.Close(l.file) }
 
 // Position is a place between two records of a log.
 type Position struct {
