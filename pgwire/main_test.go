@@ -75,6 +75,9 @@ type fdt struct {
 	outbox  string // directory of the spool
 	sock    string // unix socket, any user
 	tcp     string // loopback address, any user
+	dir     string // of the unix sockets
+	port    int
+	all     sync.WaitGroup
 }
 
 // shutdown begins a drain, and waits in the background for its end.
@@ -206,17 +209,14 @@ func newFDT(t *testing.T, dsn string, tunes ...tune) *fdt {
 	if err := os.Chmod(sockDir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var all sync.WaitGroup
-	f.tcp = f.serve(&all, "tcp", "127.0.0.1:0", pgwire.Trust{})
-	f.serve(&all, "unix", f.sock, pgwire.Trust{})
-	if err := os.Chmod(f.sock, 0o666); err != nil {
-		t.Fatal(err)
-	}
+	f.dir = sockDir
+	f.tcp = f.serve("tcp", "127.0.0.1:0", pgwire.Trust{})
+	f.serve("unix", f.sock, pgwire.Trust{})
 	t.Cleanup(func() {
 		if err := f.server.Close(); err != nil {
 			t.Error(err)
 		}
-		all.Wait()
+		f.all.Wait()
 		ctx := context.WithoutCancel(t.Context())
 		if err := f.manager.Close(ctx); err != nil {
 			t.Error(err)
@@ -233,16 +233,26 @@ func newFDT(t *testing.T, dsn string, tunes ...tune) *fdt {
 	return f
 }
 
-func (f *fdt) serve(all *sync.WaitGroup, network, address string, auth pgwire.Authenticator) string {
+// also listens on one more unix socket and returns its path.
+func (f *fdt) also(auth pgwire.Authenticator) string {
+	f.t.Helper()
+	f.port++
+	return f.serve("unix", fmt.Sprintf("%s/.s.PGSQL.%d", f.dir, 7432+f.port), auth)
+}
+
+func (f *fdt) serve(network, address string, auth pgwire.Authenticator) string {
 	f.t.Helper()
 	l, err := net.Listen(network, address)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if f.wire.Auth[l.Addr().String()] == nil {
-		f.wire.Auth[l.Addr().String()] = auth
+	f.wire.Auth[l.Addr().String()] = auth
+	if network == "unix" {
+		if err := os.Chmod(address, 0o666); err != nil {
+			f.t.Fatal(err)
+		}
 	}
-	all.Go(func() {
+	f.all.Go(func() {
 		if err := f.server.Serve(l); !errors.Is(err, drain.ErrServerClosed) {
 			f.t.Error(err)
 		}

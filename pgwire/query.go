@@ -15,7 +15,7 @@ import (
 
 // whatFdtIs is the hint to everybody who takes fdt for a database.
 const whatFdtIs = "This is fdt, a transaction server: it runs the procedures of its configuration, as in CALL name(…), " +
-	"in one transaction with BEGIN, COMMIT and PREPARE TRANSACTION; see fdt(7)."
+	"in one transaction with BEGIN, COMMIT and PREPARE TRANSACTION; see fdt.yaml(5)."
 
 // builtin is a function that fdt answers itself.
 type builtin struct {

@@ -117,9 +117,6 @@ func live(ctx context.Context, m *txn.Manager, cut func(), work func(context.Con
 	stop()
 	all.Wait()
 	fail(nil)
-	if rerr == nil && errors.Is(context.Cause(serving), txn.ErrPoisoned) {
-		rerr = m.Err()
-	}
 	return errors.Join(err, rerr)
 }
 

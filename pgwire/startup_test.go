@@ -1,0 +1,203 @@
+package pgwire_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/pgwire"
+)
+
+// version3 is protocol 3.0.
+const version3 = 3 << 16
+
+func pairs(list ...string) []byte {
+	var b []byte
+	for _, s := range list {
+		b = append(append(b, s...), 0)
+	}
+	return append(b, 0)
+}
+
+// TestStartup is a table of first bytes and what comes of them.
+func TestStartup(t *testing.T) {
+	f := newFDT(t, "")
+	ssl, gss := startupPacket(80877103), startupPacket(80877104)
+	user := startupPacket(version3, pairs("user", "a")...)
+	for name, c := range map[string]struct {
+		send []byte
+		want string // all but ParameterStatus, up to ReadyForQuery
+	}{
+		"length zero":            {make([]byte, 8), "closed"},
+		"length seven":           {[]byte{0, 0, 0, 7, 0, 0, 0}, "closed"},
+		"length of ten thousand": {binary.BigEndian.AppendUint32(nil, 10001), "closed"},
+		"HTTP":                   {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "closed"},
+		"TLS hello":              {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "closed"},
+		"version 2":              {startupPacket(2<<16, pairs("user", "a")...), "E FATAL 0A000 unsupported frontend protocol 2.0: server supports 3.0 to 3.2, closed"},
+		"version 4":              {startupPacket(4<<16, pairs("user", "a")...), "E FATAL 0A000 unsupported frontend protocol 4.0: server supports 3.0 to 3.2, closed"},
+		"version 3.0":            {user, "R ok, K, Z I"},
+		"version 3.2":            {startupPacket(version3+2, pairs("user", "a")...), "R ok, K, Z I"},
+		"version 3.9":            {startupPacket(version3+9, pairs("user", "a")...), "v 3.2 [], R ok, K, Z I"},
+		"protocol option":        {startupPacket(version3, pairs("user", "a", "_pq_.x", "1")...), `v 3.0 ["_pq_.x"], R ok, K, Z I`},
+		"no user":                {startupPacket(version3, pairs("database", "a")...), "E FATAL 28000 no PostgreSQL user name specified in startup packet, closed"},
+		"no terminator":          {startupPacket(version3, []byte("user\x00a\x00")...), "E FATAL 08P01 invalid startup packet layout: expected terminator as last byte, closed"},
+		"name without value":     {startupPacket(version3, []byte("user\x00")...), "E FATAL 08P01 invalid startup packet layout: expected terminator as last byte, closed"},
+		"open value":             {startupPacket(version3, []byte("user\x00a")...), "E FATAL 08P01 invalid startup packet layout: expected terminator as last byte, closed"},
+		"rest behind the end":    {startupPacket(version3, []byte("user\x00a\x00\x00x")...), "E FATAL 08P01 invalid startup packet layout: expected terminator as last byte, closed"},
+		"not UTF-8":              {startupPacket(version3, pairs("user", "a\xff")...), "E FATAL 22021 invalid byte sequence for encoding \"UTF8\" in the startup packet, closed"},
+		"setting":                {startupPacket(version3, pairs("user", "a", "datestyle", "ISO, DMY")...), "R ok, K, Z I"},
+		"unknown setting":        {startupPacket(version3, pairs("user", "a", "x", "y")...), "E FATAL 42704 unrecognized configuration parameter \"x\", closed"},
+		"bad setting":            {startupPacket(version3, pairs("user", "a", "client_encoding", "LATIN1")...), "E FATAL 22023 invalid value for parameter \"client_encoding\": \"LATIN1\", closed"},
+		"options":                {startupPacket(version3, pairs("user", "a", "options", `-c a.b=c\ d -cDateStyle=ISO --statement-timeout=5s `)...), "R ok, K, Z I"},
+		"bad options":            {startupPacket(version3, pairs("user", "a", "options", "-x")...), "E FATAL 42601 invalid command-line argument for server process: -x, closed"},
+		"open options":           {startupPacket(version3, pairs("user", "a", "options", "-c")...), "E FATAL 42601 -c  requires a value, closed"},
+		"replication":            {startupPacket(version3, pairs("user", "a", "replication", "database")...), "E FATAL 0A000 fdt has no replication to offer, closed"},
+		"no replication":         {startupPacket(version3, pairs("user", "a", "replication", "false")...), "R ok, K, Z I"},
+		"cancel of nobody":       {startupPacket(80877102, 0, 0, 0, 1, 0, 0, 0, 2), "closed"},
+		"short cancel":           {startupPacket(80877102, 0, 0, 0, 1), "E FATAL 0A000 unsupported frontend protocol 1234.5678: server supports 3.0 to 3.2, closed"},
+		"SSLRequest twice":       {append(bytes.Clone(ssl), ssl...), "closed"},
+		"SSLRequest and more":    {append(bytes.Clone(ssl), user...), "closed"},
+		"GSSENCRequest and more": {append(bytes.Clone(gss), user...), "closed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := dial(t, "unix", f.sock)
+			cl.raw(c.send)
+			var list []string
+			for _, m := range cl.read() {
+				if !strings.HasPrefix(m, "S ") {
+					list = append(list, m)
+				}
+			}
+			if got := strings.Join(list, ", "); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestNoEncryption shows that SSLRequest and GSSENCRequest are refused, once
+// each, and that the startup message may follow.
+func TestNoEncryption(t *testing.T) {
+	f := newFDT(t, "")
+	c := dial(t, "unix", f.sock)
+	for _, code := range []uint32{80877104, 80877103} {
+		c.raw(startupPacket(code))
+		var b [1]byte
+		if _, err := io.ReadFull(c.conn, b[:]); err != nil || b[0] != 'N' {
+			t.Fatalf("%q, %v", b, err)
+		}
+	}
+	c.raw(startupPacket(version3, pairs("user", "a")...))
+	if hello := c.read(); hello[len(hello)-1] != "Z I" {
+		t.Errorf("%q", hello)
+	}
+}
+
+// TestSlowStartup shows that a silent client is put out.
+func TestSlowStartup(t *testing.T) {
+	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.wire.StartupTimeout = 50 * time.Millisecond })
+	silent, slow := dial(t, "unix", f.sock), dial(t, "tcp", f.tcp)
+	slow.raw([]byte{0, 0})
+	silent.answers("silent", silent.read(), "closed")
+	slow.answers("slow", slow.read(), "closed")
+	early := dial(t, "unix", f.sock)
+	_ = early.conn.Close()
+	eventually(t, "gone", func() bool { return f.server.Counts().Open == 0 })
+}
+
+// TestPeer logs in by what the kernel says.
+func TestPeer(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can become another user: run as root")
+	}
+	f := newFDT(t, "", func(f *fdt, _ *config.Config) {})
+	peers := map[string]*pgwire.Peer{"/root": {Group: "root"}, "/daemon": {Group: "daemon"}, "/none": {Group: "no-such-group"}}
+	socks := map[string]string{}
+	for suffix, peer := range peers {
+		// A listener's name is its address here.
+		socks[suffix] = f.also(peer)
+	}
+	for _, c := range []struct{ group, unix, asked, want string }{
+		{"/root", "root", "root", ""},
+		{"/none", "root", "root", ""},
+		{"/none", "root", "daemon", `peer authentication failed for user "daemon"`},
+		{"/daemon", "daemon", "daemon", ""},
+		{"/daemon", "daemon", "root", `You are the unix user "daemon", and can only be that user here.`},
+		{"/none", "daemon", "daemon", `The unix user "daemon" must be a member of the group "no-such-group".`},
+		{"/root", "daemon", "daemon", `The unix user "daemon" must be a member of the group "root".`},
+		{"/daemon", "4242", "root", `authentication failed for user "root"`},
+	} {
+		out, err := f.psqlAs(c.unix, socks[c.group], c.asked, "CALL enqueue('x')")
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(out, c.want)) {
+			t.Errorf("unix user %s as %s, group %s: %v %s", c.unix, c.asked, c.group, err, out)
+		}
+	}
+	// There is no peer on TCP.
+	f.wire.Auth[f.tcp] = peers["/root"]
+	c := connect(t, "tcp", f.tcp, "root")
+	c.answers("tcp", c.hello, `E FATAL 28000 authentication failed for user "root"`, "closed")
+	delete(f.wire.Auth, f.tcp)
+	c = connect(t, "tcp", f.tcp, "root")
+	c.answers("no rule", c.hello, `E FATAL 28000 no way to authenticate on listener "`+f.tcp+`"`, "closed")
+}
+
+// psqlAs runs psql as a unix user.
+func (f *fdt) psqlAs(unix, sock, asked, query string) (string, error) {
+	f.t.Helper()
+	uid := map[string]uint32{"root": 0, "daemon": 1, "4242": 4242}[unix]
+	host, port := strings.Split(sock, "/.s.PGSQL.")[0], strings.Split(sock, ".PGSQL.")[1]
+	cmd := exec.Command("psql", "-X", "-h", host, "-p", port, "-U", asked, "-c", query, "db")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.Dir = "/"
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// TestReserve shows what a connection without a slot can do: settle prepared
+// transactions and cancel, while a call waits for a slot.
+func TestReserve(t *testing.T) {
+	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.server.Threads, f.server.Reserve = 1, 4 })
+	holder := f.connect("a")
+	holder.want("BEGIN; CALL enqueue('p'); PREPARE TRANSACTION 'p'", "C BEGIN", "C CALL", "C PREPARE TRANSACTION", "Z I")
+	holder.want("BEGIN", "C BEGIN", "Z T")
+	settler, caller := f.connect("a"), f.connect("a")
+	settler.want("SELECT gid FROM pg_prepared_xacts", "T gid:25/-1/0", "D p", "C SELECT 1", "Z I")
+	settler.want("COMMIT PREPARED 'p'", "C COMMIT PREPARED", "Z I")
+	caller.front.Send(&pgproto3.Query{String: "CALL enqueue('later')"})
+	if err := caller.front.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	f.delivered("p")
+	_ = holder.conn.Close()
+	caller.answers("later", caller.read(), "C CALL", "Z I")
+	f.delivered("p", "later")
+	// One that waits is cancelled like one that runs.
+	caller.want("BEGIN", "C BEGIN", "Z T")
+	settler.front.Send(&pgproto3.Query{String: "CALL enqueue('never')"})
+	if err := settler.front.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "cancelled", func() bool {
+		cancelRequest(t, "unix", f.sock, settler.key)
+		_ = settler.conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		m, err := settler.front.Receive()
+		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+			return false
+		}
+		e, ok := m.(*pgproto3.ErrorResponse)
+		return ok && e.Code == "57014"
+	})
+	f.delivered("p", "later")
+}
