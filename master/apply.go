@@ -40,6 +40,8 @@ func (m *Master) do(a action) error {
 		return m.sd.start(a.unit, "replace")
 	case doStop:
 		return m.sd.stop(a.unit)
+	case doReset:
+		return m.sd.resetFailed(a.unit)
 	case doTell:
 		m.memo(a.unit).told = now
 		return m.sd.terminate(a.unit)

@@ -18,6 +18,7 @@ type verb int
 const (
 	doStart   verb = iota // StartUnit
 	doStop                // StopUnit
+	doReset               // forget a socket's failure; its unit is then gone
 	doTell                // KillUnit SIGTERM, main process only
 	doRelease             // StopUnit on a worker, for its ban on automatic restarts; the job is cancelled later
 	doCancel              // cancel the unit's job: everything about sockets would wait behind it
@@ -291,6 +292,8 @@ func closeSurplus(v view, d *decision, keep *target) bool {
 		case s.open || s.job != "":
 			d.do(doStop, s.unit)
 			done = false
+		case s.failed:
+			d.do(doReset, s.unit)
 		case s.companionJob == "stop":
 			done = false
 		case s.served || s.companionJob != "":
