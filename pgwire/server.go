@@ -182,10 +182,12 @@ func (se *session) finish(err error) {
 		se.log().Warn("rolling back a session's transaction failed", "error", cerr)
 	}
 	f, told := errors.AsType[*Failure](err)
+	if told {
+		se.wire.send(f.response())
+	}
+	se.wire.flush() // with replies that were held back, as more input was there
 	switch {
 	case told:
-		se.wire.send(f.response())
-		se.wire.flush()
 		se.conn.Linger(lingering)
 		if f.Code != errGoodbye.Code {
 			se.log().Info("session ended by the server", "sqlstate", f.Code, "reason", f.Message)

@@ -87,7 +87,7 @@ func (se *session) dispatch(kind byte, body []byte) (leave bool, err error) {
 
 // malformed ends the session: after it nobody knows what the client means.
 func malformed(err error) error {
-	return fatalf("08P01", "invalid message format: %v", err)
+	return fatalf("08P01", "invalid message format: %s", strings.TrimSpace(err.Error()))
 }
 
 // refused answers a message that is a request of its own with an error.
