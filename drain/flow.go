@@ -199,12 +199,12 @@ func (a *loop) tryOnce(fd uintptr) bool {
 // passing tells the errors that concern one connection, which has left the queue: accept(2).
 func passing(err error) bool {
 	return is(err, unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT,
-		unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.ENETUNREACH)
+		unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH)
 }
 
 // lost tells the errors that the socket will not get over.
 func lost(err error) bool {
-	return is(err, unix.EBADF, unix.EINVAL, unix.ENOTSOCK, unix.EOPNOTSUPP, unix.EFAULT)
+	return is(err, unix.EBADF, unix.EINVAL, unix.ENOTSOCK)
 }
 
 func is(err error, any ...unix.Errno) bool {
@@ -448,8 +448,9 @@ func (a *loop) localAddr(c *Conn) net.Addr {
 
 // control calls f with file's descriptor, which stays open, and the same, until f returns.
 func control(file *os.File, f func(fd int) error) error {
-	raw, err := file.SyscallConn()                                 // fails only on a nil file
-	if raw.Control(func(fd uintptr) { err = f(int(fd)) }) != nil { // it says so only of a closed file
+	raw, err := file.SyscallConn() // fails only on a nil file
+	cerr := raw.Control(func(fd uintptr) { err = f(int(fd)) })
+	if cerr != nil { // it fails only on a closed file
 		return net.ErrClosed
 	}
 	return err
