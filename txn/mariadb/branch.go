@@ -142,7 +142,7 @@ func (b *Branch) finish(ctx context.Context) error {
 		return err
 	}
 	if b.marked && !b.idle {
-		if err := b.c.exec(ctx, "INSERT INTO "+quote(b.r.opt.Marker)+" (gid) VALUES (?)", gtrid(b.opt.GID)); err != nil {
+		if err := b.c.exec(ctx, "INSERT INTO "+quote(b.r.opt.Marker)+" (branch) VALUES (?)", b.r.key(b.opt.GID)); err != nil {
 			return b.broken(ctx, "marker", err)
 		}
 	}

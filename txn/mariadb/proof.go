@@ -53,7 +53,7 @@ func (r *Resource) makeMarker(ctx context.Context, c *conn) error {
 		return nil
 	}
 	err := c.exec(ctx, "CREATE TABLE IF NOT EXISTS "+quote(r.opt.Marker)+` (
-		gid VARBINARY(64) NOT NULL PRIMARY KEY COMMENT 'committed branch of fdt',
+		branch VARBINARY(129) NOT NULL PRIMARY KEY COMMENT 'gid and resource of a committed branch of fdt',
 		at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB`)
 	if err != nil {
 		return fmt.Errorf("marker table: %w", err)
@@ -67,9 +67,12 @@ func (r *Resource) marker(ctx context.Context, c *conn, gid txn.GID, proof txn.P
 	if e, ok := parseProof(proof); r.opt.Marker == "" || !ok || !e.marked {
 		return false, false, nil
 	}
-	err = c.QueryRowContext(ctx, "SELECT EXISTS (SELECT * FROM "+quote(r.opt.Marker)+" WHERE gid = ?)", gtrid(gid)).Scan(&committed)
+	err = c.QueryRowContext(ctx, "SELECT EXISTS (SELECT * FROM "+quote(r.opt.Marker)+" WHERE branch = ?)", r.key(gid)).Scan(&committed)
 	return committed, err == nil, err
 }
+
+// key is the branch's key in the marker table, which several resources may share.
+func (r *Resource) key(gid txn.GID) string { return gtrid(gid) + "/" + r.opt.Name }
 
 // Forget deletes the branch's marker.
 func (r *Resource) Forget(ctx context.Context, gid txn.GID) error {
@@ -77,6 +80,6 @@ func (r *Resource) Forget(ctx context.Context, gid txn.GID) error {
 		return nil
 	}
 	return r.privileged(ctx, func(c *conn) error {
-		return c.exec(ctx, "DELETE FROM "+quote(r.opt.Marker)+" WHERE gid = ?", gtrid(gid))
+		return c.exec(ctx, "DELETE FROM "+quote(r.opt.Marker)+" WHERE branch = ?", r.key(gid))
 	})
 }

@@ -1,0 +1,58 @@
+package mariadb
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/txntest"
+)
+
+func TestConformance(t *testing.T) {
+	admin(t, "a", "CREATE TABLE written (id VARCHAR(64) PRIMARY KEY)")
+	t.Run("marker", func(t *testing.T) { conform(t, "fdt_marker") })
+	t.Run("no marker", func(t *testing.T) { conform(t, "") })
+}
+
+func conform(t *testing.T, marker string) {
+	txntest.Run(t, txntest.Harness{
+		Open: func(t testing.TB, name string) txn.Resource {
+			r, err := New(Options{Name: name, DSN: server.DSN("fdt", "a"), Marker: marker})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		},
+		Write: func(ctx context.Context, b txn.Branch, id string) error {
+			_, err := b.(*Branch).Exec(ctx, "INSERT INTO written VALUES (?)", []any{id})
+			return err
+		},
+		Written: func(t testing.TB, id string) (n int) {
+			r, err := New(Options{Name: "reader", DSN: server.DSN("fdt", "a")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = r.Close() }()
+			if err := r.privileged(t.Context(), func(c *conn) error {
+				return c.QueryRowContext(t.Context(), "SELECT count(*) FROM written WHERE id = ?", id).Scan(&n)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		},
+		Abandon: func(t testing.TB, b txn.Branch) {
+			// The socket closes, nobody says goodbye.
+			err := b.(*Branch).Conn().Raw(func(any) error { return errAbandoned })
+			if !errors.Is(err, errAbandoned) {
+				t.Fatal(err)
+			}
+			if err := b.(*Branch).Conn().Close(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Unproven: marker == "",
+	})
+}
+
+var errAbandoned = errors.New("abandoned")

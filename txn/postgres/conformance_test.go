@@ -1,0 +1,44 @@
+package postgres
+
+import (
+	"context"
+	"testing"
+
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/txntest"
+)
+
+func TestConformance(t *testing.T) {
+	admin(t, "a", "CREATE TABLE written (id text PRIMARY KEY)", "ALTER TABLE written OWNER TO app")
+	txntest.Run(t, txntest.Harness{
+		Open: func(t testing.TB, name string) txn.Resource {
+			r, err := New(Options{Name: name, DSN: dsn("a")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		},
+		Write: func(ctx context.Context, b txn.Branch, id string) error {
+			_, err := b.(*Branch).Exec(ctx, "INSERT INTO written VALUES ($1)", []any{id})
+			return err
+		},
+		Written: func(t testing.TB, id string) (n int) {
+			r, err := New(Options{Name: "reader", DSN: dsn("a")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = r.Close() }()
+			if err := r.privileged(t.Context(), func(c *conn) error {
+				return c.pg.QueryRow(t.Context(), "SELECT count(*) FROM written WHERE id = $1", id).Scan(&n)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		},
+		Abandon: func(t testing.TB, b txn.Branch) {
+			if err := b.(*Branch).Conn().PgConn().Conn().Close(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	})
+}
