@@ -73,7 +73,7 @@ func (h *history) add(file uint64, r record, known bool) {
 			h.decidedAt = r.At
 		}
 	case kindForget:
-		h.forgotten = true
+		h.forgotten, h.ended = true, true // its end may be gone already
 	case kindOpen, kindBlock, kindDead: // of no transaction
 	}
 }
