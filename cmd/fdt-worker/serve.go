@@ -93,8 +93,22 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 		opts = append(opts, worker.WithRequired())
 	}
 	return live(ctx, manager, func() { server.Hurry(0) }, func(ctx context.Context) error {
+		var checks sync.WaitGroup
+		defer checks.Wait()
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		checks.Go(func() { check(ctx, rms, log) }) // READY does not wait for databases
 		return worker.Run(server, append(opts, worker.WithContext(ctx))...)
 	})
+}
+
+// check tells the operator what is wrong with the databases.
+func check(ctx context.Context, rms []txn.Resource, log *slog.Logger) {
+	for _, text := range resources.Check(ctx, rms) {
+		if ctx.Err() == nil {
+			log.WarnContext(ctx, text)
+		}
+	}
 }
 
 // live runs the worker beside recovery, and ends it when the log has failed:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/txn"
@@ -36,6 +37,31 @@ func Open(ctx context.Context, cfg *config.Config) ([]txn.Resource, error) {
 		return nil, errors.Join(errs...)
 	}
 	return list, nil
+}
+
+// Check asks every database whether its settings suit transactions, and
+// returns what an operator should know. It waits for databases that do not
+// answer no longer than ctx lasts, and says that they do not.
+func Check(ctx context.Context, list []txn.Resource) []string {
+	found := make([][]string, len(list))
+	var wg sync.WaitGroup
+	for i, r := range list {
+		c, ok := r.(interface {
+			Check(context.Context) (warnings []string, err error)
+		})
+		if !ok {
+			continue
+		}
+		wg.Go(func() {
+			warnings, err := c.Check(ctx)
+			if err != nil {
+				warnings = append(warnings, err.Error())
+			}
+			found[i] = warnings
+		})
+	}
+	wg.Wait()
+	return slices.Concat(found...)
 }
 
 // open opens one resource for one of so many workers, which share its pool.

@@ -27,8 +27,6 @@ const (
 	DefaultPool = 32
 	// MaxPool is the most that Options may ask for: sessions are fenced by numbered locks, and all numbers are looked at.
 	MaxPool = 400
-	// recoveryPool is how many more it opens to end branches, so that those which wait for an in-doubt one never keep it from ending.
-	recoveryPool = 8
 	// connectTimeout bounds one attempt to connect where the DSN has no timeout.
 	connectTimeout = 5 * time.Second
 	// recoveryKey is the pool's key of recovery connections, which hold no lock.
@@ -108,7 +106,7 @@ func New(opt Options) (*Resource, error) {
 	r.db = sql.OpenDB(connector)
 	r.db.SetMaxIdleConns(-1)
 	r.pool = pool.New(opt.Pool, r.dial, (*conn).close)
-	r.recover = pool.New(recoveryPool, r.dial, (*conn).close)
+	r.recover = pool.New(recoveryPool(opt.Pool), r.dial, (*conn).close)
 	return r, nil
 }
 
@@ -124,6 +122,10 @@ func (r *Resource) password(_ context.Context, config *mysql.Config) error {
 	config.Passwd = strings.TrimSuffix(string(text), "\n")
 	return nil
 }
+
+// recoveryPool is how many connections are opened beside the pool to end branches, so that those which wait for an in-doubt one never
+// keep it from ending.
+func recoveryPool(pool int) int { return max(2, pool/4) }
 
 // Name returns the resource's name in the configuration.
 func (r *Resource) Name() string { return r.opt.Name }
@@ -191,7 +193,7 @@ func (r *Resource) judge(s settings) (warnings []string) {
 		warn("the user lacks the privilege PROCESS, without which fdt cannot see when a session has let go of its branch and waits for %s instead: "+
 			"GRANT PROCESS ON *.* TO the user", grace)
 	}
-	if need := r.opt.Pool + parkable(r.opt.Pool) + recoveryPool; s.connections < need {
+	if need := r.opt.Pool + parkable(r.opt.Pool) + recoveryPool(r.opt.Pool); s.connections < need {
 		warn("the server takes %d connections, but one process may open %d: raise max_connections, or lower the pool", s.connections, need)
 	}
 	return warnings

@@ -25,8 +25,6 @@ import (
 const (
 	// DefaultPool is how many connections a Resource opens at most unless told otherwise.
 	DefaultPool = 32
-	// recoveryPool is how many more it opens to end branches, so that those which wait for an in-doubt one never keep it from ending.
-	recoveryPool = 8
 	// connectTimeout bounds one attempt to connect where the DSN has no connect_timeout.
 	connectTimeout = 5 * time.Second
 	// cancelGrace is how long a cancelled statement may take to say so, before its connection is cut.
@@ -89,9 +87,13 @@ func New(opt Options) (*Resource, error) {
 	}
 	r := &Resource{opt: opt, config: config}
 	r.pool = pool.New(opt.Pool, r.dial, (*conn).close)
-	r.recover = pool.New(recoveryPool, r.dial, (*conn).close)
+	r.recover = pool.New(recoveryPool(opt.Pool), r.dial, (*conn).close)
 	return r, nil
 }
+
+// recoveryPool is how many connections are opened beside the pool to end branches, so that those which wait for an in-doubt one never
+// keep it from ending.
+func recoveryPool(pool int) int { return max(2, pool/4) }
 
 // Name returns the resource's name in the configuration.
 func (r *Resource) Name() string { return r.opt.Name }
@@ -139,7 +141,7 @@ func (r *Resource) judge(version, prepared, connections int) (warnings []string,
 		warnings = append(warnings, fmt.Sprintf("%s: max_prepared_transactions is %d, but one process may prepare %d at once: raise it, or lower the pool",
 			name, prepared, r.opt.Pool))
 	}
-	if need := r.opt.Pool + recoveryPool; connections < need {
+	if need := r.opt.Pool + recoveryPool(r.opt.Pool); connections < need {
 		warnings = append(warnings, fmt.Sprintf("%s: the server takes %d connections, but one process may open %d: raise max_connections, or lower the pool",
 			name, connections, need))
 	}
