@@ -18,11 +18,6 @@ func errorName(err error) string {
 	return ""
 }
 
-// errorText is what a peer said, without the name of the error.
-func errorText(err error) string {
-	return strings.TrimSpace(err.Error())
-}
-
 func isNotLoaded(err error) bool {
 	name := errorName(err)
 	return name == "org.freedesktop.systemd1.NoSuchUnit" || name == "org.freedesktop.DBus.Error.UnknownObject"

@@ -61,7 +61,7 @@ func (m *Master) status() Status {
 	v := m.last
 	s := Status{
 		Version: m.opt.Version, Generation: m.state.Applied, Pending: m.state.Pending, Step: m.step.String(),
-		Stopping: v.stopping, Rejected: m.state.Rejected, Degraded: m.crash, Listeners: []Listener{}, Generations: []Generation{},
+		Stopping: v.stopping, Rejected: m.state.Rejected, Listeners: []Listener{}, Generations: []Generation{},
 	}
 	gens := map[int]*Generation{}
 	var order []int
@@ -88,6 +88,9 @@ func (m *Master) status() Status {
 	slices.Sort(order)
 	for _, gen := range slices.Backward(order) {
 		g := *gens[gen]
+		if g.State == "serving" && g.Ready < g.Configured {
+			s.Degraded = m.crash
+		}
 		slices.SortFunc(g.Workers, func(a, b Worker) int { return a.Slot - b.Slot })
 		s.Generations = append(s.Generations, g)
 	}
@@ -211,7 +214,7 @@ func (s Status) Line() string {
 			parts = append(parts, fmt.Sprintf("generation %d: draining %d", g.Generation, g.Open))
 		}
 	}
-	if len(parts) == 0 {
+	if len(s.Generations) == 0 {
 		parts = append(parts, "no workers")
 	}
 	if s.Degraded != "" {

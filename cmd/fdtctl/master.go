@@ -68,6 +68,9 @@ func call(ctx context.Context, method string, out any, args ...any) error {
 		}
 		return errors.New(e.Error())
 	}
+	if errors.Is(c.Err, io.EOF) || errors.Is(c.Err, dbus.ErrClosed) {
+		return errors.New("the system bus was restarted before the master answered; see fdtctl status")
+	}
 	return c.Err
 }
 

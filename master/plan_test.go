@@ -1,0 +1,148 @@
+package master
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+var noon = time.Unix(1e9, 0)
+
+func k(gen, slot int, p phase) worker {
+	return worker{unit: unit.WorkerName(gen, slot), gen: gen, slot: slot, phase: p}
+}
+
+func goal(gen, count int, sockets ...string) *target {
+	return &target{gen: gen, count: count, surge: count, generations: 1, ready: 30 * time.Second, settle: 2 * time.Second, sockets: sockets}
+}
+
+func opened(names ...string) map[string]socket {
+	m := map[string]socket{}
+	for _, n := range names {
+		m[n] = socket{unit: n, companion: companionOf(n), open: true, served: true}
+	}
+	return m
+}
+
+// TestPlan holds single looks that the model seldom or never comes to.
+func TestPlan(t *testing.T) {
+	late := k(2, 1, starting)
+	late.asked = noon.Add(-30 * time.Second)
+	early := k(2, 1, starting)
+	early.asked = noon.Add(-29 * time.Second)
+	settled := k(2, 1, ready)
+	settled.ready = noon.Add(-time.Second)
+	restarted := settled
+	restarted.restarts = 1
+	looping := k(1, 1, crashed)
+	looping.restarts = crashesByMaster
+	old := k(1, 1, ready)
+	old.expired = true
+	deaf := k(1, 1, ready)
+	deaf.told = noon.Add(-tellPatience)
+	failed := map[string]socket{socketA: {unit: socketA, asked: true, failed: true, words: "in use"}, socketB: opened(socketB)[socketB]}
+	half := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), served: true}}
+	gone := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), failed: true}}
+
+	for _, c := range []struct {
+		name  string
+		v     view
+		want  []action
+		event Event
+		err   string
+		wake  time.Time
+	}{
+		{name: "a worker that is not READY in time",
+			v:     view{step: Starting, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{late}},
+			event: Failed, err: "did not say READY=1 within 30s"},
+		{name: "a worker that still has time",
+			v:    view{step: Starting, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{early}},
+			wake: noon.Add(time.Second)},
+		{name: "a worker that another master started",
+			v:    view{step: Starting, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{k(2, 1, starting)}},
+			wake: noon.Add(30 * time.Second)},
+		{name: "settling goes on",
+			v:    view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{settled}},
+			wake: noon.Add(time.Second)},
+		{name: "at a cold start nobody could take over, so nothing settles",
+			v: view{step: Settling, pending: goal(2, 1), workers: []worker{settled}}, event: Settled},
+		{name: "a death that nobody saw",
+			v:     view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{restarted}},
+			event: Failed, err: "died within reload.settle"},
+		{name: "a socket that cannot listen fails a reload",
+			v:     view{step: Opening, applied: goal(1, 1, socketB), pending: goal(2, 1, socketA, socketB), sockets: failed},
+			event: Failed, err: "cannot listen: in use"},
+		{name: "but not a boot, as long as another one can",
+			v: view{step: Opening, pending: goal(2, 1, socketA, socketB), sockets: failed}, event: Opened},
+		{name: "none can",
+			v: view{step: Opening, pending: goal(2, 1, socketA, socketB), sockets: map[string]socket{
+				socketA: failed[socketA], socketB: failed[socketA]}}, event: Failed, err: "no listener can be opened: in use"},
+		{name: "a companion is stopped before its socket starts",
+			v:    view{step: Opening, applied: goal(1, 1), pending: goal(2, 1, socketA), sockets: half},
+			want: []action{{verb: doStop, unit: companionOf(socketA)}}},
+		{name: "a failed socket that nobody wants is forgotten",
+			v: view{step: Idle, sockets: gone}, want: []action{{verb: doReset, unit: socketA}}},
+		{name: "a program that never says STOPPING=1 is stopped",
+			v:    view{step: Telling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{deaf, settled}},
+			want: []action{{verb: doRelease, unit: deaf.unit}}},
+		{name: "steady: a lost companion comes back",
+			v:    view{applied: goal(1, 1, socketA), workers: []worker{k(1, 1, ready)}, sockets: map[string]socket{socketA: {unit: socketA, open: true}}},
+			want: []action{{verb: doStart, unit: companionOf(socketA)}}},
+		{name: "steady: a generation that is gone is forgotten, one too many is hurried",
+			v: view{applied: goal(4, 1), draining: []int{1, 2, 3}, hurried: map[int]bool{},
+				workers: []worker{{unit: "a", gen: 2, phase: draining, released: true}, {unit: "b", gen: 3, phase: draining, released: true}, k(4, 1, ready)}},
+			want: []action{{verb: doForget, gen: 1}, {verb: doHurry, gen: 2}}},
+		{name: "steady: who crashes again and again is taken from systemd",
+			v: view{applied: goal(1, 1), workers: []worker{looping}}, want: []action{{verb: doBackOff, unit: looping.unit}}},
+		{name: "steady: back-off",
+			v: view{applied: goal(1, 1), resume: noon.Add(time.Second)}, wake: noon.Add(time.Second)},
+		{name: "steady: back-off is over",
+			v: view{applied: goal(1, 1), resume: noon}, want: []action{{verb: doStart, unit: unit.WorkerName(1, 1)}}},
+		{name: "recycling: new before old",
+			v: view{applied: goal(1, 1), workers: []worker{old}}, want: []action{{verb: doStart, unit: unit.WorkerName(1, 2)}}},
+		{name: "recycling: the new one is there",
+			v:    view{applied: goal(1, 1), workers: []worker{old, k(1, 2, ready)}},
+			want: []action{{verb: doTell, unit: old.unit}}, wake: noon.Add(tellPatience)},
+		{name: "nothing is applied", v: view{}},
+	} {
+		v := c.v
+		v.now = noon
+		d := plan(v)
+		if !slices.Equal(d.actions, c.want) || d.event != c.event || !d.wake.Equal(c.wake) ||
+			(d.err == nil) != (c.err == "") || d.err != nil && !strings.Contains(d.err.Error(), c.err) {
+			t.Errorf("%s:\ngot  %+v\nwant %+v %s %q %s", c.name, d, c.want, c.event, c.err, c.wake)
+		}
+	}
+	closed := view{now: noon, applied: goal(1, 1, socketA), workers: []worker{k(1, 1, ready)}}
+	if d := plan(closed); d.reopen != socketA {
+		t.Errorf("a closed listener is not noticed: %+v", d)
+	}
+}
+
+func TestPlanStop(t *testing.T) {
+	v := view{now: noon, target: true, workers: []worker{k(1, 1, ready), k(1, 2, crashed)}}
+	actions, done := planStop(v)
+	if want := []action{{verb: doStop, unit: unit.Sockets}, {verb: doFinal}}; done || !slices.Equal(actions, want) {
+		t.Errorf("%v %t", actions, done)
+	}
+	v.target = false
+	v.workers[0].told = noon
+	actions, done = planStop(v)
+	if want := []action{{verb: doRelease, unit: v.workers[0].unit}, {verb: doRelease, unit: v.workers[1].unit}}; done || !slices.Equal(actions, want) {
+		t.Errorf("%v %t", actions, done)
+	}
+	v.workers = []worker{{unit: "a", gen: 2, phase: draining, released: true, job: "stop", jobRuns: true}, {unit: "b", gen: 2, phase: draining, released: true}}
+	actions, done = planStop(v)
+	if want := []action{{verb: doCancel, unit: "a"}}; done || !slices.Equal(actions, want) {
+		t.Errorf("%v %t", actions, done)
+	}
+	if gens := v.generations(); !slices.Equal(gens, []int{2}) {
+		t.Error(gens)
+	}
+	if actions, done = planStop(view{}); !done || len(actions) > 0 {
+		t.Errorf("%v %t", actions, done)
+	}
+}

@@ -1,0 +1,228 @@
+package master
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/fdtserver/fdt/internal/control"
+)
+
+func TestLastWords(t *testing.T) {
+	for _, c := range []struct {
+		result, status, journal, want string
+		code                          int32
+	}{
+		{"exit-code", "", "", "u: exit status 1", 1},
+		{"exit-code", "no listener", "", "u: exit status 1: no listener", 1},
+		{"exit-code", "no listener", "fdt-worker: no listener", "u: exit status 1: fdt-worker: no listener", 1},
+		{"exit-code", "serving", "panic: x\nmain.main()", "u: exit status 2:\n\tserving\n\tpanic: x\n\tmain.main()", 2},
+		{"exit-code", "", "", "u: its program cannot be executed", 203},
+		{"signal", "", "", "u: killed by signal 9", 9},
+		{"timeout", "", "", "u: not READY in time", 0},
+		{"protocol", "", "", "u: ended without having said READY=1", 0},
+		{"watchdog", "", "", "u: watchdog", 0},
+	} {
+		if got := lastWords("u", c.result, c.code, c.status, c.journal); got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+	if got := lastLines("a\nb\nc", 2); got != "b\nc" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestPhaseOf(t *testing.T) {
+	for _, c := range []struct {
+		active, sub, job string
+		want             phase
+		there            bool
+	}{
+		{"inactive", "dead", "start", starting, true},
+		{"activating", "start", "start", starting, true},
+		{"activating", "auto-restart", "", crashed, true},
+		{"activating", "auto-restart-queued", "", crashed, true},
+		{"active", "running", "", ready, true},
+		{"reloading", "reload", "", ready, true},
+		{"active", "running", "stop", draining, true},
+		{"deactivating", "stop-sigterm", "stop", draining, true},
+		{"deactivating", "stop-sigterm", "", draining, true},
+		{"failed", "failed", "", crashed, true},
+		{"inactive", "dead", "", crashed, false},
+		{"inactive", "dead", "stop", crashed, false},
+	} {
+		if p, there := phaseOf(c.active, c.sub, c.job); p != c.want || there != c.there {
+			t.Errorf("%s/%s job %q: %s %t, want %s %t", c.active, c.sub, c.job, p, there, c.want, c.there)
+		}
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	var b backoff
+	now := time.Unix(1e9, 0)
+	for _, want := range []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second,
+		16 * time.Second, 30 * time.Second, 30 * time.Second} {
+		if got := b.next(now); got != want || !b.until.Equal(now.Add(want)) {
+			t.Errorf("%s until %s, want %s", got, b.until, want)
+		}
+		now = b.until
+	}
+	if got := b.next(now.Add(time.Hour)); got != backoffFirst {
+		t.Errorf("after a long peace: %s", got)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "program")
+	absent := identity(name)
+	if err := os.WriteFile(name, []byte("a"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	first := identity(name)
+	if err := os.WriteFile(name+".new", []byte("a"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		t.Fatal(err)
+	}
+	if second := identity(name); absent == first || first == second || second != identity(name) {
+		t.Errorf("%q %q %q", absent, first, second)
+	}
+}
+
+func TestUnitFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"fdt-a.socket", "other.socket", "fdt-b.service.d/50.conf", "other.d/fdt-x"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("fdt-a.socket", filepath.Join(dir, "fdt-link.socket")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := unitFiles(dir)
+	if err != nil || len(files) != 2 || string(files["fdt-a.socket"]) != "fdt-a.socket" || files["fdt-b.service.d/50.conf"] == nil {
+		t.Errorf("%q %v", files, err)
+	}
+	if files, err := unitFiles(filepath.Join(dir, "absent")); err != nil || len(files) != 0 {
+		t.Errorf("%q %v", files, err)
+	}
+}
+
+func TestBusErrors(t *testing.T) {
+	missing := dbus.Error{Name: "org.freedesktop.systemd1.NoSuchUnit"}
+	if !isNotLoaded(missing) || !isNotLoaded(&missing) || isNotLoaded(errTest) {
+		t.Error("isNotLoaded")
+	}
+	if !isNoProcess(dbus.Error{Name: "org.freedesktop.systemd1.NoSuchProcess"}) || isNoProcess(errTest) {
+		t.Error("isNoProcess")
+	}
+	if busError(nil) != nil {
+		t.Error("no error")
+	}
+	if e := busError(ErrStopping); e.Name != errorStopped {
+		t.Error(e.Name)
+	}
+	if e := busError(errTest); e.Name != errorFailed || e.Error() != "test" {
+		t.Error(e.Name, e)
+	}
+}
+
+// TestLine holds the line of systemctl status for each situation that an operator meets.
+func TestLine(t *testing.T) {
+	open := []Listener{{Unit: "a", Open: true}, {Unit: "b", Open: true}, {Unit: "c"}}
+	for _, c := range []struct {
+		s    Status
+		want string
+	}{
+		{Status{}, "no workers"},
+		{Status{Listeners: open, Generations: []Generation{
+			{Generation: 7, State: "serving", Configured: 4, Ready: 4, Open: 131}, {Generation: 6, State: "draining", Open: 12}}, InDoubt: 3},
+			"generation 7: 4/4 workers, 2 listeners, 131 connections, 3 in doubt; generation 6: draining 12"},
+		{Status{Step: "settling", Listeners: open[:1], Generations: []Generation{
+			{Generation: 8, State: "starting", Configured: 2, Ready: 2}, {Generation: 7, State: "serving", Configured: 1, Ready: 1, Open: 1}}},
+			"generation 8: settling, 2/2 workers; generation 7: 1/1 workers, 1 listener, 1 connection"},
+		{Status{Stopping: true, Degraded: "worker 3:\n\tpanic", Rejected: "file:1:2: no\n  1 | x"},
+			"stopping; no workers; degraded: worker 3; configuration not applied: file:1:2: no"},
+	} {
+		if got := c.s.Line(); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+	}
+}
+
+func TestCount(t *testing.T) {
+	s := Status{Generations: []Generation{
+		{Generation: 2, Workers: []Worker{{Unit: "a"}, {Unit: "b"}}}, {Generation: 1, Workers: []Worker{{Unit: "c"}}}}}
+	s.count(counts{"a": {Open: 2, InDoubt: 3}, "c": {Open: 5, InDoubt: 2}})
+	if s.Connections != 7 || s.InDoubt != 3 || s.Generations[0].Open != 2 || s.Generations[1].Open != 5 ||
+		s.Generations[0].Workers[1].Live != nil || *s.Generations[1].Workers[0].Live != (control.Status{Open: 5, InDoubt: 2}) {
+		t.Errorf("%+v", s)
+	}
+	if n := len(s.workers()); n != 3 {
+		t.Error(n)
+	}
+}
+
+// TestStatus orders generations from the newest, workers by slot, and lists what should listen but does not.
+func TestStatus(t *testing.T) {
+	m := New(Options{Version: "1"})
+	m.state.Applied, m.state.Pending, m.step = 2, 3, Starting
+	m.last = view{
+		applied: &target{gen: 2, count: 2, sockets: []string{"a", "b"}}, pending: &target{gen: 3, count: 1},
+		workers: []worker{{unit: "y", gen: 2, slot: 2, phase: ready}, {unit: "x", gen: 2, slot: 1, phase: crashed, words: "dead"},
+			{unit: "z", gen: 1, slot: 1, phase: draining}},
+		sockets: map[string]socket{"a": {open: true}, "b": {}, "stale": {}},
+	}
+	m.crash = "dead"
+	s := m.status()
+	if len(s.Generations) != 3 || s.Generations[0].Generation != 3 || s.Generations[1].Workers[0].Words != "dead" ||
+		s.Generations[1].Ready != 1 || s.Generations[2].State != "draining" || len(s.Listeners) != 2 || s.Listeners[1].Open ||
+		s.Step != "starting" || s.Degraded != "dead" {
+		t.Errorf("%+v", s)
+	}
+	m.last.workers[1].phase = ready
+	if s := m.status(); s.Degraded != "" {
+		t.Errorf("all workers serve, and still: %s", s.Degraded)
+	}
+}
+
+// TestRequests answers each at once or queues it, and refuses all while fdt is being stopped.
+func TestRequests(t *testing.T) {
+	m := New(Options{})
+	ask := func(r request) request {
+		r.reply = make(chan answer, 1)
+		m.handle(r)
+		return r
+	}
+	first, second := ask(request{kind: kindReload}), ask(request{kind: kindRollback})
+	if len(m.wanted) != 2 {
+		t.Fatal("not queued")
+	}
+	m.callers, m.wanted = m.wanted[:1], m.wanted[1:]
+	m.answer(7, nil)
+	if a := <-first.reply; a.gen != 7 || a.err != nil {
+		t.Error(a)
+	}
+	m.refuse(ErrStopping)
+	if a := <-second.reply; !errors.Is(a.err, ErrStopping) {
+		t.Error(a)
+	}
+	if a := <-ask(request{kind: kindDrain, gen: 3}).reply; !errors.Is(a.err, ErrUnknownGeneration) {
+		t.Error(a)
+	}
+	if a := <-ask(request{kind: kindStatus}).reply; a.status.Step != "idle" {
+		t.Error(a)
+	}
+	m.wasStopping = true
+	if a := <-ask(request{kind: kindReload}).reply; !errors.Is(a.err, ErrStopping) {
+		t.Error(a)
+	}
+}
