@@ -226,8 +226,8 @@ func (s *Server) Close() error {
 	return s.drain()
 }
 
-// Final, called before Shutdown, promises that no other process will accept from the listeners any more:
-// systemd has closed its copies, and all workers stop. Then Serve closes them to newcomers, who are refused
+// Final promises, before Shutdown, that no other process will accept from the listeners any more: systemd
+// has closed its copies, and all workers stop. Then Serve closes them to newcomers, who are refused
 // and not reset, and serves everything in their queues before it leaves. It does so for all processes that
 // have the socket. Without Final, a queue is left to others for 20 ms, and what it then still holds is
 // served; a connection that comes between that and the last process's close is reset.

@@ -55,68 +55,6 @@ var (
 	ErrOvertime = errors.New("worker: the server did not shut down")
 )
 
-// Option alters Run.
-type Option func(*options)
-
-type options struct {
-	ctx          context.Context
-	logger       *slog.Logger
-	names        []string
-	required     bool
-	addresses    [][2]string
-	own          map[string]net.Listener
-	controlOn    net.Listener
-	control      *control.Server
-	drainTimeout time.Duration
-	status       func() string
-	statusEvery  time.Duration
-	overtime     time.Duration
-}
-
-// WithContext makes the end of ctx as good as SIGTERM.
-func WithContext(ctx context.Context) Option { return func(o *options) { o.ctx = ctx } }
-
-// WithLogger sets the logger; the default is slog.Default().
-func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
-
-// WithListeners names the listeners to serve, by FileDescriptorName=; others that were passed are closed.
-// If some are missing, the rest is served, and STATUS and the log say so; if all are, Run fails. Without
-// this option, all that were passed are served.
-func WithListeners(names ...string) Option { return func(o *options) { o.names = names } }
-
-// WithRequired makes Run fail if any of the listeners named by WithListeners is missing, or one that was
-// passed cannot be served.
-func WithRequired() Option { return func(o *options) { o.required = true } }
-
-// WithAddress is an address, as for net.Listen, to listen on when the process was started without
-// systemd's sockets, as by hand. It may be given several times.
-func WithAddress(network, address string) Option {
-	return func(o *options) { o.addresses = append(o.addresses, [2]string{network, address}) }
-}
-
-// WithListener serves l, which Run then owns, when the process was started without systemd's sockets.
-func WithListener(name string, l net.Listener) Option {
-	return func(o *options) {
-		if o.own == nil {
-			o.own = make(map[string]net.Listener)
-		}
-		o.own[name] = l
-	}
-}
-
-// WithControl serves the control socket l, which Run closes at the end. The operation "drain" is added to
-// s.Handlers, unless it is there.
-func WithControl(l net.Listener, s *control.Server) Option {
-	return func(o *options) { o.controlOn, o.control = l, s }
-}
-
-// WithDrainTimeout bounds a drain; zero, the default, does not.
-func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drainTimeout = d } }
-
-// WithStatus gives the part of STATUS= that the server knows, such as its number of connections. It must
-// not block.
-func WithStatus(f func() string) Option { return func(o *options) { o.status = f } }
-
 // run is the life of one worker. Its loop owns all that follows "owned".
 type run struct {
 	options
