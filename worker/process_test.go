@@ -255,4 +255,3 @@ func expect(t *testing.T, c net.Conn, want string) {
 		t.Fatalf("read %q, %v; want %q", got[:n], err, want)
 	}
 }
-
