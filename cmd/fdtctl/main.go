@@ -63,7 +63,7 @@ func usage(w io.Writer) {
 			fmt.Fprintf(w, "  %-36s %s\n", c.name+" "+c.usage, c.about)
 		}
 	}
-	fmt.Fprintf(w, "\nSee fdtctl(1).\n")
+	fmt.Fprintf(w, "\nSee fdtctl(8).\n")
 }
 
 func runVersion(_ []string, stdout, _ io.Writer) int {
