@@ -153,7 +153,7 @@ const outboxDir = "/var/lib/fdt/outbox/new"
 
 // outbox returns the bodies of all delivered messages, one file each.
 func (s *Stage) outbox(ctx context.Context) ([]string, error) {
-	out, err := s.quiet(ctx, "cd "+outboxDir+` && find . -type f -exec sh -c 'for f; do cat "$f"; echo; done' _ {} +`)
+	out, err := s.quiet(ctx, "cd "+outboxDir+` && find . -type f -exec awk 1 {} +`)
 	if err != nil {
 		return nil, fmt.Errorf("read outbox: %w", err)
 	}
