@@ -282,7 +282,7 @@ func TestUmask(t *testing.T) {
 	p.told("READY=1")
 	c := p.dial()
 	b, err := io.ReadAll(c)
-	if mask, perr := strconv.ParseUint(strings.TrimSpace(string(b)), 8, 32); err != nil || perr != nil || mask&0o027 != 0o027 {
+	if mask, perr := strconv.ParseUint(strings.TrimSpace(string(b)), 8, 32); err != nil || perr != nil || mask&0o007 != 0o007 {
 		t.Errorf("umask %s, %v", b, err)
 	}
 	p.signal(unix.SIGTERM)
