@@ -8,7 +8,6 @@ import (
 
 // findings is what a recoverer found beside the logs.
 type findings struct {
-	self  uint64                      // its own incarnation
 	dead  map[uint64]bool             // proven dead and sealed; any other is taken for alive
 	found map[string][]PreparedBranch // per resource that answered
 	// fenced tells whether nothing that the incarnation began can still change

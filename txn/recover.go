@@ -44,15 +44,15 @@ func (m *Manager) retryLoop(ctx context.Context) {
 			continue // others follow soon: one force for all
 		case <-time.After(pause):
 		}
-		m.warn(ctx, "cannot tell a decision yet", m.retry(ctx))
-		m.warn(ctx, "cannot drop proofs yet", m.sweep(ctx))
+		m.warn(ctx, "tell a decision", m.retry(ctx))
+		m.warn(ctx, "drop proofs", m.sweep(ctx))
 	}
 }
 
 func (m *Manager) scanLoop(ctx context.Context) {
 	for {
-		m.warn(ctx, "recovery is incomplete, it goes on", m.Scan(ctx))
-		m.warn(ctx, "cannot shorten the transaction log", m.rotate(ctx, rotateAt))
+		m.warn(ctx, "recover", m.Scan(ctx))
+		m.warn(ctx, "shorten the log", m.rotate(ctx, rotateAt))
 		every := m.opt.Limits.Scan
 		select {
 		case <-ctx.Done():
@@ -64,9 +64,10 @@ func (m *Manager) scanLoop(ctx context.Context) {
 	}
 }
 
+// warn reports what could not be done and is tried again.
 func (m *Manager) warn(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
-		m.log.WarnContext(ctx, what, slog.String("reason", err.Error()))
+		m.log.WarnContext(ctx, "transaction recovery goes on", slog.String("step", what), slog.String("reason", err.Error()))
 	}
 }
 

@@ -232,7 +232,7 @@ func (s *Session) Commit(ctx context.Context) error {
 	}
 	t := s.take()
 	if failed {
-		return errors.Join(fmt.Errorf("%w: because of: %v", ErrFailedTransaction, t.failure), t.rollback(ctx))
+		return errors.Join(fmt.Errorf("%w: because of: %w", ErrFailedTransaction, t.failure), t.rollback(ctx))
 	}
 	if late != nil {
 		return errors.Join(late, t.rollback(ctx))

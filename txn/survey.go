@@ -222,12 +222,8 @@ func (s *survey) readLog(n uint64, id LogID, replay func(func([]byte, error) boo
 }
 
 func (s *survey) add(n uint64, r record, known bool) {
-	switch r.Kind {
-	case kindOpen, kindBlock:
-		s.reserved[n] = max(s.reserved[n], r.Through)
-	case kindDead:
-		s.sealed[n] = s.sealed[n] || r.Incarnation == n
-	}
+	s.reserved[n] = max(s.reserved[n], r.Through)
+	s.sealed[n] = s.sealed[n] || r.Kind == kindDead && r.Incarnation == n
 	if r.GID.IsZero() {
 		return
 	}

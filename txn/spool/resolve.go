@@ -149,6 +149,7 @@ func (s *Spool) inDoubt(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch
 		switch k {
 		case single:
 			return s.deliver(gid, single)
+		case committed, aborted: // the coordinator knows
 		case staged:
 			found = append(found, txn.PreparedBranch{GID: gid, Since: modTime(e)})
 		}

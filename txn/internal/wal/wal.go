@@ -193,10 +193,10 @@ func (l *Log) Force(n Number) error {
 		err := l.sync()
 		l.mu.Lock()
 		l.syncing = false
-		if err != nil {
-			err = l.poison(err)
-		} else {
+		if err == nil {
 			l.durable = covers
+		} else {
+			_ = l.poison(err)
 		}
 		l.synced.Broadcast()
 	}
