@@ -131,3 +131,27 @@ func golden(t *testing.T, name string, got []byte, version string) {
 		return
 	}
 }
+
+// TestOwn holds conversations that only fdt can hold.
+func TestOwn(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	text, err := os.ReadFile("testdata/own.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c := f.connect("fdt")
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		out.WriteString(line + "\n")
+		switch user, as := strings.CutPrefix(line, "as "); {
+		case as:
+			c = f.connect(user)
+		case line == "", strings.HasPrefix(line, "#"):
+		case c.say(line):
+			answer := c.flush()
+			compare(&out, answer, answer)
+		}
+	}
+	golden(t, "testdata/own.golden", out.Bytes(), oracleVersion)
+}

@@ -375,8 +375,12 @@ func (se *session) decide(ctx context.Context, what, gid string, f func(context.
 	}
 	se.worked = true
 	err := f(ctx, gid)
-	if errors.Is(err, txn.ErrUnknownGID) {
+	switch {
+	case errors.Is(err, txn.ErrUnknownGID):
 		return errorf("42704", "prepared transaction with identifier %q does not exist", gid)
+	case errors.Is(err, txn.ErrNotOwner):
+		return errorf("42501", "permission denied to finish prepared transaction").
+			hint("Must be an operator or the user that prepared the transaction.")
 	}
 	return err
 }

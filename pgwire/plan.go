@@ -187,17 +187,17 @@ func (pl *planner) typeOf(e statement.Expr) (*value.Type, error) {
 // builtin finds a function that fdt answers itself.
 func (pl *planner) builtin(f statement.Func) (*builtin, error) {
 	b, ok := builtins[f.Name]
-	if !ok || len(f.Args) < b.min || len(f.Args) > b.max {
+	if !ok || len(f.Args) < b.min || len(f.Args) > len(b.args) {
 		return nil, &Failure{Code: "42883", Message: "function " + f.Name + " does not exist with " +
 			strconv.Itoa(len(f.Args)) + " arguments", Hint: whatFdtIs, Position: f.Position}
 	}
-	for _, a := range f.Args {
+	for i, a := range f.Args {
 		t, err := pl.typeOf(a.Value)
 		if err != nil {
 			return nil, err
 		}
 		if pa, ok := a.Value.(statement.Param); ok && t == nil {
-			pl.params[pa.N-1] = value.Text
+			pl.params[pa.N-1] = b.args[i]
 		}
 	}
 	return &b, nil
@@ -272,36 +272,23 @@ func label(item statement.Item) string {
 	if item.Alias != "" {
 		return item.Alias
 	}
-	e := item.Expr
-	for {
-		c, ok := e.(statement.Cast)
-		if !ok {
-			break
-		}
-		if f, ok := c.Of.(statement.Func); ok {
-			return f.Name
-		}
-		if _, deeper := c.Of.(statement.Cast); !deeper {
-			return internalName(c.Type)
-		}
-		e = c.Of
+	inner := item.Expr
+	for c, ok := inner.(statement.Cast); ok; c, ok = inner.(statement.Cast) {
+		inner = c.Of
 	}
-	if f, ok := e.(statement.Func); ok {
+	if f, ok := inner.(statement.Func); ok {
 		return f.Name
+	}
+	if c, ok := item.Expr.(statement.Cast); ok {
+		return internalName(c.Type)
 	}
 	return "?column?"
 }
 
 // internalName is pg_type.typname of a type that SQL spells differently.
 func internalName(name string) string {
-	t, ok := value.Lookup(name)
-	if !ok {
-		return name
-	}
-	for {
-		if t.Elem == nil {
-			break
-		}
+	t, _ := value.Lookup(name) // planned
+	if t.Elem != nil {
 		t = t.Elem
 	}
 	if n, ok := typnames[t]; ok {

@@ -19,9 +19,10 @@ const whatFdtIs = "This is fdt, a transaction server: it runs the procedures of 
 
 // builtin is a function that fdt answers itself.
 type builtin struct {
-	typ      *value.Type
-	min, max int // number of arguments
-	call     func(se *session, args []value.Value) (value.Value, error)
+	typ  *value.Type
+	args []*value.Type
+	min  int // of args, those that must be given
+	call func(se *session, args []value.Value) (value.Value, error)
 }
 
 func text(s string) value.Value { return value.Value{Type: value.Text, Text: s} }
@@ -42,30 +43,30 @@ func nothing(*session, []value.Value) (value.Value, error) {
 }
 
 var builtins = map[string]builtin{
-	"version": {value.Text, 0, 0, func(*session, []value.Value) (value.Value, error) {
+	"version": {value.Text, nil, 0, func(*session, []value.Value) (value.Value, error) {
 		return text("PostgreSQL " + ServerVersion + ", a transaction server that speaks PostgreSQL's protocol"), nil
 	}},
-	"current_database": {value.Name, 0, 0, whereami},
-	"current_catalog":  {value.Name, 0, 0, whereami},
-	"current_user":     {value.Name, 0, 0, whoami},
-	"current_role":     {value.Name, 0, 0, whoami},
-	"session_user":     {value.Name, 0, 0, whoami},
-	"user":             {value.Name, 0, 0, whoami},
-	"current_schema": {value.Name, 0, 0, func(*session, []value.Value) (value.Value, error) {
+	"current_database": {value.Name, nil, 0, whereami},
+	"current_catalog":  {value.Name, nil, 0, whereami},
+	"current_user":     {value.Name, nil, 0, whoami},
+	"current_role":     {value.Name, nil, 0, whoami},
+	"session_user":     {value.Name, nil, 0, whoami},
+	"user":             {value.Name, nil, 0, whoami},
+	"current_schema": {value.Name, nil, 0, func(*session, []value.Value) (value.Value, error) {
 		return name("public"), nil
 	}},
-	"current_timestamp": {value.Timestamptz, 0, 0, now},
-	"now":               {value.Timestamptz, 0, 0, now},
-	"clock_timestamp":   {value.Timestamptz, 0, 0, now},
-	"pg_backend_pid": {value.Int4, 0, 0, func(se *session, _ []value.Value) (value.Value, error) {
+	"current_timestamp": {value.Timestamptz, nil, 0, now},
+	"now":               {value.Timestamptz, nil, 0, now},
+	"clock_timestamp":   {value.Timestamptz, nil, 0, now},
+	"pg_backend_pid": {value.Int4, nil, 0, func(se *session, _ []value.Value) (value.Value, error) {
 		return value.Value{Type: value.Int4, Text: fmt.Sprint(se.pid)}, nil
 	}},
-	"pg_is_in_recovery": {value.Bool, 0, 0, func(*session, []value.Value) (value.Value, error) {
+	"pg_is_in_recovery": {value.Bool, nil, 0, func(*session, []value.Value) (value.Value, error) {
 		return value.Value{Type: value.Bool, Text: "f"}, nil
 	}},
-	"pg_advisory_unlock_all": {value.Void, 0, 0, nothing},
-	"current_setting":        {value.Text, 1, 2, currentSetting},
-	"set_config":             {value.Text, 3, 3, setConfig},
+	"pg_advisory_unlock_all": {value.Void, nil, 0, nothing},
+	"current_setting":        {value.Text, []*value.Type{value.Text, value.Bool}, 1, currentSetting},
+	"set_config":             {value.Text, []*value.Type{value.Text, value.Text, value.Bool}, 3, setConfig},
 }
 
 func currentSetting(se *session, args []value.Value) (value.Value, error) {
@@ -83,15 +84,12 @@ func setConfig(se *session, args []value.Value) (value.Value, error) {
 	if args[0].Null || args[2].Null {
 		return value.Value{}, errorf("22004", "null value not allowed")
 	}
-	local, err := args[2].As(value.Bool)
+	key, v, err := parseSetting(args[0].Text, []string{args[1].Text})
 	if err != nil {
 		return value.Value{}, err
 	}
-	if err := se.set(args[0].Text, []string{args[1].Text}, local.Text == "t"); err != nil {
-		return value.Value{}, err
-	}
-	v, err := se.show(strings.ToLower(args[0].Text))
-	return text(v), err
+	se.settings.set(key, v, args[2].Text == "t")
+	return text(v), nil
 }
 
 // eval computes an expression.
@@ -113,10 +111,12 @@ func (se *session) eval(e statement.Expr, params []value.Value) (value.Value, er
 		args := make([]value.Value, len(e.Args))
 		for i, a := range e.Args {
 			v, err := se.eval(a.Value, params)
+			if err == nil {
+				args[i], err = v.As(b.args[i])
+			}
 			if err != nil {
 				return v, err
 			}
-			args[i] = v
 		}
 		return b.call(se, args)
 	}

@@ -301,14 +301,17 @@ func format(list []int16, i int) int16 {
 	return list[i]
 }
 
-// show returns a setting's value.
+// show returns a setting's value; a transaction's own are its defaults while
+// there is none.
 func (se *session) show(key string) (string, error) {
-	if _, ok := catalog[key]; !ok {
-		v := se.settings.get(key)
-		if v == "" && !strings.ContainsRune(key, '.') {
-			return "", unknownSetting(key)
-		}
-		return v, nil
+	v := se.settings.get(key)
+	if _, ok := catalog[key]; !ok && v == "" {
+		return "", unknownSetting(key)
 	}
-	return se.settings.get(key), nil
+	if mode, ok := strings.CutPrefix(key, "transaction_"); ok && se.txn.State() == txn.Idle {
+		if _, ok := catalog["default_transaction_"+mode]; ok {
+			return se.settings.get("default_transaction_" + mode), nil
+		}
+	}
+	return v, nil
 }
