@@ -39,7 +39,7 @@ func (m *Master) do(a action) error {
 		}
 		return m.sd.start(a.unit, "replace")
 	case doStop:
-		return m.sd.stop(a.unit)
+		return m.sd.stop(a.unit, "replace")
 	case doReset:
 		return m.sd.resetFailed(a.unit)
 	case doTell:
@@ -47,7 +47,7 @@ func (m *Master) do(a action) error {
 		return m.sd.terminate(a.unit)
 	case doRelease:
 		m.memo(a.unit).released = true
-		return m.sd.stop(a.unit)
+		return m.sd.stop(a.unit, "replace")
 	case doCancel:
 		return m.sd.cancel(m.jobs[a.unit])
 	case doHurry:
@@ -62,7 +62,7 @@ func (m *Master) do(a action) error {
 	case doBackOff:
 		m.memo(a.unit).released = true
 		m.backoff.next(now)
-		return m.sd.stop(a.unit)
+		return m.sd.stop(a.unit, "replace")
 	}
 	return nil
 }

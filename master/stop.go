@@ -51,6 +51,11 @@ func (m *Master) Stop(ctx context.Context) error {
 			return nil
 		case first:
 			m.log.Info("stopping: closing the listeners, then draining the workers", journal.ID(journal.Stopping))
+			if m.shutdown() {
+				if err := m.closeAhead(v); err != nil {
+					return err
+				}
+			}
 		}
 		first = false
 		actions, done := planStop(v)
@@ -89,6 +94,17 @@ func (m *Master) Stop(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// closeAhead closes the sockets of a host that goes down. Their stop is then already asked for, and ordered behind that
+// of fdt.service, which waits for this process: without stepping out of that order both would wait for ever.
+func (m *Master) closeAhead(v view) error {
+	for _, s := range v.surplus(nil) {
+		if err := m.sd.stop(s.unit, "ignore-dependencies"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // planStop is one look at a stop: sockets first, for a service that stops while its socket listens is

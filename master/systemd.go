@@ -109,9 +109,9 @@ func (s *systemd) start(unit, mode string) error {
 }
 
 // stop asks for a job. A unit that is not loaded is no error: it is as stopped as can be.
-func (s *systemd) stop(unit string) error {
+func (s *systemd) stop(unit, mode string) error {
 	var job dbus.ObjectPath
-	err := s.call(managerPath, callTimeout, []any{&job}, managerInterface+".StopUnit", unit, "replace")
+	err := s.call(managerPath, callTimeout, []any{&job}, managerInterface+".StopUnit", unit, mode)
 	if err != nil && !isNotLoaded(err) {
 		return fmt.Errorf("stop %s: %w", unit, err)
 	}
