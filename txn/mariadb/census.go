@@ -30,8 +30,8 @@ type census struct {
 }
 
 // settled returns when no session that had given up its lock before the call can still hold a branch. It needs the privilege PROCESS;
-// without it, it waits for grace.
-func (r *Resource) settled(ctx context.Context, c *conn) error {
+// without it, it waits for grace. The caller holds no connection meanwhile.
+func (r *Resource) settled(ctx context.Context) error {
 	came := time.Now()
 	select {
 	case r.census.turn <- struct{}{}:
@@ -43,7 +43,7 @@ func (r *Resource) settled(ctx context.Context, c *conn) error {
 		return nil
 	}
 	began := time.Now()
-	err := c.census(ctx)
+	err := r.privileged(ctx, func(c *conn) error { return c.census(ctx) })
 	if number(err) == errDenied {
 		err = pause(ctx, grace)
 	}

@@ -67,16 +67,15 @@ func (r *Resource) Resolve(ctx context.Context, gid txn.GID, d txn.Decision, pro
 		}
 		c.close()
 	}
-	e, named := parseProof(proof)
-	err = r.privileged(ctx, func(c *conn) error {
-		if named && !r.fenced.has(gid) {
-			if err := poll(ctx, func() (bool, error) { return c.end(ctx, e.holder(gid)) }); err != nil {
-				return err
-			}
-			if err := r.settled(ctx, c); err != nil {
-				return err
-			}
+	if e, ok := parseProof(proof); ok && !r.fenced.has(gid) {
+		if err := r.kill(ctx, e.holder(gid)); err != nil {
+			return 0, err
 		}
+		if err := r.settled(ctx); err != nil {
+			return 0, err
+		}
+	}
+	err = r.privileged(ctx, func(c *conn) error {
 		err := c.exec(ctx, text)
 		switch {
 		case err == nil, number(err) == errXARollback:
@@ -145,7 +144,7 @@ func (r *Resource) Fence(ctx context.Context, id txn.LogID, incarnation uint64) 
 	const text = `WITH RECURSIVE slot(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM slot WHERE n < ?)
 		SELECT IS_USED_LOCK(CONCAT(?, n)) AS holder FROM slot HAVING holder IS NOT NULL`
 	err := r.privileged(ctx, func(c *conn) error {
-		err := poll(ctx, func() (bool, error) {
+		return poll(ctx, func() (bool, error) {
 			rows, err := c.QueryContext(ctx, text, slots-1, lockPrefix(id, incarnation))
 			if err != nil {
 				return false, err
@@ -156,11 +155,10 @@ func (r *Resource) Fence(ctx context.Context, id txn.LogID, incarnation uint64) 
 			}
 			return len(holders) == 0, err
 		})
-		if err != nil {
-			return err
-		}
-		return r.settled(ctx, c)
 	})
+	if err == nil {
+		err = r.settled(ctx)
+	}
 	if err == nil {
 		r.fenced.add(id, incarnation)
 	}

@@ -1,0 +1,227 @@
+package bank
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/mariadb"
+	"github.com/fdtserver/fdt/txn/postgres"
+	"github.com/fdtserver/fdt/txn/spool"
+)
+
+// The environment that makes this test binary a worker. Its value is the prefix of the worker's transfers.
+const workerEnv = "FDT_BANK_WORKER"
+
+// place is where everything is; it is passed on in the environment.
+type place struct{ log, claims, spool, postgres, mariadb string }
+
+func (p place) environ() []string {
+	return []string{"FDT_LOG=" + p.log, "FDT_CLAIMS=" + p.claims, "FDT_SPOOL=" + p.spool, "FDT_PG=" + p.postgres, "FDT_MY=" + p.mariadb}
+}
+
+func placeFromEnviron() place {
+	return place{os.Getenv("FDT_LOG"), os.Getenv("FDT_CLAIMS"), os.Getenv("FDT_SPOOL"), os.Getenv("FDT_PG"), os.Getenv("FDT_MY")}
+}
+
+// resources opens the two databases and the outbox.
+func (p place) resources() (list []txn.Resource, err error) {
+	pg, err := postgres.New(postgres.Options{Name: "bank_a", DSN: p.postgres, Pool: 16})
+	if err != nil {
+		return nil, err
+	}
+	my, err := mariadb.New(mariadb.Options{Name: "bank_b", DSN: p.mariadb, Pool: 16, Marker: "fdt_marker"})
+	if err != nil {
+		return nil, err
+	}
+	out, err := spool.Open("outbox", p.spool)
+	return []txn.Resource{pg, my, out}, err
+}
+
+func (p place) manager(ctx context.Context, program string) (*txn.Manager, []txn.Resource, error) {
+	rms, err := p.resources()
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := txn.Open(ctx, txn.Options{
+		LogDir: p.log, ClaimDir: p.claims, MachineID: "bank", Resources: rms, Program: program,
+		Limits: txn.Limits{Transaction: 10 * time.Second, Lock: time.Second, Enlist: 2 * time.Second, Phase: 5 * time.Second, Scan: time.Second},
+	})
+	return m, rms, err
+}
+
+const (
+	accounts = 48
+	balance  = 1000
+	tellers  = 6 // of one worker
+)
+
+// work is the life of a worker: it transfers until it is killed or its log fails, and tells on stdout what it was promised.
+func work(prefix string) error {
+	ctx := context.Background()
+	m, _, err := placeFromEnviron().manager(ctx, "bank "+prefix)
+	if err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		if err := m.Recover(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "recover:", err)
+		}
+	})
+	for n := range tellers {
+		all.Go(func() {
+			s := m.NewSession(txn.Principal{User: "teller"})
+			for i := 0; ; i++ {
+				transfer(ctx, s, fmt.Sprintf("%s.%d.%d", prefix, n, i))
+			}
+		})
+	}
+	all.Wait()
+	return nil
+}
+
+// say tells the parent in one write, which a pipe does not divide.
+func say(what, id string) {
+	if _, err := os.Stdout.WriteString(what + " " + id + "\n"); err != nil {
+		os.Exit(1) // the parent is gone
+	}
+}
+
+// transfer is one transaction over all three resources.
+func transfer(ctx context.Context, s *txn.Session, id string) {
+	say("try", id)
+	if err := s.Begin(ctx, txn.TxOptions{}); err != nil {
+		fmt.Fprintln(os.Stderr, id, "begin:", err)
+		return
+	}
+	if err := book(ctx, s, id); err != nil {
+		s.Fail(err)
+		_ = s.Rollback(ctx) // of what a database that is down undoes by itself
+		say("failed", id)
+		time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond) // a database is down, perhaps
+		return
+	}
+	if rand.IntN(2) == 0 {
+		answer(id, "done", s.Commit(ctx))
+		return
+	}
+	if err := s.Prepare(ctx, id); err != nil {
+		answer(id, "", err)
+		return
+	}
+	if rand.IntN(40) == 0 {
+		return // the coordinator dies here: it is in doubt until the end
+	}
+	if rand.IntN(4) == 0 {
+		say("abort", id)
+		decide(id, "failed", func() error { return s.RollbackPrepared(ctx, id) })
+	} else {
+		say("commit", id)
+		decide(id, "done", func() error { return s.CommitPrepared(ctx, id) })
+	}
+}
+
+// decide tells a decision until it is acknowledged, as a coordinator does.
+func decide(id, outcome string, tell func() error) {
+	for {
+		err := tell()
+		if err == nil {
+			say(outcome, id)
+			return
+		}
+		if !txn.InDoubt(err) && !errors.Is(err, txn.ErrBusyGID) {
+			say("odd", id+" "+strconv.Quote(err.Error()))
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// answer passes on what the client was told.
+func answer(id, good string, err error) {
+	switch {
+	case err == nil && good != "":
+		say(good, id)
+	case err != nil && !txn.InDoubt(err):
+		say("failed", id)
+	}
+}
+
+// book moves an amount between a random account of either bank, in a random direction and order.
+func book(ctx context.Context, s *txn.Session, id string) error {
+	amount := int64(1 + rand.IntN(9))
+	if rand.IntN(2) == 0 {
+		amount = -amount
+	}
+	a, b := int64(rand.IntN(accounts)), int64(rand.IntN(accounts))
+	steps := []func() error{
+		func() error {
+			return post(ctx, s, "bank_a", amount, a, id, "UPDATE account SET balance = balance + $1 WHERE id = $2", "INSERT INTO ledger VALUES ($1)")
+		},
+		func() error {
+			return post(ctx, s, "bank_b", -amount, b, id, "UPDATE account SET balance = balance + ? WHERE id = ?", "INSERT INTO ledger VALUES (?)")
+		},
+		func() error {
+			br, err := s.Branch(ctx, "outbox")
+			if err != nil {
+				return err
+			}
+			return br.(interface {
+				Put(context.Context, []byte) error
+			}).Put(ctx, []byte(id))
+		},
+	}
+	rand.Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func post(ctx context.Context, s *txn.Session, on string, amount, account int64, id, update, ledger string) error {
+	b, err := s.Branch(ctx, on)
+	if err != nil {
+		return err
+	}
+	x := b.(interface {
+		Exec(ctx context.Context, sql string, args []any) (txn.Outcome, error)
+	})
+	out, err := x.Exec(ctx, update, []any{amount, account})
+	if err != nil {
+		return err
+	}
+	if out.Rows != 1 {
+		return fmt.Errorf("%s: %d accounts %d", on, out.Rows, account)
+	}
+	_, err = x.Exec(ctx, ledger, []any{id})
+	return err
+}
+
+// heard is what the workers said of each transfer.
+type heard struct {
+	mu    sync.Mutex
+	said  map[string][]string
+	total map[string]int
+}
+
+func (h *heard) line(text string) {
+	what, id, ok := strings.Cut(text, " ")
+	if !ok {
+		return // a worker died in the middle of a word
+	}
+	id, odd, _ := strings.Cut(id, " ")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.said[id] = append(h.said[id], what+odd)
+	h.total[what]++
+}
