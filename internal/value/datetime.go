@@ -2,6 +2,7 @@ package value
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -25,44 +26,61 @@ const (
 	day       = 24 * 60 * 60 * micro
 )
 
-// cutZone splits an offset such as Z, +02, -03:30 or +0530 from a time.
-func cutZone(s string) (rest string, offset time.Duration, ok bool) {
-	if r, found := strings.CutSuffix(strings.ToUpper(s), "Z"); found {
-		return s[:len(r)], 0, true
+// Faults of a part of a date or time.
+var (
+	errSyntax = errors.New("not the form of a date or time")
+	errRange  = errors.New("field out of range")
+	errZone   = errors.New("time zone displacement out of range")
+)
+
+// fault is PostgreSQL's complaint about the text s.
+func (t *Type) fault(s string, err error) error {
+	switch err { //nolint:errorlint // made here, never wrapped
+	case errRange:
+		return errorf("22008", "date/time field value out of range: %q", s)
+	case errZone:
+		return errorf("22009", "time zone displacement out of range: %q", s)
 	}
-	if r, found := strings.CutSuffix(strings.ToUpper(s), "UTC"); found {
-		return strings.TrimRight(s[:len(r)], " "), 0, true
+	return errorf("22007", "invalid input syntax for type %s: %q", t.Name, s)
+}
+
+// cutZone splits an offset such as Z, +02, -03:30 or +0530 from a time.
+func cutZone(s string) (rest string, offset time.Duration, err error) {
+	for _, utc := range []string{"Z", "UTC"} {
+		if r, found := strings.CutSuffix(strings.ToUpper(s), utc); found {
+			return strings.TrimRight(s[:len(r)], " "), 0, nil
+		}
 	}
 	i := strings.LastIndexAny(s, "+-")
 	if i <= 0 {
-		return s, 0, true
+		return s, 0, nil
 	}
 	digits := strings.ReplaceAll(s[i+1:], ":", "")
-	if len(digits) == 1 {
+	if len(digits) == 1 || len(digits) == 3 {
 		digits = "0" + digits
 	}
 	n, err := strconv.ParseUint(digits, 10, 32)
 	if err != nil || len(digits) > 6 || len(digits)%2 != 0 {
-		return "", 0, false
+		return "", 0, errSyntax
 	}
 	for l := len(digits); l < 6; l += 2 {
 		n *= 100
 	}
 	if n/10000 > 15 || n/100%100 > 59 || n%100 > 59 {
-		return "", 0, false
+		return "", 0, errZone
 	}
 	offset = time.Duration(n/10000)*time.Hour + time.Duration(n/100%100)*time.Minute + time.Duration(n%100)*time.Second //nolint:gosec // small
 	if s[i] == '-' {
 		offset = -offset
 	}
-	return strings.TrimRight(s[:i], " "), offset, true
+	return strings.TrimRight(s[:i], " "), offset, nil
 }
 
 // clock reads HH:MM[:SS[.ffffff]] as microseconds, rounding what is finer.
-func clock(s string) (int64, bool) {
+func clock(s string) (int64, error) {
 	parts := strings.Split(s, ":")
 	if len(parts) < 2 || len(parts) > 3 {
-		return 0, false
+		return 0, errSyntax
 	}
 	second, fraction := "0", ""
 	if len(parts) == 3 {
@@ -71,13 +89,15 @@ func clock(s string) (int64, bool) {
 	h, err1 := strconv.ParseUint(parts[0], 10, 8)
 	m, err2 := strconv.ParseUint(parts[1], 10, 8)
 	sec, err3 := strconv.ParseUint(second, 10, 8)
-	f, err4 := strconv.ParseFloat("0."+fraction+"0", 64)
-	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || strings.Trim(fraction, "0123456789") != "" ||
-		h > 24 || m > 59 || sec > 60 {
-		return 0, false
+	if err1 != nil || err2 != nil || err3 != nil || strings.Trim(fraction, "0123456789") != "" {
+		return 0, errSyntax
 	}
+	f, _ := strconv.ParseFloat("0."+fraction+"0", 64) // digits only
 	us := int64(h*3600+m*60+sec)*micro + int64(math.Round(f*float64(micro)))
-	return us, us <= day
+	if h > 24 || m > 59 || sec > 60 || us > day {
+		return 0, errRange
+	}
+	return us, nil
 }
 
 func special(s string) (string, bool) {
@@ -88,14 +108,6 @@ func special(s string) (string, bool) {
 		return "1970-01-01 00:00:00", true
 	}
 	return "", false
-}
-
-func (t *Type) field(s string) error {
-	return errorf("22008", "date/time field value out of range: %q", s)
-}
-
-func (t *Type) stamp(s string) error {
-	return errorf("22007", "invalid input syntax for type %s: %q", t.Name, s)
 }
 
 // moment reads a date with an optional time; zoned takes the offset into
@@ -112,29 +124,29 @@ func (t *Type) moment(s string, zoned bool) (time.Time, error) {
 	month, err2 := strconv.ParseUint(mo, 10, 8)
 	dom, err3 := strconv.ParseUint(d, 10, 8)
 	if !ok1 || !ok2 || err1 != nil || err2 != nil || err3 != nil || len(y) < 3 {
-		return time.Time{}, t.stamp(s)
+		return time.Time{}, t.fault(s, errSyntax)
 	}
 	date := time.Date(int(year), time.Month(month), int(dom), 0, 0, 0, 0, time.UTC)            //nolint:gosec // bounded above
 	if year < minYear || year > maxYear || month < 1 || month > 12 || date.Day() != int(dom) { //nolint:gosec // bounded above
-		return time.Time{}, t.field(s)
+		return time.Time{}, t.fault(s, errRange)
 	}
 	if timePart == "" {
 		return date, nil
 	}
-	timePart, offset, ok := cutZone(timePart)
-	if !ok {
-		return time.Time{}, t.stamp(s)
+	timePart, offset, err := cutZone(timePart)
+	if err != nil {
+		return time.Time{}, t.fault(s, err)
 	}
-	us, ok := clock(timePart)
-	if !ok {
-		return time.Time{}, t.stamp(s)
+	us, err := clock(timePart)
+	if err != nil {
+		return time.Time{}, t.fault(s, err)
 	}
 	if !zoned {
 		offset = 0
 	}
 	date = date.Add(time.Duration(us)*time.Microsecond - offset)
 	if date.Year() < minYear || date.Year() > maxYear {
-		return time.Time{}, t.field(s)
+		return time.Time{}, t.fault(s, errRange)
 	}
 	return date, nil
 }
@@ -260,9 +272,9 @@ func formatClock(us int64) string {
 }
 
 func parseTime(t *Type, s string) (string, error) {
-	us, ok := clock(strings.Trim(s, white))
-	if !ok {
-		return "", t.stamp(s)
+	us, err := clock(strings.Trim(s, white))
+	if err != nil {
+		return "", t.fault(s, err)
 	}
 	return formatClock(us), nil
 }

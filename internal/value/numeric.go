@@ -19,6 +19,8 @@ const (
 	signNaN      = 0xC000
 	signInfinite = 0xD000
 	signMinusInf = 0xF000
+
+	scaleInfinite = 0x20 // what PostgreSQL writes
 )
 
 // parseNumeric gives sign, digits, and the point with the scale as written.
@@ -99,10 +101,10 @@ func encodeNumeric(dst []byte, s string) []byte {
 		head(0, 0, signNaN, 0)
 		return dst
 	case "Infinity":
-		head(0, 0, signInfinite, 0)
+		head(0, 0, signInfinite, scaleInfinite)
 		return dst
 	case "-Infinity":
-		head(0, 0, signMinusInf, 0)
+		head(0, 0, signMinusInf, scaleInfinite)
 		return dst
 	}
 	sign := uint16(signPositive)

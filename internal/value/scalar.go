@@ -145,6 +145,9 @@ func parseFloat(bits int) func(*Type, string) (string, error) {
 		if err != nil {
 			return "", t.number(s, err)
 		}
+		if mantissa, _, _ := strings.Cut(strings.ToLower(in), "e"); f == 0 && strings.ContainsAny(mantissa, "123456789") {
+			return "", t.number(s, strconv.ErrRange) // too small to hold
+		}
 		return formatFloat(f, bits), nil
 	}
 }
@@ -179,7 +182,11 @@ func encodeFloat4(dst []byte, s string) []byte {
 
 func encodeFloat8(dst []byte, s string) []byte {
 	f, _ := strconv.ParseFloat(s, 64)
-	return binary.BigEndian.AppendUint64(dst, math.Float64bits(f))
+	bits := math.Float64bits(f)
+	if f != f {
+		bits = 0x7ff8000000000000 // math.NaN has one more bit set than C's
+	}
+	return binary.BigEndian.AppendUint64(dst, bits)
 }
 
 func decodeFloat4(_ *Type, src []byte) (string, error) {

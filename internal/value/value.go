@@ -1,7 +1,8 @@
 // Package value is the data types that pass between clients, procedures and
 // resources. A [Value] is always valid for its type and its text is canonical:
 // what PostgreSQL prints with DateStyle ISO, IntervalStyle postgres, TimeZone
-// UTC and bytea_output hex, so that equal values have equal texts.
+// UTC and bytea_output hex, so that equal values have equal texts; but json and
+// jsonb are kept as they were written.
 //
 // Names, OIDs and binary formats are those of PostgreSQL's pg_type.dat and
 // its type input and output functions.
@@ -70,7 +71,7 @@ func (t *Type) Parse(text string) (Value, error) {
 // Decode reads a value from PostgreSQL's binary format; the error is an
 // *[Error].
 func (t *Type) Decode(src []byte) (Value, error) {
-	if t.Size > 0 && len(src) != int(t.Size) {
+	if t.Size > 0 && t.OID != nameOID && len(src) != int(t.Size) {
 		return Value{}, t.binary()
 	}
 	s, err := t.decode(t, src)
@@ -92,11 +93,14 @@ func (v Value) Append(dst []byte, binary bool) []byte {
 	return v.Type.encode(dst, v.Text)
 }
 
+// nameOID is the type name's, whose binary format is not of its fixed length.
+const nameOID = 19
+
 // Names of the types, with all their aliases; in pg_type's order.
 var (
 	Bool        = scalar("boolean", 16, 1, parseBool, encodeBool, decodeBool)
 	Bytea       = scalar("bytea", 17, -1, parseBytea, encodeBytea, decodeBytea)
-	Name        = scalar("name", 19, -1, parseName, encodeText, decodeText)
+	Name        = scalar("name", 19, 64, parseName, encodeText, decodeText)
 	Int8        = scalar("bigint", 20, 8, parseInt(64), encodeInt(8), decodeInt)
 	Int2        = scalar("smallint", 21, 2, parseInt(16), encodeInt(2), decodeInt)
 	Int4        = scalar("integer", 23, 4, parseInt(32), encodeInt(4), decodeInt)
@@ -202,8 +206,8 @@ var widening = map[*Type][]*Type{
 	Float4:    {Float8},
 	Name:      {Text},
 	Bpchar:    {Text, Varchar},
-	Varchar:   {Text, Bpchar},
-	Text:      {Varchar, Bpchar},
+	Varchar:   {Text, Bpchar, Name},
+	Text:      {Varchar, Bpchar, Name},
 	Date:      {Timestamp, Timestamptz},
 	Timestamp: {Timestamptz},
 }
