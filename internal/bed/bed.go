@@ -224,7 +224,8 @@ func (b *Bed) listen() {
 			case key == "X_NSPAWN_LEADER_PID":
 				if pid, err := strconv.Atoi(value); err == nil {
 					b.leader.Store(int64(pid))
-					leader = true
+					// What was said before is the last boot's: systemd says READY=1 after each daemon-reload.
+					leader, ready = true, false
 				}
 			case key == "READY" && value == "1":
 				ready = true
