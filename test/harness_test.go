@@ -1,0 +1,210 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fdtserver/fdt/internal/bed"
+)
+
+// machine is a container with fdt installed, for one test.
+type machine struct {
+	*testing.T
+	bed *bed.Bed
+}
+
+// deb is the package to test.
+func deb(t *testing.T, variable string) string {
+	t.Helper()
+	if os.Getenv("FDT_BED") != "1" {
+		t.Skip("set FDT_BED=1 (as root) and " + variable + " to boot containers")
+	}
+	path := os.Getenv(variable)
+	if path == "" {
+		t.Fatalf("%s names no package; make integration sets it", variable)
+	}
+	return path
+}
+
+// boot boots a container that the test's end closes. If the test has failed, the journal goes into its log.
+func boot(t *testing.T, o bed.Options) machine {
+	t.Helper()
+	b, err := bed.Boot(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			journal, err := b.Journal(ctx, "-b", "-o", "short-precise", "-n", "300")
+			t.Logf("journal (%v):\n%s", err, journal)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return machine{t, b}
+}
+
+// quick is a configuration with which rollouts take no longer than they must.
+const quick = `
+workers: {count: 2}
+reload: {settle: 0s, ready_timeout: 5s}
+`
+
+// installed boots a container, installs the package and has it serve with few workers and quick reloads.
+func installed(t *testing.T) machine {
+	t.Helper()
+	path := deb(t, "FDT_DEB")
+	m := boot(t, bed.Options{})
+	m.install(path)
+	m.configure("10-quick", quick)
+	m.must("systemctl reload fdt")
+	return m
+}
+
+func (m machine) install(path string) {
+	m.Helper()
+	if out, err := m.bed.Install(m.Context(), path); err != nil {
+		m.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// configure writes a file below /etc/fdt/config.d, without applying it.
+func (m machine) configure(name, yaml string) {
+	m.Helper()
+	m.write("/etc/fdt/config.d/"+name+".yaml", yaml)
+}
+
+// set gives a unit a drop-in and has systemd load it.
+func (m machine) set(unit, settings string) {
+	m.Helper()
+	m.must("mkdir -p /etc/systemd/system/" + unit + ".d")
+	m.write("/etc/systemd/system/"+unit+".d/99-test.conf", settings)
+	m.must("systemctl daemon-reload")
+}
+
+func (m machine) write(path, text string) {
+	m.Helper()
+	if err := m.bed.WriteFile(m.Context(), path, []byte(text)); err != nil {
+		m.Fatal(err)
+	}
+}
+
+// must runs a script inside that has to succeed, and returns what it printed, without the last newline.
+func (m machine) must(script string) string {
+	m.Helper()
+	out, err := m.try(script)
+	if err != nil {
+		m.Fatal(err)
+	}
+	return out
+}
+
+// try runs a script inside, for at most a minute and a half.
+func (m machine) try(script string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(m.Context(), 90*time.Second, fmt.Errorf("it hangs: %s", script))
+	defer cancel()
+	out, err := m.bed.Shell(ctx, script)
+	return strings.TrimSuffix(out, "\n"), err
+}
+
+// eventually waits until a script inside succeeds.
+func (m machine) eventually(script string) {
+	m.Helper()
+	m.must("for i in {1..300}; do if " + script + "; then exit 0; fi; sleep 0.1; done >/dev/null; exit 1")
+}
+
+// socketUnit is the one listener's unit, without its suffix.
+func (m machine) socketUnit() string {
+	m.Helper()
+	return strings.TrimSuffix(m.must("cd /run/systemd/generator && ls -d fdt-listen@*.socket | head -n 1"), ".socket")
+}
+
+// workers are the names of the running workers' units.
+func (m machine) workers() []string {
+	m.Helper()
+	return strings.Fields(m.must("systemctl list-units --plain --no-legend --state=active 'fdt-worker@*' | awk '{print $1}'"))
+}
+
+// dial connects to the default listener as root.
+func (m machine) dial() (net.Conn, error) {
+	return m.bed.Dial(m.Context(), "unix", "/run/fdt/.s.PGSQL.7432")
+}
+
+// connect opens a session on the default listener, closed by the test's end.
+func (m machine) connect() *pgconn.PgConn {
+	m.Helper()
+	config, err := pgconn.ParseConfig("host=/run/fdt port=7432 user=root database=fdt sslmode=disable connect_timeout=30")
+	if err != nil {
+		m.Fatal(err)
+	}
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return m.dial() }
+	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	conn, err := pgconn.ConnectConfig(m.Context(), config)
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		conn.Close(ctx)
+	})
+	return conn
+}
+
+// exec runs statements in a session.
+func (m machine) exec(conn *pgconn.PgConn, sql string) error {
+	ctx, cancel := context.WithTimeout(m.Context(), 30*time.Second)
+	defer cancel()
+	_, err := conn.Exec(ctx, sql).ReadAll()
+	return err
+}
+
+// open opens a session with a transaction.
+func (m machine) open() *pgconn.PgConn {
+	m.Helper()
+	conn := m.connect()
+	if err := m.exec(conn, "BEGIN; CALL enqueue('open')"); err != nil {
+		m.Fatal(err)
+	}
+	return conn
+}
+
+// knock connects and disconnects all the time, until the returned function is called, which waits for the last.
+func (m machine) knock() (stop func()) {
+	ctx, cancel := context.WithCancel(m.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if conn, err := m.dial(); err == nil {
+				conn.Close()
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// root is the repository's directory.
+func root(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

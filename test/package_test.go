@@ -1,0 +1,173 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fdtserver/fdt/internal/bed"
+)
+
+// TestPackage installs, upgrades, removes and purges the released package on each supported Debian.
+func TestPackage(t *testing.T) {
+	path := deb(t, "FDT_RELEASE_DEB")
+	for _, release := range []string{"bookworm", "trixie"} {
+		t.Run(release, func(t *testing.T) {
+			m := boot(t, bed.Options{Release: release})
+			m.install(path)
+			t.Run("Serves", func(t *testing.T) { serves(machine{t, m.bed}) })
+			t.Run("Permissions", func(t *testing.T) { permissions(machine{t, m.bed}) })
+			t.Run("Units", func(t *testing.T) { units(machine{t, m.bed}) })
+			t.Run("Hardening", func(t *testing.T) { hardening(machine{t, m.bed}) })
+			t.Run("Catalog", func(t *testing.T) { catalog(machine{t, m.bed}) })
+			t.Run("Upgrade", func(t *testing.T) { upgrade(machine{t, m.bed}, path) })
+			t.Run("Remove", func(t *testing.T) { remove(machine{t, m.bed}, path) })
+			t.Run("PolicyDenied", func(t *testing.T) { policyDenied(machine{t, m.bed}, path) })
+		})
+	}
+}
+
+func serves(m machine) {
+	m.must("systemctl is-active fdt")
+	if got := m.must("systemctl is-enabled fdt fdt-sockets.target || true"); got != "enabled\ndisabled" {
+		m.Errorf("enabled: %q", got)
+	}
+	if err := m.exec(m.connect(), "CALL enqueue('hello')"); err != nil {
+		m.Error(err)
+	}
+	if got := m.must("cat /var/lib/fdt/outbox/new/*"); got != "hello" {
+		m.Errorf("outbox: %q", got)
+	}
+	if got := m.must("journalctl -b -q -u 'fdt*' -p warning"); got != "" {
+		m.Errorf("complaints: %s", got)
+	}
+}
+
+// permissions: the configuration is for root and group fdt; users outside of the group get in nowhere.
+func permissions(m machine) {
+	want := `750 root fdt /etc/fdt
+750 root fdt /etc/fdt/config.d
+640 root fdt /etc/fdt/config.yaml
+755 root root /run/fdt
+2750 root fdt /run/fdt/generation
+750 fdt fdt /run/fdt/worker
+750 fdt fdt /run/fdt/txn
+2750 root fdt /var/lib/fdt
+750 fdt fdt /var/lib/fdt/txn
+2770 fdt fdt /var/lib/fdt/outbox
+2750 root fdt /var/lib/fdt/last-good`
+	var paths []string
+	for line := range strings.Lines(want) {
+		fields := strings.Fields(line)
+		paths = append(paths, fields[len(fields)-1])
+	}
+	if got := m.must("stat -c '%a %U %G %n' " + strings.Join(paths, " ")); got != want {
+		m.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	m.must("useradd stranger; useradd --groups fdt clerk")
+	if out, err := m.try("runuser -u stranger -- psql -h /run/fdt -p 7432 -c \"CALL enqueue('x')\" 2>&1"); err == nil {
+		m.Errorf("a stranger is let in: %s", out)
+	}
+	if out, err := m.try("runuser -u clerk -- psql -h /run/fdt -p 7432 -c \"CALL enqueue('x')\" 2>&1"); err != nil {
+		m.Errorf("a member of group fdt is not let in: %s", out)
+	}
+	if out, err := m.try("runuser -u stranger -- fdtctl reload 2>&1"); err == nil {
+		m.Errorf("a stranger may reload: %s", out)
+	}
+}
+
+func units(m machine) {
+	if out, err := m.try("systemd-analyze verify --man=no fdt.service fdt-stop.service fdt-sockets.target system-fdt.slice fdt-worker@1-0.service /run/systemd/generator/" + m.socketUnit() + ".socket 2>&1"); err != nil || out != "" {
+		m.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	for _, unit := range append(m.workers(), "fdt.service", "fdt-stop.service", m.socketUnit()+".socket", m.socketUnit()+".service") {
+		if got := m.must("systemctl show -P Slice " + unit); got != "system-fdt.slice" {
+			m.Errorf("%s is in %s", unit, got)
+		}
+	}
+}
+
+// hardening: exposure as systemd-analyze(1) measures it, in tenths; the best of Debian's packaged servers have 1.2.
+func hardening(m machine) {
+	for unit, limit := range map[string]int{"fdt.service": 7, "fdt-stop.service": 7, m.workers()[0]: 7, m.socketUnit() + ".service": 7} {
+		if out, err := m.try(fmt.Sprintf("systemd-analyze security --threshold=%d %s 2>&1", limit, unit)); err != nil {
+			m.Errorf("%s: %s", unit, out)
+		}
+	}
+}
+
+// catalog: journalctl -x has an explanation for what an operator acts on.
+func catalog(m machine) {
+	if got := m.must("journalctl --list-catalog | grep -c -i fdt || true"); got == "0" {
+		m.Error("the message catalog knows nothing of fdt")
+	}
+}
+
+// upgrade: the same package again, as a newer version. A session stays open through it, with its transaction; the
+// workers are new after it.
+func upgrade(m machine, path string) {
+	m.install(repack(m, path))
+	before := m.must("systemctl show -P MainPID fdt")
+	conn := m.open()
+	m.must("apt-get install -q -y --reinstall /var/tmp/newer.deb")
+	if got := m.must("systemctl show -P MainPID fdt"); got == before {
+		m.Error("the master is the old one")
+	}
+	m.eventually("! systemctl --quiet is-active 'fdt-worker@1-*'")
+	if err := m.exec(conn, "COMMIT"); err != nil {
+		m.Errorf("the open transaction: %v", err)
+	}
+
+	// With a fault in the configuration nothing is restarted, and the upgrade still ends well.
+	m.must("systemctl is-active fdt")
+	m.configure("99-fault", "wrokers: {}")
+	before = m.must("systemctl show -P MainPID fdt")
+	out := m.must("apt-get install -q -y --reinstall /var/tmp/newer.deb 2>&1")
+	if got := m.must("systemctl show -P MainPID fdt"); got != before || !strings.Contains(out, "fdtctl check") {
+		m.Errorf("with a faulty configuration: master %s, before %s:\n%s", got, before, out)
+	}
+	m.must("rm /etc/fdt/config.d/99-fault.yaml")
+
+	// What the administrator has stopped stays stopped.
+	m.must("systemctl stop fdt && apt-get install -q -y --reinstall /var/tmp/newer.deb")
+	if got := m.must("systemctl is-active fdt || true"); got != "inactive" {
+		m.Errorf("a stopped fdt is %s after an upgrade", got)
+	}
+	m.must("systemctl start fdt")
+}
+
+// repack makes the package's next version, /var/tmp/newer.deb, and returns a path of it on this side.
+func repack(m machine, path string) string {
+	m.must(`cd /var/tmp && rm -rf newer && dpkg-deb -R $(ls fdt_*.deb | head -n 1) newer &&
+		sed -i 's/^Version: .*/&+1/' newer/DEBIAN/control && dpkg-deb --root-owner-group -Znone -b newer newer.deb`)
+	return m.bed.Path("/var/tmp/newer.deb")
+}
+
+// remove: nothing runs and nothing listens; a purge forgets the state too.
+func remove(m machine, path string) {
+	m.must("apt-get remove -q -y fdt")
+	if got := m.must("systemctl list-units --plain --no-legend 'fdt*' 'system-fdt.slice'"); got != "" {
+		m.Errorf("after the removal: %s", got)
+	}
+	if _, err := m.dial(); err == nil {
+		m.Error("after the removal something listens")
+	}
+	m.must("test -e /etc/fdt/config.yaml -a -e /var/lib/fdt/outbox/new")
+	m.must("apt-get purge -q -y fdt")
+	if got := m.must("find / -xdev -path /proc -prune -o -path /var/tmp -prune -o -path /tmp -prune -o -path /cover -prune -o -name '*fdt*' -print"); got != "" {
+		m.Errorf("after the purge: %s", got)
+	}
+	m.install(path)
+	m.must("systemctl is-active fdt")
+	m.must("apt-get purge -q -y fdt")
+}
+
+// policyDenied: in an image build, or where the administrator forbids it, nothing is started.
+func policyDenied(m machine, path string) {
+	m.must("printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d")
+	m.install(path)
+	if got := m.must("systemctl is-active fdt || true"); got != "inactive" {
+		m.Errorf("with policy-rc.d: %s", got)
+	}
+	m.must("rm /usr/sbin/policy-rc.d; apt-get purge -q -y fdt")
+}
