@@ -113,6 +113,7 @@ type Resource struct {
 	DSN          string // postgres and mariadb; holds no password
 	PasswordFile string // postgres and mariadb; empty: none needed
 	Pool         int    // postgres and mariadb: connections over all workers together
+	Marker       string // mariadb: the table that proves commits; empty: none
 }
 
 // Procedure is a named sequence of steps that clients call.

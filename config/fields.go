@@ -177,6 +177,8 @@ func resourceFields(r *Resource) []field {
 			doc: "postgres, mariadb: a file that holds the password and nothing else. Default: none is needed."},
 		{key: "pool", kind: number(&r.Pool, 1, maxCount),
 			doc: "postgres, mariadb: connections over all workers together. Default: 32."},
+		{key: "marker", kind: text(&r.Marker, schema{Pattern: sqlName.pattern.String()}, sqlName.check),
+			doc: "mariadb: a table, made if it is not there, with a row for each commit that is not on record yet, to prove it. Default: none."},
 	}
 }
 

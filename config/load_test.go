@@ -120,7 +120,7 @@ transaction: {timeout: 0s, idle_timeout: 1.5s, lock_timeout: 1ms}
 resources:
   outbox: {type: spool, directory: /var/spool/my app}
   a: {type: postgres, dsn: "host=/run/postgresql dbname=a", password_file: /etc/fdt/a}
-  b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/b", pool: 4}
+  b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/b", pool: 4, marker: fdt_marker}
 procedures:
   transfer:
     parameters: {src: bigint, dst: int8, amount: decimal, note: {type: varchar, default: ""}, urgent: {type: bool, default: false}}
@@ -154,7 +154,7 @@ func TestEverything(t *testing.T) {
 		Resources: map[string]Resource{
 			"outbox": {Name: "outbox", Type: TypeSpool, Directory: "/var/spool/my app"},
 			"a":      {Name: "a", Type: TypePostgres, DSN: "host=/run/postgresql dbname=a", PasswordFile: "/etc/fdt/a", Pool: 32},
-			"b":      {Name: "b", Type: TypeMariaDB, DSN: "fdt@unix(/run/mysqld/mysqld.sock)/b", Pool: 4},
+			"b":      {Name: "b", Type: TypeMariaDB, DSN: "fdt@unix(/run/mysqld/mysqld.sock)/b", Pool: 4, Marker: "fdt_marker"},
 		},
 		Procedures: map[string]Procedure{
 			"transfer": {

@@ -101,12 +101,15 @@ func (d *decoder) resources(c *Config) {
 		var foreign []string
 		switch r.Type {
 		case TypeSpool:
-			needed, foreign = "directory", []string{"dsn", "password_file", "pool"}
+			needed, foreign = "directory", []string{"dsn", "password_file", "pool", "marker"}
 			if other, taken := spools[r.Directory]; taken && r.Directory != "" {
 				d.at(path+".directory", "give each a directory of its own", "%s is already the directory of %s", r.Directory, other)
 			}
 			spools[r.Directory] = path
-		case TypePostgres, TypeMariaDB:
+		case TypePostgres:
+			needed, foreign = "dsn", []string{"directory", "marker"}
+			d.dsn(&r, path)
+		case TypeMariaDB:
 			needed, foreign = "dsn", []string{"directory"}
 			d.dsn(&r, path)
 		default:

@@ -73,7 +73,7 @@ func open(_ context.Context, r config.Resource, workers int) (txn.Resource, erro
 	case config.TypePostgres:
 		return postgres.New(postgres.Options{Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share})
 	case config.TypeMariaDB:
-		return mariadb.New(mariadb.Options{Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share})
+		return mariadb.New(mariadb.Options{Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share, Marker: r.Marker})
 	}
 	return nil, fmt.Errorf("resource %s: unknown type %q", r.Name, r.Type)
 }

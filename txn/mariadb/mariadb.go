@@ -25,7 +25,7 @@ import (
 const (
 	// DefaultPool is how many connections a Resource opens at most unless told otherwise.
 	DefaultPool = 32
-	// MaxPool is the most that Options may ask for: sessions are fenced by numbered locks, and all numbers are looked at.
+	// MaxPool is the most that a Resource opens, whatever it is told: sessions are fenced by numbered locks, and all are looked at.
 	MaxPool = 400
 	// connectTimeout bounds one attempt to connect where the DSN has no timeout.
 	connectTimeout = 5 * time.Second
@@ -75,9 +75,7 @@ func New(opt Options) (*Resource, error) {
 	if opt.Pool <= 0 {
 		opt.Pool = DefaultPool
 	}
-	if opt.Pool > MaxPool {
-		return nil, fmt.Errorf("resource %s: a pool of %d is too large, at most %d", opt.Name, opt.Pool, MaxPool)
-	}
+	opt.Pool = min(opt.Pool, MaxPool)
 	config, err := mysql.ParseDSN(opt.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("resource %s: %w", opt.Name, err)

@@ -366,7 +366,6 @@ func TestNew(t *testing.T) {
 		{Name: strings.Repeat("x", maxNameLen+1), DSN: server.DSN("fdt", "a")},
 		{Name: "x", DSN: "no/such/dsn"},
 		{Name: "x", DSN: "fdt@unix(/x)/"},
-		{Name: "x", DSN: server.DSN("fdt", "a"), Pool: MaxPool + 1},
 	} {
 		if _, err := New(opt); err == nil {
 			t.Errorf("New(%+v) succeeded", opt)
