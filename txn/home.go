@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +24,13 @@ import (
 //	incarnation  the highest incarnation ever given away
 //	lock         locked while id or incarnation change
 //	recovery     locked by who recovers
+//	seal         locked while logs are sealed, shortened or read as a whole
 //	N.log        the log of incarnation N, locked by it as long as it lives
 //	old-ID/      what an earlier identity left: never touched again
 type home struct {
-	dir string
-	id  LogID
+	dir    string
+	id     LogID
+	sealed sync.Map // incarnations whose log this process knows to be sealed
 }
 
 // identity is the content of the file id. Machine and Birth bind it: on a

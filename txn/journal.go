@@ -43,7 +43,12 @@ func openJournal(ctx context.Context, h *home, program string, fault func(string
 	j := &journal{
 		home: h, incarnation: n, program: program, fault: fault, lost: lost, next: 1, through: sequenceBlock,
 	}
-	if j.log, err = h.writeLog(n, []record{j.opening()}, fault); err == nil {
+	opening := j.opening()
+	first, err := opening.encode()
+	if err == nil {
+		j.log, err = h.writeLog(n, [][]byte{first}, fault)
+	}
+	if err == nil {
 		err = h.publishLog(n)
 	}
 	if err != nil {
@@ -62,11 +67,15 @@ func (j *journal) opening() record {
 // rotate replaces the log by a new one without the records that drop says
 // nobody needs. Meanwhile transactions go on; they wait only while the
 // records of that time are copied. The caller holds the lock "seal".
-func (j *journal) rotate(s *survey, keep []record, renumbered func()) error {
+func (j *journal) rotate(s *survey, keep [][]byte, renumbered func()) error {
 	j.mu.Lock()
-	records := append([]record{j.opening()}, keep...)
+	opening := j.opening()
 	j.mu.Unlock()
-	log, err := j.home.writeLog(j.incarnation, records, j.fault)
+	first, err := opening.encode()
+	if err != nil {
+		return err
+	}
+	log, err := j.home.writeLog(j.incarnation, append([][]byte{first}, keep...), j.fault)
 	if err != nil {
 		return fmt.Errorf("rotate log: %w", err)
 	}
@@ -113,7 +122,7 @@ func (h *home) publishLog(incarnation uint64) error {
 
 // writeLog makes a whole log durable, which publishLog gives its name. It is
 // locked before.
-func (h *home) writeLog(incarnation uint64, records []record, fault func(string) error) (*wal.Log, error) {
+func (h *home) writeLog(incarnation uint64, payloads [][]byte, fault func(string) error) (*wal.Log, error) {
 	name := logName(incarnation)
 	temp := h.path(name + ".new")
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_CLOEXEC, 0o640)
@@ -127,19 +136,15 @@ func (h *home) writeLog(incarnation uint64, records []record, fault func(string)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(temp))
 	}
-	if err := fill(log, records); err != nil {
+	if err := fill(log, payloads); err != nil {
 		return nil, errors.Join(err, log.Close(), os.Remove(temp))
 	}
 	return log, nil
 }
 
-func fill(log *wal.Log, records []record) error {
+func fill(log *wal.Log, payloads [][]byte) (err error) {
 	var last wal.Number
-	for _, r := range records {
-		payload, err := r.encode()
-		if err != nil {
-			return err
-		}
+	for _, payload := range payloads {
 		if last, err = log.Append(payload, wal.Urgent); err != nil {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 // rebuild makes sure that the claims are those of this boot: the first process
@@ -157,7 +156,11 @@ func (m *Manager) compact(ctx context.Context, s *survey, dead map[uint64]bool, 
 		case len(keep) == 0:
 			errs = append(errs, ignoreNotExist(os.Remove(m.home.path(logName(n)))))
 		case 2*len(keep) < all-2: // without open and dead
-			errs = append(errs, m.home.rewrite(n, s.frame(n, keep)))
+			whole, err := s.frame(n, keep)
+			if err == nil {
+				err = m.home.rewrite(n, whole)
+			}
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errors.Join(errs...), syncDir(m.home.dir), unlock())
@@ -189,12 +192,16 @@ func (m *Manager) rotate(ctx context.Context, from int64) error {
 	return errors.Join(err, unlock())
 }
 
-// frame puts the open and the dead record around a sealed log's others.
-func (s *survey) frame(n uint64, keep []record) []record {
-	first := s.records[n][0]
-	first.Through, first.raw = s.reserved[n], nil
-	all := append([]record{first}, keep...)
-	return append(all, record{Kind: kindDead, At: time.Now(), Incarnation: n})
+// frame puts the open and the dead record around what a sealed log keeps.
+func (s *survey) frame(n uint64, keep [][]byte) ([][]byte, error) {
+	opening, _, err := decodeRecord(s.records[n][0].raw)
+	if err != nil {
+		return nil, err
+	}
+	opening.Through = s.reserved[n]
+	first, err := opening.encode()
+	last := s.records[n][len(s.records[n])-1].raw
+	return append(append([][]byte{first}, keep...), last), err
 }
 
 func ignoreNotExist(err error) error {

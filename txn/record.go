@@ -47,8 +47,6 @@ type record struct {
 	Incarnation uint64     `json:"incarnation,omitzero"` // of open, dead
 	Through     uint64     `json:"through,omitzero"`     // of open, block
 	Program     string     `json:"program,omitempty"`    // of open
-
-	raw []byte // as it was read: copies keep what we do not know
 }
 
 // urgent records may use the space that is kept back on a full disk: they let
@@ -64,9 +62,6 @@ func (r *record) urgent() bool {
 }
 
 func (r *record) encode() ([]byte, error) {
-	if r.raw != nil {
-		return r.raw, nil
-	}
 	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("record %s: %w", r.Kind, err)
@@ -83,6 +78,5 @@ func decodeRecord(payload []byte) (r record, known bool, err error) {
 	if r.Kind == "" {
 		return record{}, false, errors.New("record without a kind")
 	}
-	r.raw = payload
 	return r, knownKinds[r.Kind], nil
 }

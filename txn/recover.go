@@ -51,9 +51,10 @@ func (m *Manager) retryLoop(ctx context.Context) {
 
 func (m *Manager) scanLoop(ctx context.Context) {
 	for {
+		begun := time.Now()
 		m.warn(ctx, "recover", m.Scan(ctx))
 		m.warn(ctx, "shorten the log", m.rotate(ctx, rotateAt))
-		every := m.opt.Limits.Scan
+		every := max(m.opt.Limits.Scan, 10*time.Since(begun)) // never more than a tenth of the time
 		select {
 		case <-ctx.Done():
 			return
@@ -87,7 +88,8 @@ type recovery struct {
 	dead  map[uint64]bool
 	found map[string][]PreparedBranch
 	s     *survey
-	index map[uint64]map[GID][]record // of the logs that words was asked about
+	index map[uint64]map[GID][]logged // of the logs that words was asked about
+	held  map[GID]claimState          // the claims as they were
 
 	mu   sync.Mutex
 	errs []error
@@ -103,7 +105,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	if err := m.rebuild(ctx); err != nil {
 		return err
 	}
-	r := &recovery{m: m, found: map[string][]PreparedBranch{}, index: map[uint64]map[GID][]record{}}
+	r := &recovery{m: m, found: map[string][]PreparedBranch{}, index: map[uint64]map[GID][]logged{}}
 	if err := r.locked(ctx, func() (err error) {
 		r.dead, err = m.sealDead(ctx)
 		return err
@@ -119,11 +121,37 @@ func (m *Manager) scan(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := r.look(); err != nil {
+		return err
+	}
 	r.apply(ctx, plan(r.s, findings{dead: r.dead, found: r.found, fenced: r.fenced}))
+	r.count()
 	r.add(r.compact(ctx))
-	_, err := m.List(ctx) // counts what is in doubt
-	r.add(err)
 	return errors.Join(r.errs...)
+}
+
+// look reads all claims.
+func (r *recovery) look() error {
+	states, err := r.m.claims.list()
+	if err != nil {
+		return err
+	}
+	r.held = make(map[GID]claimState, len(states))
+	for _, st := range states {
+		r.held[st.GID] = st
+	}
+	return nil
+}
+
+// count tells how many of the claims are in doubt.
+func (r *recovery) count() {
+	inDoubt := int64(0)
+	for _, st := range r.held {
+		if st.Phase == Prepared {
+			inDoubt++
+		}
+	}
+	r.m.inDoubt.Store(inDoubt)
 }
 
 // locked runs f under the lock "seal".
@@ -266,6 +294,9 @@ func (m *Manager) alarm(ctx context.Context, a action) {
 func (r *recovery) adopt(ctx context.Context, batch []action) {
 	var fresh []*claim
 	for _, a := range batch {
+		if st := r.held[a.gid]; a.verb == verbPublish && st.Phase == Prepared && st.Deciding == 0 {
+			continue // as it should be
+		}
 		h := r.s.histories[a.gid]
 		c, err := r.m.claims.tryTake(claimName(&h.tx))
 		switch {
@@ -334,6 +365,7 @@ func (r *recovery) takeOver(ctx context.Context, c *claim, a action) error {
 	if err := r.m.catchUp(c, r.words(ctx)); err != nil {
 		return errors.Join(err, c.release())
 	}
+	r.held[c.GID] = c.claimState
 	abandoned := c.Phase == Preparing && c.Claimant == 0
 	if !abandoned && c.Phase != Committing && c.Phase != Aborting || r.m.left.has(c.GID) {
 		return c.release()
@@ -368,19 +400,23 @@ func (r *recovery) words(ctx context.Context) words {
 			return last(n, gid)
 		}
 		only := newSurvey()
-		for _, rec := range r.byGID(n)[gid] {
-			only.add(n, rec, true)
+		for _, l := range r.byGID(n)[gid] {
+			rec, known, err := decodeRecord(l.raw)
+			if err != nil {
+				return nil, err
+			}
+			only.add(n, rec, known)
 		}
 		return only.histories[gid], nil
 	}
 }
 
 // byGID sorts a log's records by transaction, once.
-func (r *recovery) byGID(n uint64) map[GID][]record {
+func (r *recovery) byGID(n uint64) map[GID][]logged {
 	if r.index[n] == nil {
-		r.index[n] = map[GID][]record{}
+		r.index[n] = map[GID][]logged{}
 		for _, rec := range r.s.records[n] {
-			r.index[n][rec.GID] = append(r.index[n][rec.GID], rec)
+			r.index[n][rec.gid] = append(r.index[n][rec.gid], rec)
 		}
 	}
 	return r.index[n]
@@ -416,10 +452,5 @@ func (r *recovery) compact(ctx context.Context) error {
 }
 
 func (r *recovery) endIsDurable(h *history) bool {
-	for n := range h.endIn {
-		if r.dead[n] {
-			return true // sealed logs are durable
-		}
-	}
-	return false
+	return slices.ContainsFunc(h.endIn, func(n uint64) bool { return r.dead[n] }) // sealed logs are durable
 }

@@ -23,9 +23,15 @@ type history struct {
 	decider   uint64    // incarnation in whose log the decision lies
 	ended     bool
 	forgotten bool
-	handsOff  string          // why nothing may be done about it
-	endIn     map[uint64]bool // logs that say it ended
-	lowest    map[uint64]rank // of each log with a record, the rank of its earliest moment
+	handsOff  string   // why nothing may be done about it
+	endIn     []uint64 // logs that say it ended
+	seen      []seen   // of each log with a record, its earliest moment
+}
+
+// seen is the rank of the earliest moment that a log knows of.
+type seen struct {
+	log uint64
+	low rank
 }
 
 // rank orders the moments of a transaction. Records of a lower rank must be
@@ -33,8 +39,8 @@ type history struct {
 // rise from the dead.
 type rank int
 
-func (r *record) rank() rank {
-	switch r.Kind {
+func (k kind) rank() rank {
+	switch k {
 	case kindPreparing, kindPrepared:
 		return 0
 	case kindCommit, kindAbort, kindHeuristic:
@@ -52,9 +58,7 @@ func (h *history) add(file uint64, r record, known bool) {
 		h.handsOff = fmt.Sprintf("log %d has a record %q of a newer version", file, r.Kind)
 		return
 	}
-	if low, ok := h.lowest[file]; !ok || r.rank() < low {
-		h.lowest[file] = r.rank()
-	}
+	h.see(file, r.Kind.rank())
 	switch r.Kind {
 	case kindPreparing, kindPrepared:
 		h.opening(r)
@@ -67,7 +71,7 @@ func (h *history) add(file uint64, r record, known bool) {
 		h.decide(file, r, r.Decision)
 	case kindEnd:
 		h.ended = true
-		h.endIn[file] = true
+		h.endIn = append(h.endIn, file)
 		h.tx.Hazard = r.Hazard
 		if h.decidedAt.IsZero() {
 			h.decidedAt = r.At
@@ -76,6 +80,16 @@ func (h *history) add(file uint64, r record, known bool) {
 		h.forgotten, h.ended = true, true // its end may be gone already
 	case kindOpen, kindBlock, kindDead: // of no transaction
 	}
+}
+
+func (h *history) see(log uint64, low rank) {
+	for i, s := range h.seen {
+		if s.log == log {
+			h.seen[i].low = min(s.low, low)
+			return
+		}
+	}
+	h.seen = append(h.seen, seen{log, low})
 }
 
 func (h *history) opening(r record) {
@@ -145,21 +159,27 @@ func (h *history) done(now time.Time, retain time.Duration) bool {
 	return now.Sub(h.decidedAt) > retain
 }
 
+// logged is a record as it is in a log: copies keep what we do not know.
+type logged struct {
+	kind kind
+	gid  GID
+	raw  []byte
+}
+
 // survey is the content of all logs at one time.
 type survey struct {
 	histories map[GID]*history
-	records   map[uint64][]record // of each log, in order
-	damaged   map[uint64]error    // logs that cannot be read to their end
-	reserved  map[uint64]uint64   // highest sequence number of each log
-	sealed    map[uint64]bool
+	records   map[uint64][]logged     // of each log, in order
+	damaged   map[uint64]error        // logs that cannot be read to their end
+	reserved  map[uint64]uint64       // highest sequence number of each log
 	read      map[uint64]wal.Position // up to where each log was read
 	highest   uint64                  // incarnation ever given away
 }
 
 func newSurvey() *survey {
 	return &survey{
-		histories: map[GID]*history{}, records: map[uint64][]record{}, damaged: map[uint64]error{},
-		reserved: map[uint64]uint64{}, sealed: map[uint64]bool{}, read: map[uint64]wal.Position{},
+		histories: map[GID]*history{}, records: map[uint64][]logged{}, damaged: map[uint64]error{},
+		reserved: map[uint64]uint64{}, read: map[uint64]wal.Position{},
 	}
 }
 
@@ -198,7 +218,7 @@ func (h *home) read(s *survey, n uint64) error {
 // understand: every decision that is readable counts.
 func (s *survey) readLog(n uint64, id LogID, replay func(func([]byte, error) bool)) error {
 	var bad error
-	s.records[n] = []record{}
+	s.records[n] = []logged{}
 	for payload, err := range replay {
 		if err != nil {
 			return errors.Join(bad, err)
@@ -215,7 +235,7 @@ func (s *survey) readLog(n uint64, id LogID, replay func(func([]byte, error) boo
 			bad = errors.Join(bad, err)
 			continue
 		}
-		s.records[n] = append(s.records[n], r)
+		s.records[n] = append(s.records[n], logged{r.Kind, r.GID, payload})
 		s.add(n, r, known)
 	}
 	return bad
@@ -223,13 +243,12 @@ func (s *survey) readLog(n uint64, id LogID, replay func(func([]byte, error) boo
 
 func (s *survey) add(n uint64, r record, known bool) {
 	s.reserved[n] = max(s.reserved[n], r.Through)
-	s.sealed[n] = s.sealed[n] || r.Kind == kindDead && r.Incarnation == n
 	if r.GID.IsZero() {
 		return
 	}
 	h := s.histories[r.GID]
 	if h == nil {
-		h = &history{tx: Transaction{GID: r.GID}, endIn: map[uint64]bool{}, lowest: map[uint64]rank{}}
+		h = &history{tx: Transaction{GID: r.GID}}
 		s.histories[r.GID] = h
 	}
 	h.add(n, r, known)
@@ -250,29 +269,24 @@ func (s *survey) named(gid GID) GID {
 // The vote may go once the transaction is done; the decision and its end only
 // when no other log knows an earlier moment, and the resources were told to
 // forget it.
-func (s *survey) needed(n uint64, done func(*history) bool, swept func(GID) bool) []record {
-	var keep []record
+func (s *survey) needed(n uint64, done func(*history) bool, swept func(GID) bool) [][]byte {
+	var keep [][]byte
 	for _, r := range s.records[n] {
-		if r.GID.IsZero() {
+		if r.gid.IsZero() {
 			continue
 		}
-		h := s.histories[r.GID]
-		if done(h) && (r.rank() == 0 || swept(r.GID) && !h.elsewhere(n, r.rank())) {
+		h := s.histories[r.gid]
+		if done(h) && (r.kind.rank() == 0 || swept(r.gid) && !h.elsewhere(n, r.kind.rank())) {
 			continue
 		}
-		keep = append(keep, r)
+		keep = append(keep, r.raw)
 	}
 	return keep
 }
 
 // elsewhere tells whether another log than n has a record of a lower rank.
 func (h *history) elsewhere(n uint64, than rank) bool {
-	for file, low := range h.lowest {
-		if file != n && low < than {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(h.seen, func(s seen) bool { return s.log != n && s.low < than })
 }
 
 // alive tells whether the incarnation of log n still holds its lock. A log
@@ -300,23 +314,54 @@ func (h *home) alive(n uint64) (bool, error) {
 // the old file shows may never have reached the disk. A damaged log is left
 // as it is. The caller holds the lock "seal".
 func (h *home) seal(n uint64) error {
-	s, err := h.survey(n)
-	if err != nil {
-		return err
-	}
-	if err := s.damaged[n]; err != nil {
-		return fmt.Errorf("log of incarnation %d: %w", n, err)
-	}
-	if s.sealed[n] || s.records[n] == nil {
+	if _, known := h.sealed.Load(n); known {
 		return nil
 	}
-	dead := record{Kind: kindDead, At: time.Now(), Incarnation: n}
-	return h.rewrite(n, append(slices.Clone(s.records[n]), dead))
+	payloads, err := h.payloads(n)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("log of incarnation %d: %w", n, err)
+	}
+	last := len(payloads) - 1
+	if r, _, err := decodeRecord(payloads[last]); err != nil || r.Kind != kindDead || r.Incarnation != n {
+		dead := record{Kind: kindDead, At: time.Now(), Incarnation: n}
+		end, err := dead.encode()
+		if err == nil {
+			err = h.rewrite(n, append(payloads, end))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	h.sealed.Store(n, true)
+	return nil
+}
+
+// payloads reads a whole log.
+func (h *home) payloads(n uint64) ([][]byte, error) {
+	f, err := os.Open(h.path(logName(n)))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // read only
+	var all [][]byte
+	for payload, err := range wal.Replay(f, wal.Position{}) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, payload)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("no record is readable")
+	}
+	return all, nil
 }
 
 // rewrite replaces the log of a dead incarnation.
-func (h *home) rewrite(n uint64, records []record) error {
-	log, err := h.writeLog(n, records, nil)
+func (h *home) rewrite(n uint64, payloads [][]byte) error {
+	log, err := h.writeLog(n, payloads, nil)
 	if err == nil {
 		err = errors.Join(h.publishLog(n), log.Close())
 	}
