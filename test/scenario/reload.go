@@ -147,7 +147,7 @@ func badReload(ctx context.Context, s *Stage) error {
 			return err
 		}
 		_, err := s.show(ctx, "systemctl reload fdt")
-		s.check(err != nil, f.what+": systemctl reload fdt fails", "%v", err)
+		s.check(err != nil, f.what+": systemctl reload fdt fails", "%s", exitStatus(err))
 		out, err := s.show(ctx, "fdtctl reload")
 		s.check(err != nil && strings.Contains(out, f.reason), f.what+": fdtctl reload prints the reason", "%s", grep(out, f.reason))
 		out, err = s.show(ctx, "systemctl show -P StatusText fdt")

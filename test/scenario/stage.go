@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -116,7 +117,7 @@ func (s *Stage) show(ctx context.Context, command string) (string, error) {
 		fmt.Fprintf(s.Out, "     %s\n", strings.TrimRight(line, "\n"))
 	}
 	if err != nil {
-		fmt.Fprintf(s.Out, "     (%v)\n", err)
+		fmt.Fprintf(s.Out, "     (%s)\n", exitStatus(err))
 	}
 	return out, err
 }
@@ -124,6 +125,14 @@ func (s *Stage) show(ctx context.Context, command string) (string, error) {
 // quiet is show without the printing.
 func (s *Stage) quiet(ctx context.Context, command string) (string, error) {
 	return s.Bed.Run(ctx, "bash", "-c", "exec 2>&1; "+command)
+}
+
+// exitStatus is how a command ended that the shell ran inside.
+func exitStatus(err error) string {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.Error()
+	}
+	return fmt.Sprint(err)
 }
 
 // must is show, for commands without which the scenario cannot go on.
