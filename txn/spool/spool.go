@@ -59,6 +59,9 @@ func Open(name, dir string) (*Spool, error) {
 
 func (s *Spool) prepareDir() error {
 	top, err := os.Stat(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; make it with: install -d -o fdt -g fdt -m 2770 %s", err, s.dir)
+	}
 	if err != nil {
 		return err
 	}
