@@ -8,6 +8,10 @@ import (
 // maxDimensions bounds how deep an array nests, as MAXDIM does.
 const maxDimensions = 6
 
+// maxArray bounds the bytes of an array's elements as text, which may be many
+// times those that a client sent.
+const maxArray = 64 << 20
+
 // element is one element of an array, flat; null ones have no text.
 type element struct {
 	text string
@@ -19,6 +23,7 @@ type element struct {
 type grid struct {
 	dims  []int
 	cells []element
+	size  int // bytes of text
 }
 
 func (t *Type) malformed(s string) error {
@@ -139,8 +144,19 @@ func (p *arrayParser) cell(g *grid) error {
 		}
 	}
 	text, err := p.t.Elem.parse(p.t.Elem, s)
+	if err != nil {
+		return err
+	}
+	return g.add(text)
+}
+
+// add adds an element that is not null.
+func (g *grid) add(text string) error {
+	if g.size += len(text); g.size > maxArray {
+		return errorf("54000", "the elements of an array take more than %d bytes", maxArray)
+	}
 	g.cells = append(g.cells, element{text: text})
-	return err
+	return nil
 }
 
 // text prints the array as array_out does.
@@ -264,7 +280,9 @@ func decodeArray(t *Type, src []byte) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		g.cells = append(g.cells, element{text: v.Text})
+		if err := g.add(v.Text); err != nil {
+			return "", err
+		}
 		src = src[n:]
 	}
 	if len(src) != 0 {

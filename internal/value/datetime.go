@@ -47,8 +47,8 @@ func (t *Type) fault(s string, err error) error {
 // cutZone splits an offset such as Z, +02, -03:30 or +0530 from a time.
 func cutZone(s string) (rest string, offset time.Duration, err error) {
 	for _, utc := range []string{"Z", "UTC"} {
-		if r, found := strings.CutSuffix(strings.ToUpper(s), utc); found {
-			return strings.TrimRight(s[:len(r)], " "), 0, nil
+		if n := len(s) - len(utc); n >= 0 && strings.EqualFold(s[n:], utc) {
+			return strings.TrimRight(s[:n], " "), 0, nil
 		}
 	}
 	i := strings.LastIndexAny(s, "+-")

@@ -12,6 +12,11 @@ const (
 	maxFraction = 16383  // digits after it
 )
 
+// maxPadding is a limit of this package alone: how many zeros an exponent may
+// stand for, so that a few bytes of a client do not become a hundred thousand.
+// All of double precision's range fits.
+const maxPadding = 400
+
 // Signs of numeric's binary format (numeric.c).
 const (
 	signPositive = 0x0000
@@ -45,7 +50,7 @@ func parseNumeric(t *Type, s string) (string, error) {
 		if err != nil {
 			return "", t.input(s)
 		}
-		if e > maxWhole || e < -maxFraction {
+		if e > maxPadding || e < -maxPadding {
 			return "", errorf("22003", "value overflows numeric format")
 		}
 		rest, exp = rest[:i], e
@@ -174,6 +179,9 @@ func decodeNumeric(t *Type, src []byte) (string, error) {
 	}
 	digits := b.String()
 	point := 4 * (weight + 1) // where the point stands in digits
+	if point < -maxPadding || point+scale > len(digits)+maxPadding {
+		return "", errorf("22003", "value overflows numeric format")
+	}
 	if point < 0 {
 		digits, point = strings.Repeat("0", -point)+digits, 0
 	}

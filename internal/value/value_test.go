@@ -3,6 +3,7 @@ package value
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -71,7 +72,7 @@ var texts = map[*Type][]string{
 	Timestamptz: {"2020-02-29 12:34:56.789+00", "2020-02-29T12:34:56Z", "2020-02-29 12:34:56-03:30", "2020-02-29 12:34:56 UTC", "2020-02-29 12:34+5", "2020-02-29 12:34+0530",
 		"2020-02-29 12:34:56+01:02:03", "2020-02-29", "infinity", "-infinity", "epoch", "x", "2020-02-29 12:34+99", "2020-02-29 12:34+x", "2020-02-29 12:34+1:70"},
 	Numeric: {"0", "-0", "0.00", "1", "-1.50", "007", ".5", "5.", "1e3", "1.5e-3", "12345678901234567890.123456789", "10000", "0.0001", "100000000", "0.00010000",
-		"NaN", "Infinity", "-inf", "+inf", "1e200000", "1e-20000", "", ".", "x", "1e", "1e5x", "--1", "+5", " 6 ", "1_0", "123e-2", "9999.9999", "0e5", "0.0000000001", strings.Repeat("9", 131073)},
+		"NaN", "Infinity", "-inf", "+inf", "1e200000", "", ".", "x", "1e", "1e5x", "--1", "+5", " 6 ", "1_0", "123e-2", "9999.9999", "0e5", "0.0000000001", strings.Repeat("9", 131073)},
 	UUID: {"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{A0EEBC999C0B4EF8BB6D6BB9BD380A11}", "a0ee-bc99-9c0b-4ef8-bb6d-6bb9-bd38-0a11", "a0eebc99", "", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1x", "-a0eebc999c0b4ef8bb6d6bb9bd380a11", "a0eebc999c0b4ef8bb6d6bb9bd380a11-"},
 	Int4.Array: {"{}", "{1,2,3}", " { 1 , NULL , 3 } ", "{{1,2},{3,4}}", "{{1,2},{3}}", "{1,{2}}", "{{1,2},{{3}}}", "{{1}x}", "{{1},2}", "{", "{1", "{1,}", "{,1}", "}", "1", "{1}x", "{x}", "{{{{{{1}}}}}}",
 		"{{{{{{{1}}}}}}}", `{"1"}`},
@@ -248,6 +249,9 @@ func TestDecodeBad(t *testing.T) {
 	if _, err := Timestamptz.Parse("9999-12-31 23:59-05"); err == nil { // PostgreSQL goes on to the year 294276
 		t.Error("a year of five digits")
 	}
+	if _, err := Numeric.Parse("1e-401"); err == nil {
+		t.Error("a numeric far longer than its text")
+	}
 	if _, err := JSON.Parse("1\x00"); err == nil {
 		t.Error("a NUL in json")
 	}
@@ -312,4 +316,23 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s % x: %q is not canonical: %q, %v", typ, b, v.Text, again.Text, err)
 		}
 	})
+}
+
+// TestArrayLimit shows that few bytes cannot become gigabytes.
+func TestArrayLimit(t *testing.T) {
+	const n = maxArray/401 + 1
+	if _, err := Numeric.Array.Parse("{1e400" + strings.Repeat(",1e400", n) + "}"); err == nil {
+		t.Error("text without limit")
+	}
+	if _, err := Numeric.Decode([]byte("\x00\x01\xff\x00\x00\x00\x00\x00\x00\x01")); err == nil {
+		t.Error("a numeric far longer than its bytes")
+	}
+	var b []byte
+	for _, v := range []uint32{1, 0, Numeric.OID, n, 1} {
+		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	b = append(b, bytes.Repeat([]byte("\x00\x00\x00\x0a\x00\x01\x00\x64\x00\x00\x00\x00\x00\x01"), n)...)
+	if _, err := Numeric.Array.Decode(b); err == nil {
+		t.Error("binary without limit")
+	}
 }
