@@ -113,12 +113,10 @@ func (st *step) compileSQL(text string, numbered bool, names map[string]*value.T
 	return nil
 }
 
-// asError gives a value's error the face of this package's.
+// asError gives the error of a value the face of this package's.
 func asError(err error) error {
-	if e, ok := errors.AsType[*value.Error](err); ok {
-		return &Error{Code: e.Code, Message: e.Message}
-	}
-	return err
+	e, _ := errors.AsType[*value.Error](err) // value has no others
+	return &Error{Code: e.Code, Message: e.Message}
 }
 
 // Run runs the steps in order in the session's open transaction, with the
