@@ -22,7 +22,10 @@ import (
 // from the logs and rebuilt from them at boot, with one file per external
 // transaction, and per local one that waits for a resource. Whoever works on a
 // transaction holds the lock of its file.
-type claims struct{ dir string }
+type claims struct {
+	dir   string
+	fault faultFunc
+}
 
 // claimState is what a claim's file says: its last complete line.
 type claimState struct {
@@ -45,8 +48,9 @@ type claimState struct {
 type claim struct {
 	claimState
 
-	file *os.File
-	path string
+	file  *os.File
+	path  string
+	fault faultFunc
 }
 
 // errHeld: somebody else works on the claim.
@@ -79,7 +83,7 @@ func (c claims) create(st claimState) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	cl := &claim{file: f, path: filepath.Join(c.dir, claimName(&st.Transaction))}
+	cl := &claim{file: f, path: filepath.Join(c.dir, claimName(&st.Transaction)), fault: c.fault}
 	_, err = ofd.TryLock(f) // nobody else knows it
 	if err == nil {
 		err = cl.set(st)
@@ -88,7 +92,7 @@ func (c claims) create(st claimState) (*claim, error) {
 		err = os.Link(temp, cl.path)
 	}
 	if err = errors.Join(err, os.Remove(temp)); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, ofd.Close(f))
 	}
 	return cl, nil
 }
@@ -111,12 +115,12 @@ func (c claims) tryTake(name string) (*claim, error) {
 
 func (c claims) open(name string, lock func(*os.File) error) (*claim, error) {
 	for {
-		cl := &claim{path: filepath.Join(c.dir, name)}
+		cl := &claim{path: filepath.Join(c.dir, name), fault: c.fault}
 		var err error
 		if cl.file, err = os.OpenFile(cl.path, os.O_RDWR|os.O_APPEND|syscall.O_CLOEXEC, 0); err != nil {
 			return nil, err
 		}
-		err = lock(cl.file)
+		err = errors.Join(lock(cl.file), c.fault.at("take claim"))
 		linked := false
 		if err == nil {
 			linked, err = ofd.Linked(cl.file)
@@ -142,6 +146,9 @@ func (c claims) open(name string, lock func(*os.File) error) (*claim, error) {
 func (cl *claim) set(st claimState) error {
 	line, err := json.Marshal(st)
 	if err != nil {
+		return err
+	}
+	if err := cl.fault.at("write claim"); err != nil {
 		return err
 	}
 	if _, err := cl.file.Write(append([]byte{'\n'}, append(line, '\n')...)); err != nil {
@@ -184,7 +191,7 @@ func parseClaim(raw []byte) (claimState, error) {
 // list reads every claim without locking it.
 func (c claims) list() ([]claimState, error) {
 	entries, err := os.ReadDir(c.dir)
-	if err != nil {
+	if err = errors.Join(err, c.fault.at("list claims")); err != nil {
 		return nil, err
 	}
 	var all []claimState

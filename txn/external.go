@@ -149,16 +149,17 @@ func (m *Manager) enterDoubt(ctx context.Context, t *transaction, c *claim, bran
 	st.Phase, st.Branches, st.Since = Prepared, branches, time.Now()
 	switch err := j.force(st.record(kindPrepared)); {
 	case InDoubt(err):
-		m.hold(c) // the vote may be durable: only recovery can tell
-		return err
+		return m.hold(c, err) // the vote may be durable: only recovery can tell
 	case err != nil:
 		return errors.Join(err, m.withdraw(ctx, t, c.GID, c))
 	}
 	t.left()
 	m.at("vote: durable")
-	err = c.set(st)
+	if err := c.set(st); err != nil {
+		return m.hold(c, err)
+	}
 	m.at("vote: published")
-	return errors.Join(err, c.release())
+	return c.release()
 }
 
 // withdraw rolls back what may have been prepared of a transaction that will
@@ -292,7 +293,14 @@ func (m *Manager) catchUp(c *claim, last words) error {
 
 // finishDeciding learns whether a decider that died had decided.
 func (m *Manager) finishDeciding(c *claim, last words) error {
-	h, err := last(c.DecidingBy, c.GID)
+	alive, err := m.home.alive(c.DecidingBy)
+	if err == nil && alive {
+		err = fmt.Errorf("incarnation %d is stuck", c.DecidingBy)
+	}
+	var h *history
+	if err == nil {
+		h, err = last(c.DecidingBy, c.GID)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
@@ -364,14 +372,16 @@ func (m *Manager) decide(ctx context.Context, c *claim, to Phase, d Decision, wh
 	m.at("decide: claimed")
 	switch err := j.force(r); {
 	case InDoubt(err):
-		m.hold(c) // the decision may be durable: only recovery can tell
-		return err
+		return m.hold(c, err) // the decision may be durable: only recovery can tell
 	case err != nil:
-		return errors.Join(err, c.set(was), c.release())
+		if serr := c.set(was); serr != nil {
+			return errors.Join(err, m.hold(c, serr))
+		}
+		return errors.Join(err, c.release())
 	}
 	m.at("decide: durable")
 	if err := c.set(st); err != nil {
-		return errors.Join(err, c.release())
+		return m.hold(c, err)
 	}
 	m.at("decide: published")
 	return nil
@@ -419,7 +429,7 @@ func (m *Manager) concluded(c *claim, hazard string) error {
 		return c.remove()
 	}
 	if err := c.setEnded(hazard); err != nil {
-		return errors.Join(err, c.release())
+		return m.hold(c, err)
 	}
 	if c.GID.Role == RoleLocal && !c.operatorOnly() {
 		return c.remove()

@@ -31,6 +31,7 @@ type home struct {
 	dir    string
 	id     LogID
 	sealed sync.Map // incarnations whose log this process knows to be sealed
+	fault  faultFunc
 }
 
 // identity is the content of the file id. Machine and Birth bind it: on a
@@ -48,8 +49,8 @@ var errForeignLog = errors.New("the transaction log belongs to another machine o
 
 // openHome reads whose directory it is, or makes it ours. A foreign one is put
 // aside, which foreign reports.
-func openHome(ctx context.Context, dir, machine string) (h *home, foreign error, err error) {
-	h = &home{dir: dir}
+func openHome(ctx context.Context, dir, machine string, fault faultFunc) (h *home, foreign error, err error) {
+	h = &home{dir: dir, fault: fault}
 	unlock, err := h.lock(ctx, "lock")
 	if err != nil {
 		return nil, nil, err
@@ -78,8 +79,8 @@ func (h *home) lock(ctx context.Context, name string) (unlock func() error, err 
 	if err != nil {
 		return nil, err
 	}
-	if err := ofd.Lock(ctx, f); err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err := errors.Join(h.fault.at("lock "+name), ofd.Lock(ctx, f)); err != nil {
+		return nil, errors.Join(err, ofd.Close(f))
 	}
 	return func() error { return ofd.Close(f) }, nil
 }
@@ -90,8 +91,9 @@ func (h *home) tryLock(name string) (unlock func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if ok, err := ofd.TryLock(f); !ok || err != nil {
-		return nil, errors.Join(err, f.Close())
+	ok, err := ofd.TryLock(f)
+	if err = errors.Join(err, h.fault.at("try lock "+name)); err != nil || !ok {
+		return nil, errors.Join(err, ofd.Close(f))
 	}
 	return func() error { return ofd.Close(f) }, nil
 }
@@ -102,7 +104,7 @@ func (h *home) path(name string) string { return filepath.Join(h.dir, name) }
 // us, fs.ErrNotExist if it is nobody's.
 func (h *home) readIdentity(machine string) (LogID, error) {
 	raw, err := os.ReadFile(h.path("id"))
-	if err != nil {
+	if err = errors.Join(err, h.fault.at("read id")); err != nil {
 		return LogID{}, err
 	}
 	var was identity
@@ -172,10 +174,7 @@ func (h *home) putAside(was LogID) error {
 			}
 		}
 	}
-	if err := syncDir(to); err != nil {
-		return err
-	}
-	return syncDir(h.dir)
+	return errors.Join(syncDir(to), h.syncDir())
 }
 
 // replace writes a whole file durably, in one step for every reader. An
@@ -187,13 +186,10 @@ func (h *home) replace(name string, content []byte) error {
 		return err
 	}
 	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, f.Sync(), f.Close(), h.fault.at("write "+name)); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, h.path(name)); err != nil {
-		return err
-	}
-	return syncDir(h.dir)
+	return errors.Join(os.Rename(temp, h.path(name)), h.syncDir())
 }
 
 // highest returns the highest incarnation ever given away, 0 if none.
@@ -202,7 +198,7 @@ func (h *home) highest() (uint64, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	if err != nil {
+	if err = errors.Join(err, h.fault.at("read incarnation")); err != nil {
 		return 0, err
 	}
 	n, err := parseNumber(strings.TrimSpace(string(raw)), maxIncarnation)
@@ -239,7 +235,7 @@ func (h *home) allocate(ctx context.Context) (n uint64, err error) {
 // logs lists the incarnations that have a log, in ascending order.
 func (h *home) logs() ([]uint64, error) {
 	list, err := os.ReadDir(h.dir)
-	if err != nil {
+	if err = errors.Join(err, h.fault.at("list logs")); err != nil {
 		return nil, err
 	}
 	var found []uint64
@@ -258,6 +254,9 @@ func parseLogName(name string) (uint64, bool) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	return n, ok && err == nil && n > 0 && logName(n) == name
 }
+
+// syncDir makes the names in the directory durable.
+func (h *home) syncDir() error { return errors.Join(syncDir(h.dir), h.fault.at("sync directory")) }
 
 func syncDir(dir string) error {
 	f, err := os.Open(dir)

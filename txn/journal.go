@@ -22,7 +22,7 @@ type journal struct {
 	home        *home
 	incarnation uint64
 	program     string
-	fault       func(string) error
+	fault       faultFunc
 	lost        func(error) // told that nothing more can be written
 
 	swap sync.RWMutex // held for writing while log is replaced
@@ -35,7 +35,7 @@ type journal struct {
 
 // openJournal begins an incarnation: its number, its file and its first block
 // of sequence numbers are durable when it returns.
-func openJournal(ctx context.Context, h *home, program string, fault func(string) error, lost func(error)) (*journal, error) {
+func openJournal(ctx context.Context, h *home, program string, fault faultFunc, lost func(error)) (*journal, error) {
 	n, err := h.allocate(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("begin an incarnation: %w", err)
@@ -114,15 +114,15 @@ func copyTail(to *wal.Log, tail iter.Seq2[[]byte, error]) error {
 // publishLog gives a log that writeLog made its name, in place of an older one.
 func (h *home) publishLog(incarnation uint64) error {
 	name := h.path(logName(incarnation))
-	if err := os.Rename(name+".new", name); err != nil {
+	if err := h.fault.at("publish log"); err != nil {
 		return err
 	}
-	return syncDir(h.dir)
+	return errors.Join(os.Rename(name+".new", name), h.syncDir())
 }
 
 // writeLog makes a whole log durable, which publishLog gives its name. It is
 // locked before.
-func (h *home) writeLog(incarnation uint64, payloads [][]byte, fault func(string) error) (*wal.Log, error) {
+func (h *home) writeLog(incarnation uint64, payloads [][]byte, fault faultFunc) (*wal.Log, error) {
 	name := logName(incarnation)
 	temp := h.path(name + ".new")
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_CLOEXEC, 0o640)
@@ -221,13 +221,11 @@ func (j *journal) explain(err error) error {
 
 // close closes the log, and deletes it if no successor needs to read it.
 func (j *journal) close(finished bool) error {
+	var err error
 	if finished {
-		if err := os.Remove(j.home.path(logName(j.incarnation))); err != nil {
-			return errors.Join(err, j.log.Close())
-		}
-		return errors.Join(syncDir(j.home.dir), j.log.Close())
+		err = errors.Join(os.Remove(j.home.path(logName(j.incarnation))), j.home.syncDir())
 	}
-	return j.log.Close()
+	return errors.Join(err, j.log.Close())
 }
 
 // forced returns when the record of that number is durable.

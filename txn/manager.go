@@ -41,7 +41,18 @@ type Options struct {
 	Logger    *slog.Logger // nil discards
 	Program   string       // for the record: fdt-worker 7-2, fdtctl
 
-	fault func(step string) error // nil but in tests; a log's system call fails with what it returns
+	fault faultFunc
+}
+
+// faultFunc lets a test die at a step, or make a system call fail. It is nil
+// otherwise.
+type faultFunc func(step string) error
+
+func (f faultFunc) at(step string) error {
+	if f == nil {
+		return nil
+	}
+	return f(step)
 }
 
 // Manager is one process's share of the coordinator. Its methods may be called
@@ -87,7 +98,7 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 	}
 	opt.Limits.defaults()
 	m := &Manager{
-		opt: opt, log: opt.Logger, claims: claims{opt.ClaimDir},
+		opt: opt, log: opt.Logger, claims: claims{opt.ClaimDir, opt.fault},
 		resources: map[string]Resource{},
 		failed:    make(chan struct{}),
 	}
@@ -99,7 +110,7 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 		}
 		m.resources[r.Name()] = r
 	}
-	home, foreign, err := openHome(ctx, opt.LogDir, opt.MachineID)
+	home, foreign, err := openHome(ctx, opt.LogDir, opt.MachineID, opt.fault)
 	if err != nil {
 		return nil, fmt.Errorf("open transaction log: %w", err)
 	}
@@ -124,13 +135,8 @@ func (l *Limits) defaults() {
 	}
 }
 
-// at is a fault point: the name of the step that was just done. A test may die
-// there.
-func (m *Manager) at(step string) {
-	if m.opt.fault != nil {
-		_ = m.opt.fault(step)
-	}
-}
+// at names the step that was just done.
+func (m *Manager) at(step string) { _ = m.opt.fault.at(step) }
 
 // ours returns this process's journal, beginning its incarnation if need be.
 func (m *Manager) ours(ctx context.Context) (*journal, error) {
@@ -180,12 +186,18 @@ func (m *Manager) Err() error {
 	}
 }
 
-// hold keeps a claim locked until the process ends, so that nobody decides
-// what this process may have decided.
-func (m *Manager) hold(c *claim) {
+// hold keeps a claim locked until the process ends, which it must: nobody may
+// decide what this process may have decided, or could not publish. It returns
+// what to answer.
+func (m *Manager) hold(c *claim, err error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.held = append(m.held, c)
+	if !errors.Is(err, ErrPoisoned) {
+		err = fmt.Errorf("%w: %w", ErrPoisoned, err)
+	}
+	m.fail(err)
+	return err
 }
 
 // Close forgets what can be forgotten and closes the log; what is left over is

@@ -163,7 +163,7 @@ func (m *Manager) compact(ctx context.Context, s *survey, dead map[uint64]bool, 
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errors.Join(errs...), syncDir(m.home.dir), unlock())
+	return errors.Join(errors.Join(errs...), m.home.syncDir(), unlock())
 }
 
 // rotateAt is the size in bytes from which on the log of a living worker is

@@ -207,7 +207,7 @@ func (h *home) survey(only ...uint64) (*survey, error) {
 
 func (h *home) read(s *survey, n uint64) error {
 	f, err := os.Open(h.path(logName(n)))
-	if err != nil {
+	if err = errors.Join(err, h.fault.at("open log")); err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }() // read only
@@ -302,7 +302,7 @@ func (h *home) alive(n uint64) (bool, error) {
 		}
 		held, err := ofd.Held(f)
 		linked, lerr := ofd.Linked(f)
-		if err = errors.Join(err, lerr, f.Close()); err != nil || held || linked {
+		if err = errors.Join(err, lerr, f.Close(), h.fault.at("probe log")); err != nil || held || linked {
 			return held, err
 		}
 		// Replaced between open and lock: look at the new one.
@@ -342,7 +342,7 @@ func (h *home) seal(n uint64) error {
 // payloads reads a whole log.
 func (h *home) payloads(n uint64) ([][]byte, error) {
 	f, err := os.Open(h.path(logName(n)))
-	if err != nil {
+	if err = errors.Join(err, h.fault.at("read log")); err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // read only

@@ -3,6 +3,7 @@ package wal
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -22,7 +23,7 @@ func (e *DamagedError) Error() string {
 }
 
 // Replay yields the payloads of a log in their order, from a position on: the
-// zero one is the start. It ends without an error
+// zero one is the start. The log may be written meanwhile. It ends without an error
 // where the records end, be it a torn tail: records that were never forced.
 // Otherwise the last pair carries a *DamagedError or the error of a read; good
 // records behind the damage are yielded before it.
@@ -40,7 +41,13 @@ func Replay(r io.ReaderAt, from Position) iter.Seq2[[]byte, error] {
 				if err == nil && after == 0 {
 					break // the end, or a torn tail
 				}
-				if damaged == nil {
+				again, ok, rerr := readFrame(r, bad)
+				switch {
+				case err != nil || rerr != nil:
+					err = errors.Join(err, rerr)
+				case ok && again.number == want: // written while we looked behind it
+					f, off = again, bad
+				case damaged == nil:
 					damaged = &DamagedError{Offset: bad, Number: want, After: after}
 				}
 			}

@@ -198,6 +198,38 @@ func TestReadError(t *testing.T) {
 	}
 }
 
+// TestReadWhileWritten replays a log that grows: what was durable is there, and
+// nothing looks damaged.
+func TestReadWhileWritten(t *testing.T) {
+	l, path := create(t, nil)
+	var writer sync.WaitGroup
+	var written atomic.Int64
+	writer.Go(func() {
+		for range 300 {
+			add(t, l, true, "payload")
+			written.Add(1)
+		}
+	})
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for written.Load() < 300 {
+		before, n := written.Load(), int64(0)
+		for _, err := range wal.Replay(f, wal.Position{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if n < before {
+			t.Errorf("%d records of %d", n, before)
+		}
+	}
+	writer.Wait()
+}
+
 // TestGroupCommit has many callers force at once: each returns with its record
 // durable, and they share syncs.
 func TestGroupCommit(t *testing.T) {
