@@ -27,6 +27,23 @@ func (e *LockError) Unwrap() error { return e.Err }
 // SQLState is 40P01, deadlock_detected: the whole transaction may be tried again.
 func (e *LockError) SQLState() string { return "40P01" }
 
+// StatementError is what the server answered to a statement.
+type StatementError struct{ err *pgconn.PgError }
+
+// Error is the server's message with its severity and SQLSTATE.
+func (e *StatementError) Error() string { return e.err.Error() }
+
+// Unwrap returns the driver's error.
+func (e *StatementError) Unwrap() error { return e.err }
+
+// SQLState is the server's.
+func (e *StatementError) SQLState() string { return e.err.Code }
+
+// Fields returns the parts of the message by themselves, to be passed on.
+func (e *StatementError) Fields() (message, detail, hint string) {
+	return e.err.Message, e.err.Detail, e.err.Hint
+}
+
 // Exec runs one statement with its arguments bound to $1…. An argument is nil, a bool, an int64, a float64, a []byte or a string, which
 // the server reads as the type that the place asks for. The error keeps the server's SQLSTATE, but for LockError.
 func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome, error) {
@@ -40,8 +57,11 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 	if err == nil {
 		return out, nil
 	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "55P03" && pg.Routine == "ProcessInterrupts" && b.opt.LockTimeout > 0 {
-		err = &LockError{err}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		err = &StatementError{pg}
+		if pg.Code == "55P03" && pg.Routine == "ProcessInterrupts" && b.opt.LockTimeout > 0 {
+			err = &LockError{err}
+		}
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = fmt.Errorf("%w (%w)", cause, err)
