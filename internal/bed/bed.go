@@ -44,6 +44,9 @@ var ErrEnded = errors.New("the container has ended")
 type Options struct {
 	// Release is the Debian release: "bookworm" (the default) or "trixie".
 	Release string
+	// Packages are the Debian packages to have inside beyond systemd and common tools, in place of the databases,
+	// Python and web servers that are there by default. Their daemons do not start by themselves.
+	Packages []string
 	// Databases starts PostgreSQL and MariaDB at boot; they are installed in any case.
 	Databases bool
 	// Disk keeps the container's writes on disk and not in memory: for tests of durability.
@@ -83,7 +86,7 @@ func Boot(ctx context.Context, o Options) (_ *Bed, err error) {
 		o.Release = "bookworm"
 	}
 	o = o.withCover()
-	tree, err := Tree(ctx, o.Release)
+	tree, err := Tree(ctx, o.Release, o.Packages...)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,21 +18,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// packages are what every tree holds beyond the essential ones.
-func packages() []string {
-	return []string{
-		"systemd", "systemd-sysv", "dbus", "libpam-systemd", "procps", "psmisc", "iproute2", "lsof", "socat", "strace",
-		"curl", "postgresql", "mariadb-server", "python3", "python3-psycopg2", "python3-psycopg", "nginx", "haproxy",
+// packages are what a tree holds beyond Debian's essential ones: systemd with the common tools, and those that
+// were asked for, or else what most tests need.
+func packages(asked []string) []string {
+	if len(asked) == 0 {
+		asked = []string{"postgresql", "mariadb-server", "python3", "python3-psycopg2", "python3-psycopg", "nginx", "haproxy"}
 	}
+	return append([]string{
+		"systemd", "systemd-sysv", "dbus", "libpam-systemd", "procps", "psmisc", "iproute2", "lsof", "socat", "strace", "curl",
+	}, asked...)
 }
 
 // hooks end the making of a tree: nothing but systemd itself starts unasked, and each boot has an identity of
 // its own.
-func hooks() []string {
-	return []string{
-		`chroot "$1" systemctl disable postgresql.service mariadb.service nginx.service haproxy.service`,
-		`: >"$1"/etc/machine-id`,
+func hooks(packages []string) []string {
+	disable := []string{`chroot "$1" systemctl disable`}
+	for _, daemon := range []struct{ pkg, unit string }{
+		{"postgresql", "postgresql.service"}, {"mariadb-server", "mariadb.service"}, {"nginx", "nginx.service"},
+		{"haproxy", "haproxy.service"}, {"pgbouncer", "pgbouncer.service"},
+	} {
+		if slices.Contains(packages, daemon.pkg) {
+			disable = append(disable, daemon.unit)
+		}
 	}
+	if len(disable) == 1 {
+		disable[0] = ":"
+	}
+	return []string{strings.Join(disable, " "), `: >"$1"/etc/machine-id`}
 }
 
 func cacheDir() string {
@@ -41,11 +54,14 @@ func cacheDir() string {
 	return "/var/cache/fdt-bed"
 }
 
-// Tree returns the directory of a release's root tree, which nobody may write to. The first call makes it by
-// mmdebstrap(1), in one to two minutes; several processes may ask at once.
-func Tree(ctx context.Context, release string) (string, error) {
+// Tree returns the directory of a release's root tree, which nobody may write to, with these Debian packages or,
+// if none are named, those that most tests need. The first call makes it by mmdebstrap(1), in one to two minutes;
+// several processes may ask at once.
+func Tree(ctx context.Context, release string, asked ...string) (string, error) {
+	include := packages(asked)
+	hooks := hooks(include)
 	key := sha256.New()
-	for _, input := range [][]string{{release, runtime.GOARCH}, packages(), hooks()} {
+	for _, input := range [][]string{{release, runtime.GOARCH}, include, hooks} {
 		fmt.Fprintln(key, strings.Join(input, "\n"))
 	}
 	dir := filepath.Join(cacheDir(), release+"-"+hex.EncodeToString(key.Sum(nil)[:6]))
@@ -66,20 +82,20 @@ func Tree(ctx context.Context, release string) (string, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	if err := build(ctx, release, dir); err != nil {
+	if err := build(ctx, release, dir, include, hooks); err != nil {
 		return "", fmt.Errorf("bed: tree of %s: %w", release, err)
 	}
 	return dir, nil
 }
 
 // build makes a tree beside dir and renames it, so that dir is whole or absent.
-func build(ctx context.Context, release, dir string) error {
+func build(ctx context.Context, release, dir string, include, hooks []string) error {
 	partial := dir + ".partial"
 	if err := os.RemoveAll(partial); err != nil {
 		return err
 	}
-	args := []string{"--variant=apt", "--include=" + strings.Join(packages(), ",")}
-	for _, hook := range hooks() {
+	args := []string{"--variant=apt", "--include=" + strings.Join(include, ",")}
+	for _, hook := range hooks {
 		args = append(args, "--customize-hook="+hook)
 	}
 	c := exec.CommandContext(ctx, "mmdebstrap", append(args, release, partial)...)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +35,9 @@ func run(ctx context.Context) (code int, err error) {
 	flag.StringVar(&o.Release, "release", "bookworm", "Debian `release`: bookworm or trixie")
 	flag.BoolVar(&o.Databases, "databases", false, "start PostgreSQL and MariaDB")
 	flag.BoolVar(&o.Disk, "disk", false, "keep what is written on disk, not in memory")
+	packages := flag.String("packages", "", "Debian packages, separated by commas, to have inside in place of the usual ones")
 	flag.Parse()
+	o.Packages = strings.FieldsFunc(*packages, func(r rune) bool { return r == ',' })
 
 	b, err := bed.Boot(ctx, o)
 	if err != nil {
