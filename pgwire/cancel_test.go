@@ -20,7 +20,7 @@ func sleepers(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context()) //nolint:errcheck // only reads
+	defer conn.Close(t.Context())
 	var n int
 	err = conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(%'").Scan(&n)
 	if err != nil {

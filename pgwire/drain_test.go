@@ -4,8 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fdtserver/fdt/config"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/fdtserver/fdt/config"
 )
 
 const goodbye = "E FATAL 57P01 terminating connection due to administrator command"

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fdtserver/fdt/drain"
@@ -86,8 +85,11 @@ func explain(ctx context.Context, err error) *Failure {
 		return errTooLong
 	}
 	f := &Failure{Code: txn.SQLState(err), Message: err.Error()}
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		f.Message, f.Detail, f.Hint = e.Message, e.Detail, e.Hint
+	if e, ok := errors.AsType[interface {
+		error
+		Fields() (message, detail, hint string)
+	}](err); ok { // a database's answer to a step
+		f.Message, f.Detail, f.Hint = e.Fields()
 	}
 	return f
 }

@@ -21,7 +21,7 @@ type result struct {
 
 // execute runs a planned statement in the session's transaction.
 func (se *session) execute(ctx context.Context, p *plan, params []value.Value) (result, error) {
-	se.txn.Acknowledge() // what came before was answered, and the answer read
+	se.acknowledge() // what came before was answered, and the answer read
 	se.settings.begin()
 	switch st := p.stmt.(type) {
 	case statement.Call:

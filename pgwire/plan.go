@@ -307,6 +307,7 @@ var typnames = map[*value.Type]string{
 // parser gives it.
 func constant(c statement.Const) value.Value {
 	switch c.Kind {
+	case statement.String:
 	case statement.Null:
 		return value.Unknown.Null()
 	case statement.Bool:

@@ -64,7 +64,7 @@ func (se *session) dispatch(kind byte, body []byte) (leave bool, err error) {
 		se.wire.flush()
 		return false, se.wire.fault
 	case 'X':
-		se.txn.Acknowledge()
+		se.acknowledge()
 		return true, nil
 	case 'p':
 		return false, fatalf("08P01", "unexpected password message")
@@ -85,6 +85,13 @@ func (se *session) dispatch(kind byte, body []byte) (leave bool, err error) {
 	return false, err
 }
 
+// acknowledge lets go of the outcome that the client was told last.
+func (se *session) acknowledge() {
+	if err := se.txn.Acknowledge(); err != nil { // it is kept for some days then
+		se.log().Warn("cannot forget the outcome of a prepared transaction", "error", err)
+	}
+}
+
 // malformed ends the session: after it nobody knows what the client means.
 func malformed(err error) error {
 	return fatalf("08P01", "invalid message format: %s", strings.TrimSpace(err.Error()))
@@ -97,6 +104,9 @@ func (se *session) refused(f *Failure) error {
 	return se.ready()
 }
 
+// statuses are ReadyForQuery's.
+var statuses = map[txn.State]byte{txn.Idle: 'I', txn.Active: 'T', txn.Failed: 'E'}
+
 // ready ends a request: the reply goes out, with the goodbye if it is time. A
 // session that has just begun, that asked for nothing yet or is between the
 // phases of two-phase commit is left some silence to go on.
@@ -104,13 +114,7 @@ func (se *session) ready() error {
 	se.settings.changed(func(name, value string) {
 		se.wire.send(&pgproto3.ParameterStatus{Name: name, Value: value})
 	})
-	status := byte('I')
-	switch se.txn.State() {
-	case txn.Active:
-		status = 'T'
-	case txn.Failed:
-		status = 'E'
-	}
+	status := statuses[se.txn.State()]
 	se.wire.send(&pgproto3.ReadyForQuery{TxStatus: status})
 	if status != 'T' {
 		if se.worked && se.draining() && !se.wire.buffered() && !se.conn.Pending() {

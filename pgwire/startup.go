@@ -186,8 +186,7 @@ func (se *session) welcome(params map[string]string) error {
 		se.wire.send(&pgproto3.ParameterStatus{Name: catalog[key].name, Value: se.settings.get(key)})
 	}
 	se.wire.send(&pgproto3.BackendKeyData{ProcessID: se.pid, SecretKey: binary.BigEndian.AppendUint32(nil, se.secret)})
-	se.ready()
-	return nil
+	return se.ready()
 }
 
 // initial takes the settings out of the startup packet.

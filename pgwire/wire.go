@@ -55,7 +55,10 @@ type wire struct {
 // none. The elements are *[]byte.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
-func takeBuffer() []byte { return (*buffers.Get().(*[]byte))[:0] }
+func takeBuffer() []byte {
+	b, _ := buffers.Get().(*[]byte) // there is nothing else in it
+	return (*b)[:0]
+}
 
 func giveBuffer(b []byte) {
 	if cap(b) > 0 && cap(b) <= keepBelow {

@@ -60,7 +60,7 @@ func run(args []string) int {
 	if err := serve(context.Background(), p, log); err != nil {
 		// One line for STATUS=, which the master reads when the unit has failed; the journal has all of it.
 		_ = notify.Status(strings.ReplaceAll(err.Error(), "\n", "; "))
-		log.Error("the worker has failed", "error", err, journal.ID(journal.WorkerFailed))
+		log.Error("the worker has failed", slog.Any("error", err), journal.ID(journal.WorkerFailed))
 		return 1
 	}
 	return 0

@@ -106,7 +106,7 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 func check(ctx context.Context, rms []txn.Resource, log *slog.Logger) {
 	for _, text := range resources.Check(ctx, rms) {
 		if ctx.Err() == nil {
-			log.WarnContext(ctx, text)
+			log.WarnContext(ctx, "a database does not suit transactions", "warning", text)
 		}
 	}
 }

@@ -35,10 +35,10 @@ var (
 
 // fault is PostgreSQL's complaint about the text s.
 func (t *Type) fault(s string, err error) error {
-	switch err { //nolint:errorlint // made here, never wrapped
-	case errRange:
+	switch {
+	case errors.Is(err, errRange):
 		return errorf("22008", "date/time field value out of range: %q", s)
-	case errZone:
+	case errors.Is(err, errZone):
 		return errorf("22009", "time zone displacement out of range: %q", s)
 	}
 	return errorf("22007", "invalid input syntax for type %s: %q", t.Name, s)

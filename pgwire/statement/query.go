@@ -216,6 +216,7 @@ func (p *parser) primary() (Expr, error) {
 		return p.marked()
 	case tokenWord, tokenName:
 		return p.named()
+	case tokenEnd:
 	}
 	return nil, p.syntax()
 }
