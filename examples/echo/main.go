@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -19,7 +20,9 @@ import (
 )
 
 func main() {
-	server := &drain.Server{Handler: echo, Threads: 100}
+	pretend := flag.Duration("work", 10*time.Millisecond, "how long a line takes to answer")
+	flag.Parse()
+	server := &drain.Server{Threads: 100, Handler: func(ctx context.Context, c *drain.Conn) { echo(ctx, c, *pretend) }}
 	err := worker.Run(server,
 		worker.WithAddress("tcp", "127.0.0.1:7777"),
 		worker.WithDrainTimeout(time.Minute),
@@ -32,7 +35,7 @@ func main() {
 }
 
 // echo serves one connection.
-func echo(ctx context.Context, c *drain.Conn) {
+func echo(ctx context.Context, c *drain.Conn, pretend time.Duration) {
 	in := bufio.NewReader(c)
 	for {
 		line, err := in.ReadString('\n')
@@ -45,7 +48,7 @@ func echo(ctx context.Context, c *drain.Conn) {
 		}
 		c.SetBusy()
 		c.Watch(true)
-		reply, err := work(ctx, line)
+		reply, err := work(ctx, line, pretend)
 		c.Watch(false)
 		if err != nil {
 			return // the client has gone, or the drain's deadline has come
@@ -64,9 +67,12 @@ func echo(ctx context.Context, c *drain.Conn) {
 }
 
 // work stands for what takes time; it ends with ctx.
-func work(ctx context.Context, line string) (string, error) {
+func work(ctx context.Context, line string, takes time.Duration) (string, error) {
+	if takes == 0 {
+		return line, nil
+	}
 	select {
-	case <-time.After(10 * time.Millisecond):
+	case <-time.After(takes):
 		return line, nil
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
