@@ -130,3 +130,23 @@ func TestTimeouts(t *testing.T) {
 	eventually(t, "rolled back", func() bool { return f.staged() == 0 })
 	f.delivered()
 }
+
+// TestFailed shows that a failed transaction gives its resources up at once,
+// unless a savepoint may bring it back.
+func TestFailed(t *testing.T) {
+	f := newFDT(t, "")
+	c := f.connect("a")
+	c.want("BEGIN; CALL enqueue('x'); SAVEPOINT s; CALL nonsense()",
+		"C BEGIN", "C CALL", "C SAVEPOINT", "E ERROR 42883 procedure nonsense() does not exist @45", "Z E")
+	if n := f.staged(); n != 1 {
+		t.Errorf("%d staged", n)
+	}
+	c.want("ROLLBACK TO s; CALL enqueue('y'); COMMIT", "C ROLLBACK", "C CALL", "C COMMIT", "Z I")
+	c.want("BEGIN; CALL enqueue('x'); CALL nonsense()",
+		"C BEGIN", "C CALL", "E ERROR 42883 procedure nonsense() does not exist @32", "Z E")
+	if n := f.staged(); n != 0 {
+		t.Errorf("%d staged", n)
+	}
+	c.want("COMMIT", "C ROLLBACK", "Z I")
+	f.delivered("x", "y")
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 )
@@ -150,11 +151,19 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 	return b, nil
 }
 
-// Fail marks the open transaction as failed because of err. In a session
-// without one it does nothing.
+// Fail marks the open transaction as failed because of err. If there is no
+// savepoint to go back to, its branches are rolled back at once: nobody waits
+// for the locks of what is lost. In a session without a transaction it does
+// nothing.
 func (s *Session) Fail(err error) {
 	if s.tx != nil && s.state == Active {
 		s.tx.failure = err
+		if len(s.tx.savepoints) == 0 {
+			if err := s.tx.rollback(context.Background()); err != nil {
+				s.m.log.Warn("cannot roll back a failed transaction yet",
+					slog.String("FDT_GID", s.tx.gid.String()), slog.String("reason", err.Error()))
+			}
+		}
 	}
 	_ = s.step(EventFail) // allowed in every state
 }
