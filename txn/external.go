@@ -39,7 +39,7 @@ func (m *Manager) vote(ctx context.Context, t *transaction, client string) error
 	m.at("vote: prepared")
 	detached, cancel := m.detached(ctx)
 	defer cancel()
-	c, lost := m.claims.take(detached, clientName(client))
+	c, lost := m.take(detached, clientName(client))
 	if lost != nil || c.GID != gid {
 		err = errors.Join(err, fmt.Errorf("%w: its claim is gone: %w", ErrRolledBack, errors.Join(lost, closeClaim(c))))
 		return errors.Join(err, m.withdraw(detached, t, gid, nil))
@@ -111,7 +111,7 @@ func (m *Manager) register(ctx context.Context, t *transaction, gid GID, client 
 // retire makes room for a gid whose outcome is known: the outcome is durably
 // forgotten first. ErrDuplicateGID while the gid is live.
 func (m *Manager) retire(ctx context.Context, j *journal, client string) error {
-	c, err := m.claims.take(ctx, clientName(client))
+	c, err := m.take(ctx, clientName(client))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -191,7 +191,7 @@ func (m *Manager) settle(ctx context.Context, who Principal, name string, d Deci
 	if err := m.rebuild(ctx); err != nil {
 		return err
 	}
-	c, err := m.claims.take(ctx, name)
+	c, err := m.take(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrUnknownGID
 	}

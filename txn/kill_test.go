@@ -258,7 +258,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		for _, reboot := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/%s/reboot=%t", test.script, test.die, reboot), func(t *testing.T) {
 				t.Parallel()
-				p := newPlace(t)
+				p := newFastPlace(t)
 				_, killed := p.worker(t, test.script, test.die)
 				if !killed {
 					t.Fatal("the worker did not come by that step")

@@ -64,10 +64,9 @@ type Manager struct {
 	claims    claims
 	resources map[string]Resource
 
-	rebuilt  atomic.Bool // the claims are those of this boot
-	failed   chan struct{}
-	failOnce sync.Once
-	cause    error // why failed was closed
+	rebuilt atomic.Bool     // the claims are those of this boot
+	alive   context.Context // ends when the log has failed
+	fail    context.CancelCauseFunc
 
 	active  atomic.Int64
 	inDoubt atomic.Int64 // as of the last scan or list
@@ -100,8 +99,8 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 	m := &Manager{
 		opt: opt, log: opt.Logger, claims: claims{opt.ClaimDir, opt.fault},
 		resources: map[string]Resource{},
-		failed:    make(chan struct{}),
 	}
+	m.alive, m.fail = context.WithCancelCause(context.Background())
 	m.left.init()
 	m.swept.init()
 	for _, r := range opt.Resources {
@@ -165,25 +164,22 @@ func (m *Manager) incarnation() uint64 {
 	return m.journal.incarnation
 }
 
-func (m *Manager) fail(err error) {
-	m.failOnce.Do(func() {
-		m.cause = err
-		close(m.failed)
-	})
-}
-
 // Failed is closed when the log has failed: the process must exit, and its
 // successor recovers.
-func (m *Manager) Failed() <-chan struct{} { return m.failed }
+func (m *Manager) Failed() <-chan struct{} { return m.alive.Done() }
 
 // Err returns why Failed is closed, nil if it is not.
-func (m *Manager) Err() error {
-	select {
-	case <-m.failed:
-		return m.cause
-	default:
-		return nil
+func (m *Manager) Err() error { return context.Cause(m.alive) }
+
+// take waits for a claim, as long as this process may still decide anything.
+func (m *Manager) take(ctx context.Context, name string) (*claim, error) {
+	if err := m.Err(); err != nil {
+		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(m.alive, func() { cancel(m.Err()) })()
+	return m.claims.take(ctx, name)
 }
 
 // hold keeps a claim locked until the process ends, which it must: nobody may

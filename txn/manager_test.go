@@ -20,7 +20,23 @@ type place struct {
 
 func newPlace(t testing.TB) place {
 	t.Helper()
-	p := place{t.TempDir()}
+	return newPlaceIn(t, t.TempDir())
+}
+
+// newFastPlace is one in memory, for what SIGKILL does not lose.
+func newFastPlace(t testing.TB) place {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "fdt-test-")
+	if err != nil {
+		return newPlace(t)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return newPlaceIn(t, dir)
+}
+
+func newPlaceIn(t testing.TB, root string) place {
+	t.Helper()
+	p := place{root}
 	for _, d := range []string{"log", "claims", "a", "b"} {
 		if err := os.Mkdir(filepath.Join(p.root, d), 0o770); err != nil {
 			t.Fatal(err)

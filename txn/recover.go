@@ -37,7 +37,7 @@ func (m *Manager) retryLoop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-m.failed:
+		case <-m.Failed():
 			return
 		case <-m.left.added:
 		case <-m.swept.woken():
@@ -58,7 +58,7 @@ func (m *Manager) scanLoop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-m.failed:
+		case <-m.Failed():
 			return
 		case <-time.After(every/3 + rand.N(every*2/3)):
 		}
