@@ -77,6 +77,7 @@ func TestOnePhase(t *testing.T) {
 		exec(t, b, "UPDATE "+acc+" SET balance = 2 WHERE id = 1")
 		must(t, b.Rollback(t.Context()))
 		outcome(t, r, b, txn.Abort)
+		must(t, b.Rollback(t.Context())) // nothing is left to undo
 		if got := value(t, "a", "SELECT balance FROM "+acc+" WHERE id = 1"); got != "1.00" {
 			t.Errorf("balance %s", got)
 		}
@@ -356,6 +357,33 @@ func TestExhausted(t *testing.T) {
 	must(t, b.Rollback(t.Context()))
 }
 
+// A server that became read-only refuses to commit, and says so.
+func TestReadOnlyServer(t *testing.T) {
+	r, other := open(t, Options{}), open(t, Options{})
+	acc := table(t, "a")
+	one, two := enlist(t, r, txn.BranchOptions{}), enlist(t, r, txn.BranchOptions{})
+	exec(t, one, "UPDATE "+acc+" SET balance = 1 WHERE id = 1")
+	exec(t, two, "UPDATE "+acc+" SET balance = 2 WHERE id = 2")
+	if _, err := two.Prepare(t.Context(), external(two)); err != nil {
+		t.Fatal(err)
+	}
+	admin(t, "a", "SET GLOBAL read_only = 1")
+	defer admin(t, "a", "SET GLOBAL read_only = 0")
+	if err := one.Commit(t.Context()); err == nil || txn.InDoubt(err) {
+		t.Errorf("Commit on a read-only server: %v", err)
+	}
+	if got, err := other.Resolve(t.Context(), two.opt.GID, txn.Commit, two.Proof()); err == nil {
+		t.Errorf("Resolve on a read-only server = %v", got)
+	}
+	admin(t, "a", "SET GLOBAL read_only = 0")
+	if got, err := other.Resolve(t.Context(), two.opt.GID, txn.Commit, two.Proof()); err != nil || got != txn.ResolvedDone {
+		t.Errorf("Resolve = %v, %v", got, err)
+	}
+	if got := value(t, "a", "SELECT group_concat(balance ORDER BY id) FROM "+acc); got != "100.00,2.00" {
+		t.Errorf("balances %s", got)
+	}
+}
+
 // The reply to XA COMMIT ONE PHASE is lost: only a marker tells what it was.
 func TestLostCommit(t *testing.T) {
 	for _, marker := range []string{"", "fdt_marker"} {
@@ -445,16 +473,26 @@ func TestRestart(t *testing.T) {
 	if _, err := prepared.Prepare(t.Context(), external(prepared)); err != nil {
 		t.Fatal(err)
 	}
+	must(t, r.Fence(t.Context(), logID, 1)) // leaves a connection for recovery idle
 	must(t, server.Kill())
 	_, err := r.Enlist(t.Context(), txn.BranchOptions{GID: newGID(txn.RoleLocal)})
 	if txn.SQLState(err) != "08001" || txn.InDoubt(err) {
 		t.Errorf("Enlist while the server is down: %v, want 08001", err)
 	}
+	if err := lost.Rollback(t.Context()); txn.SQLState(err) != "08001" {
+		t.Errorf("Rollback while the server is down: %v", err)
+	}
 	if _, err := r.Identity(t.Context()); txn.SQLState(err) != "08001" {
 		t.Errorf("Identity while the server is down: %v", err)
 	}
-	if err := lost.Rollback(t.Context()); txn.SQLState(err) != "08001" {
-		t.Errorf("Rollback while the server is down: %v", err)
+	if err := lost.RollbackPrepared(t.Context(), lost.opt.GID); txn.SQLState(err) != "08001" {
+		t.Errorf("RollbackPrepared while the server is down: %v", err)
+	}
+	if _, err := r.Resolve(t.Context(), lost.opt.GID, txn.Commit, lost.Proof()); txn.SQLState(err) != "08001" {
+		t.Errorf("Resolve while the server is down: %v", err)
+	}
+	if _, err := r.Outcome(t.Context(), lost.opt.GID, lost.Proof()+"/m"); txn.SQLState(err) != "08001" {
+		t.Errorf("Outcome while the server is down: %v", err)
 	}
 	must(t, server.Start())
 	if _, err := working.Exec(t.Context(), "SELECT 1", nil); err == nil {

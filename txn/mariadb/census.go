@@ -55,12 +55,13 @@ func (r *Resource) settled(ctx context.Context) error {
 
 // census waits for sessions that InnoDB still counts as the owner of a transaction, but which are no more or are being ended.
 func (c *conn) census(ctx context.Context) error {
-	var got sql.NullBool
-	if err := c.QueryRowContext(ctx, "SELECT GET_LOCK(?, 60)", censusLock).Scan(&got); err != nil {
+	err := poll(ctx, func() (bool, error) {
+		var got sql.NullBool
+		err := c.QueryRowContext(ctx, "SELECT GET_LOCK(?, 1)", censusLock).Scan(&got)
+		return got.Bool, err
+	})
+	if err != nil {
 		return err
-	}
-	if !got.Bool {
-		return errBusy
 	}
 	for {
 		present, leaving, err := c.look(ctx)

@@ -14,8 +14,6 @@ const (
 	errLockWait    = 1205 // ER_LOCK_WAIT_TIMEOUT
 	errXANota      = 1397 // ER_XAER_NOTA
 	errXARollback  = 1402 // ER_XA_RBROLLBACK
-	errXATimeout   = 1613 // ER_XA_RBTIMEOUT
-	errXADeadlock  = 1614 // ER_XA_RBDEADLOCK
 	errShutdown    = 1053 // ER_SERVER_SHUTDOWN
 	errInterrupted = 1317 // ER_QUERY_INTERRUPTED
 	errKilled      = 1927 // ER_CONNECTION_KILLED

@@ -3,6 +3,7 @@ package mariadb
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 
 	"github.com/fdtserver/fdt/txn"
@@ -45,29 +46,23 @@ func (c *conn) rows(ctx context.Context, out *txn.Outcome, text string, args []a
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = rows.Close() }() // reported by rows.Err
 	names, err := rows.Columns()
-	if err != nil {
-		return 0, err
-	}
 	values := make([]any, len(names))
 	for i := range values {
 		values[i] = new(sql.RawBytes)
 	}
-	for rows.Next() {
+	for err == nil && rows.Next() {
 		if out.Rows++; out.Rows > 1 {
 			continue
 		}
 		var first sql.NullString
 		values[0] = &first
-		if err := rows.Scan(values...); err != nil {
-			return 0, err
-		}
+		err = rows.Scan(values...)
 		if first.Valid {
 			out.First = &first.String
 		}
 	}
-	return len(names), rows.Err()
+	return len(names), errors.Join(err, rows.Err(), rows.Close())
 }
 
 // writes tells whether a statement surely returns no rows. It may say no where yes were true.

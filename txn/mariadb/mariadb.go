@@ -9,6 +9,7 @@ package mariadb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
@@ -92,12 +93,11 @@ func New(opt Options) (*Resource, error) {
 	config.ParseTime = false
 	config.Logger = &mysql.NopLogger{} // it would write to stderr; errors are returned
 	r := &Resource{opt: opt, parking: parking{limit: parkable(opt.Pool)}, census: census{turn: make(chan struct{}, 1)}}
-	if opt.PasswordFile != "" {
-		if err := config.Apply(mysql.BeforeConnect(r.password)); err != nil {
-			return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
-		}
+	var connector driver.Connector
+	err = config.Apply(mysql.BeforeConnect(r.password))
+	if err == nil {
+		connector, err = mysql.NewConnector(config)
 	}
-	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
 	}
@@ -113,6 +113,9 @@ func parkable(pool int) int { return max(1, pool/4) }
 
 // password reads the password file into the configuration of one connection.
 func (r *Resource) password(_ context.Context, config *mysql.Config) error {
+	if r.opt.PasswordFile == "" {
+		return nil
+	}
 	text, err := os.ReadFile(r.opt.PasswordFile)
 	if err != nil {
 		return fmt.Errorf("password_file: %w", err)

@@ -2,7 +2,6 @@ package mariadb
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -32,18 +31,15 @@ func (r *Resource) prepared(ctx context.Context, c *conn) (list []txn.GID, err e
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = rows.Close() }() // reported by rows.Err
-	for rows.Next() {
+	for err == nil && rows.Next() {
 		var format, glen, blen int
 		var data []byte
-		if err := rows.Scan(&format, &glen, &blen, &data); err != nil {
-			return nil, err
-		}
+		err = rows.Scan(&format, &glen, &blen, &data)
 		if gid, ok := r.parse(format, glen, blen, data); ok {
 			list = append(list, gid)
 		}
 	}
-	return list, rows.Err()
+	return list, errors.Join(err, rows.Err(), rows.Close())
 }
 
 func (r *Resource) listed(ctx context.Context, c *conn, gid txn.GID) (bool, error) {
@@ -149,7 +145,13 @@ func (r *Resource) Fence(ctx context.Context, id txn.LogID, incarnation uint64) 
 			if err != nil {
 				return false, err
 			}
-			holders, err := collect[uint64](rows)
+			var holders []uint64
+			for err == nil && rows.Next() {
+				var id uint64
+				err = rows.Scan(&id)
+				holders = append(holders, id)
+			}
+			err = errors.Join(err, rows.Err(), rows.Close())
 			for _, id := range holders {
 				err = errors.Join(err, c.kill(ctx, id))
 			}
@@ -163,18 +165,6 @@ func (r *Resource) Fence(ctx context.Context, id txn.LogID, incarnation uint64) 
 		r.fenced.add(id, incarnation)
 	}
 	return err
-}
-
-func collect[T any](rows *sql.Rows) (list []T, err error) {
-	defer func() { _ = rows.Close() }() // reported by rows.Err
-	for rows.Next() {
-		var v T
-		if err := rows.Scan(&v); err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	return list, rows.Err()
 }
 
 // fences are the incarnations that this process has fenced: none of their sessions holds a branch.

@@ -366,6 +366,7 @@ func TestNew(t *testing.T) {
 		{Name: strings.Repeat("x", maxNameLen+1), DSN: server.DSN("fdt", "a")},
 		{Name: "x", DSN: "no/such/dsn"},
 		{Name: "x", DSN: "fdt@unix(/x)/"},
+		{Name: "x", DSN: "fdt@unix(/x)/a?collation=gbk_chinese_ci"},
 	} {
 		if _, err := New(opt); err == nil {
 			t.Errorf("New(%+v) succeeded", opt)
@@ -410,6 +411,68 @@ func TestSlots(t *testing.T) {
 	}
 	must(t, b.Rollback(t.Context()))
 	must(t, next.Rollback(t.Context()))
+}
+
+func TestAllSlotsHeld(t *testing.T) {
+	r := open(t, Options{})
+	gid := newGID(txn.RoleLocal)
+	db, err := sql.Open("mysql", server.DSN("root", "a"))
+	must(t, err)
+	defer func() { must(t, db.Close()) }()
+	holder, err := db.Conn(t.Context())
+	must(t, err)
+	defer func() { must(t, holder.Close()) }()
+	for n := range slots {
+		_, err := holder.ExecContext(t.Context(), fmt.Sprintf("DO GET_LOCK('%s%d', 0)", lockPrefix(gid.Log, gid.Incarnation), n))
+		must(t, err)
+	}
+	if _, err := r.Enlist(t.Context(), txn.BranchOptions{GID: gid}); txn.SQLState(err) != "08001" || !strings.Contains(err.Error(), "locks") {
+		t.Errorf("Enlist with all locks held: %v", err)
+	}
+}
+
+// The table of markers is gone: nobody may say what it would have said.
+func TestMarkerGone(t *testing.T) {
+	r := open(t, Options{Marker: "passing"})
+	acc := table(t, "a")
+	b := enlist(t, r, txn.BranchOptions{})
+	exec(t, b, "UPDATE "+acc+" SET balance = 1")
+	must(t, b.Commit(t.Context()))
+	admin(t, "a", "DROP TABLE passing")
+	if got, err := r.Resolve(t.Context(), b.opt.GID, txn.Commit, b.Proof()); txn.SQLState(err) != "42P01" {
+		t.Errorf("Resolve = %v, %v", got, err)
+	}
+	if got, err := r.Outcome(t.Context(), b.opt.GID, b.Proof()); txn.SQLState(err) != "42P01" {
+		t.Errorf("Outcome = %v, %v", got, err)
+	}
+}
+
+// Those who wait for a census share it, and wait no longer than they may.
+func TestCensus(t *testing.T) {
+	r := open(t, Options{})
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.census.turn <- struct{}{}
+	if err := r.settled(ended); !errors.Is(err, errBusy) {
+		t.Errorf("settled in vain: %v", err)
+	}
+	if err := poll(ended, func() (bool, error) { return false, nil }); !errors.Is(err, errBusy) {
+		t.Errorf("poll in vain: %v", err)
+	}
+	var all sync.WaitGroup
+	began := time.Now()
+	for range 100 {
+		all.Go(func() {
+			if err := r.settled(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-r.census.turn
+	all.Wait()
+	if !r.census.began.After(began) {
+		t.Error("nobody looked")
+	}
 }
 
 func TestSQLState(t *testing.T) {

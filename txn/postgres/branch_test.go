@@ -231,6 +231,11 @@ func TestLocksWithoutXidSurviveTheVote(t *testing.T) {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "55P03" {
 		t.Errorf("the server's own error is gone from %v", err)
 	}
+	if e, ok := errors.AsType[*StatementError](err); !ok || e.SQLState() != "55P03" {
+		t.Errorf("no StatementError in %v", err)
+	} else if message, detail, hint := e.Fields(); message != "canceling statement due to lock timeout" || detail+hint != "" {
+		t.Errorf("its fields are %q, %q, %q", message, detail, hint)
+	}
 	must(t, other.Rollback(t.Context()))
 	must(t, b.RollbackPrepared(t.Context(), b.opt.GID))
 	b = enlist(t, r, txn.BranchOptions{})
@@ -406,6 +411,9 @@ func TestRestart(t *testing.T) {
 	}
 	if err := lost.Rollback(t.Context()); txn.SQLState(err) != "08001" {
 		t.Errorf("Rollback while the server is down: %v", err)
+	}
+	if err := lost.RollbackPrepared(t.Context(), lost.opt.GID); txn.SQLState(err) != "08001" {
+		t.Errorf("RollbackPrepared while the server is down: %v", err)
 	}
 	must(t, server.Start())
 	if _, err := working.Exec(t.Context(), "SELECT 1", nil); err == nil {

@@ -108,7 +108,7 @@ func TestManualDecision(t *testing.T) {
 
 func TestProofs(t *testing.T) {
 	r := open(t, Options{})
-	for proof, want := range map[txn.Proof]error{"": errNoProof, "999999999999": errNoProof} { // none, and one of the future
+	for proof, want := range map[txn.Proof]error{"": errNoProof, "999999999999": errNoProof, "0": errNoProof} { // none, one of the future, none that is kept
 		if d, err := r.Outcome(t.Context(), newGID(txn.RoleLocal), proof); !errors.Is(err, want) {
 			t.Errorf("Outcome by %q = %v, %v", proof, d, err)
 		}
