@@ -323,7 +323,7 @@ func (s *Server) goneLocked() {
 func (a *loop) leave() {
 	var wait time.Duration
 	switch {
-	case a.server.final.Load():
+	case a.server.isFinal(a.name):
 		wait = a.refuseNewcomers()
 	case a.waiting():
 		// Others may take what is queued; they have more to give than a server that drains.

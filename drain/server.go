@@ -114,7 +114,6 @@ type Server struct {
 	quiet    chan struct{} // has a token when the last connection or accept loop went while draining
 	hurried  chan struct{} // has a token when a limit came nearer
 	watch    watcher
-	final    atomic.Bool
 	busy     atomic.Int64
 	accepted atomic.Uint64
 
@@ -124,10 +123,11 @@ type Server struct {
 	loops   map[*loop]struct{}
 	slots   slots
 	stage   stage
-	began   time.Time // of the drain
-	limit   time.Time // of the drain; zero is none
-	force   time.Time // when connections are closed; zero is limit + Grace
-	outcome error     // of the drain, once done is closed
+	final   map[string]bool // listeners given to Final; "" stands for all
+	began   time.Time       // of the drain
+	limit   time.Time       // of the drain; zero is none
+	force   time.Time       // when connections are closed; zero is limit + Grace
+	outcome error           // of the drain, once done is closed
 }
 
 // stage is how far a drain has gone; it only ever rises.
@@ -159,6 +159,7 @@ func (s *Server) init() {
 		s.hurried = make(chan struct{}, 1)
 		s.conns = make(map[uint64]*Conn)
 		s.loops = make(map[*loop]struct{})
+		s.final = make(map[string]bool)
 		s.slots = slots{total: orDefault(s.Threads, DefaultThreads), reserve: s.Reserve}
 		s.slots.free = s.slots.total
 	})
@@ -226,12 +227,28 @@ func (s *Server) Close() error {
 	return s.drain()
 }
 
-// Final promises, before Shutdown, that no other process will accept from the listeners any more: systemd
-// has closed its copies, and all workers stop. Then Serve closes them to newcomers, who are refused
+// Final promises, before Shutdown, that no other process will accept from the named listeners, without names
+// from any, any more: systemd has closed its copies, and all workers stop. Then Serve closes them to newcomers, who are refused
 // and not reset, and serves everything in their queues before it leaves. It does so for all processes that
 // have the socket. Without Final, a queue is left to others for 20 ms, and what it then still holds is
 // served; a connection that comes between that and the last process's close is reset.
-func (s *Server) Final() { s.final.Store(true) }
+func (s *Server) Final(names ...string) {
+	s.init()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	for _, name := range names {
+		s.final[name] = true
+	}
+}
+
+func (s *Server) isFinal(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.final[""] || s.final[name]
+}
 
 // Hurry sets the limit of the drain, one under way or a later one, to no later than within from now.
 func (s *Server) Hurry(within time.Duration) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,10 @@ func (m *Master) do(a action) error {
 		return m.sd.resetFailed(a.unit)
 	case doTell:
 		m.memo(a.unit).told = now
+		if closed := m.closed(); len(closed) > 0 {
+			m.tellLast(a.unit, closed)
+			return nil
+		}
 		return m.sd.terminate(a.unit)
 	case doRelease:
 		m.memo(a.unit).released = true
@@ -65,6 +70,42 @@ func (m *Master) do(a action) error {
 		return m.sd.stop(a.unit, "replace")
 	}
 	return nil
+}
+
+// closed returns the listeners, by the names that workers know, that go with this rollout and that systemd has
+// closed.
+func (m *Master) closed() []string {
+	from, keep := m.applied, m.pending
+	if m.step == TakingBack {
+		from, keep = keep, from
+	}
+	if m.step == Idle || from == nil || keep == nil {
+		return nil
+	}
+	var names []string
+	for _, s := range from.sockets {
+		if !slices.Contains(keep.sockets, s) && !m.last.sockets[s].listens() {
+			names = append(names, unit.FDNameOf(s))
+		}
+	}
+	return names
+}
+
+// tellLast makes a worker leave that is among the last to accept from some listeners, so that it serves their
+// queues. Who does not understand it gets SIGTERM.
+func (m *Master) tellLast(name string, listeners []string) {
+	gen, slot, _ := unit.ParseWorker(name)
+	path, sd := m.controlPath(gen, slot), m.sd
+	m.helpers.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if control.Call(ctx, path, control.OpDrain, control.Drain{FinalOn: listeners}, nil) == nil {
+			return
+		}
+		if err := sd.terminate(name); err != nil {
+			m.log.Warn("a worker cannot be told to go yet", "error", err)
+		}
+	})
 }
 
 // hurryWithin is what is left to the oldest generation when there are more than drain.generations.

@@ -170,6 +170,9 @@ func plan(v view) decision {
 		t := v.pending
 		fresh := len(v.of(t.gen, ready))
 		all := len(v.of(t.gen, starting, ready, crashed)) >= t.count
+		if all && !closeSockets(v, &d, t) {
+			return d // those who accept last serve the queue, if systemd does not hold it open any more
+		}
 		old := v.old(t.gen)
 		keep := 0
 		if !all {
@@ -208,6 +211,9 @@ func plan(v view) decision {
 			if missing > 0 || soon {
 				return d
 			}
+		}
+		if !closeSockets(v, &d, v.applied) {
+			return d
 		}
 		for _, w := range v.old(v.appliedGen()) {
 			tell(v, &d, w)
@@ -281,17 +287,28 @@ func (v view) releasedAll(gen int) bool {
 	return true
 }
 
-// closeSurplus closes the sockets that keep does not have, companions after them (a companion stopped first
-// would let the socket listen again). It reports whether nothing is left to close.
-func closeSurplus(v view, d *decision, keep *target) bool {
+// closeSockets closes the sockets that keep does not have. It reports whether systemd holds none of them any more.
+func closeSockets(v view, d *decision, keep *target) bool {
 	done := true
 	for _, s := range v.surplus(keep) {
 		switch {
 		case s.job == "stop":
 			done = false
-		case s.open || s.job != "":
+		case s.listens():
 			d.do(doStop, s.unit)
 			done = false
+		}
+	}
+	return done
+}
+
+// closeSurplus closes the sockets that keep does not have, companions after them (a companion stopped first
+// would let the socket listen again). It reports whether nothing is left to close.
+func closeSurplus(v view, d *decision, keep *target) bool {
+	done := closeSockets(v, d, keep)
+	for _, s := range v.surplus(keep) {
+		switch {
+		case s.listens():
 		case s.failed:
 			d.do(doReset, s.unit)
 		case s.companionJob == "stop":

@@ -54,6 +54,9 @@ type socket struct {
 	words           string // of a failed one: why
 }
 
+// listens reports whether systemd has the socket open, or is about to.
+func (s socket) listens() bool { return s.open || s.job != "" }
+
 // target is what a generation's snapshot asks for.
 type target struct {
 	gen         int

@@ -33,8 +33,8 @@ import (
 // then ignored; Shutdown blocks until all connections have ended, or ctx has.
 //
 // More methods are used if there: Close() error ends what Shutdown left, Beat(context.Context) error
-// proves to the watchdog that the accept loops live, and Final() is called before Shutdown when no other
-// process will accept any more.
+// proves to the watchdog that the accept loops live, and Final(...string) is called before Shutdown when no
+// other process will accept any more, be it from the listeners named or, without names, from any.
 type Server interface {
 	Serve(l net.Listener) error
 	Shutdown(ctx context.Context) error
@@ -78,6 +78,7 @@ type run struct {
 type request struct {
 	within time.Duration // negative: no limit of its own
 	final  bool
+	on     []string // final for these listeners only
 }
 
 // served says that a Serve has returned.
@@ -169,7 +170,7 @@ func (w *run) handleDrain(stopped <-chan struct{}) {
 			within = d
 		}
 		select {
-		case w.asked <- request{within, req.Final}:
+		case w.asked <- request{within, req.Final, req.FinalOn}:
 		case <-stopped:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -271,8 +272,11 @@ func (w *run) loop() error {
 			ended = nil
 			w.drain(context.Cause(w.ctx).Error())
 		case r := <-w.asked:
-			if f, ok := w.server.(interface{ Final() }); ok && r.final {
-				f.Final()
+			if f, ok := w.server.(interface{ Final(listeners ...string) }); ok && (r.final || len(r.on) > 0) {
+				if r.final {
+					r.on = nil
+				}
+				f.Final(r.on...)
 			}
 			w.drain("control socket")
 			if r.within >= 0 {

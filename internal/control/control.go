@@ -77,6 +77,8 @@ type Drain struct {
 	// Final says that systemd has closed the listening sockets and that every worker is to stop:
 	// drain.Server.Final. It must come before anything else makes the worker drain.
 	Final bool `json:"final,omitempty"`
+	// FinalOn is the same for some listeners, by name: those that the next generation does not have.
+	FinalOn []string `json:"final_on,omitempty"`
 }
 
 // Handler answers one operation; args is the request object, all of it, so a handler decodes the fields

@@ -74,6 +74,12 @@ func CompanionName(a config.Address) string { return listenPrefix + a.Canonical(
 // underscore outside of a unix socket's.
 func FDName(a config.Address) string { return strings.ReplaceAll(a.Canonical(), ":", "_") }
 
+// FDNameOf is the [FDName] of the address that a socket unit is for.
+func FDNameOf(socket string) string {
+	name := strings.TrimSuffix(strings.TrimPrefix(socket, listenPrefix), socketSuffix)
+	return strings.ReplaceAll(name, ":", "_")
+}
+
 // SocketOf returns the socket unit of a companion, or the companion of a socket unit.
 func SocketOf(companion string) (socket string, ok bool) {
 	instance, ok := strings.CutPrefix(companion, listenPrefix)

@@ -31,6 +31,9 @@ func TestAddressNames(t *testing.T) {
 	if socket != "fdt-listen@tcp6-::1-7432.socket" || companion != "fdt-listen@tcp6-::1-7432.service" || FDName(a) != "tcp6-__1-7432" {
 		t.Errorf("%s has %s, %s, %s", a, socket, companion, FDName(a))
 	}
+	if got := FDNameOf(socket); got != FDName(a) {
+		t.Errorf("%s is passed as %s", socket, got)
+	}
 	if got, ok := SocketOf(companion); got != socket || !ok {
 		t.Errorf("the socket of %s is %s, %v", companion, got, ok)
 	}
