@@ -128,6 +128,7 @@ func (p *Proxy) requests(client, server net.Conn, lose chan<- struct{}) {
 			return
 		}
 		switch p.fate(buf[:n]) {
+		case Pass:
 		case LoseReply:
 			close(lose)
 			if _, err := server.Write(buf[:n]); err != nil {

@@ -3,6 +3,7 @@ package mariadb
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -57,6 +58,14 @@ func (e *Error) SQLState() string {
 		return "XX000"
 	}
 	return string(e.Err.SQLState[:])
+}
+
+// Fields returns the parts of the message by themselves, to be passed on.
+func (e *Error) Fields() (message, detail, hint string) {
+	if e.Err.Number == errLockWait {
+		hint = "Perhaps it is a deadlock across resources: the whole transaction may be tried again."
+	}
+	return e.Err.Message, fmt.Sprintf("MariaDB error %d.", e.Err.Number), hint
 }
 
 // number returns the number of the server's error; 0 if the error is not the server's.

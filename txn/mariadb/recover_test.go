@@ -481,6 +481,10 @@ func TestSQLState(t *testing.T) {
 			t.Errorf("error %d: %s, want %s", number, got, want)
 		}
 	}
+	message, detail, hint := (&Error{&mysql.MySQLError{Number: errLockWait, Message: "Lock wait timeout"}}).Fields()
+	if message != "Lock wait timeout" || detail != "MariaDB error 1205." || !strings.Contains(hint, "tried again") {
+		t.Errorf("fields %q, %q, %q", message, detail, hint)
+	}
 }
 
 // Whatever a server lists, only what this resource wrote is its own.
