@@ -158,6 +158,7 @@ type settings struct {
 	flush       int
 	mode        string
 	process     bool
+	legacy      bool
 }
 
 // Check asks the server whether it can serve as a resource. Warnings are for the operator.
@@ -168,8 +169,9 @@ func (r *Resource) Check(ctx context.Context) (warnings []string, err error) {
 		if s.process = number(err) != errDenied; s.process && err != nil {
 			return err
 		}
-		return c.QueryRowContext(ctx, "SELECT @@log_bin, @@max_connections, @@innodb_flush_log_at_trx_commit, @@sql_mode").
-			Scan(&s.logBin, &s.connections, &s.flush, &s.mode)
+		return c.QueryRowContext(ctx, `SELECT @@log_bin, @@max_connections, @@innodb_flush_log_at_trx_commit, @@sql_mode,
+			EXISTS (SELECT * FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME = 'LEGACY_XA_ROLLBACK_AT_DISCONNECT' AND VARIABLE_VALUE = 'ON')`).
+			Scan(&s.logBin, &s.connections, &s.flush, &s.mode, &s.legacy)
 	})
 	if err != nil {
 		return nil, err
@@ -180,6 +182,9 @@ func (r *Resource) Check(ctx context.Context) (warnings []string, err error) {
 func (r *Resource) judge(s settings) (warnings []string) {
 	warn := func(format string, args ...any) {
 		warnings = append(warnings, "resource "+r.opt.Name+": "+fmt.Sprintf(format, args...))
+	}
+	if s.legacy {
+		warn("legacy_xa_rollback_at_disconnect is on: a prepared branch is rolled back with its session, whatever was decided; switch it off")
 	}
 	if s.logBin {
 		warn("log_bin is on: the binary log is not crash-safe for XA, a replica may differ after a crash of the server between prepare and commit")

@@ -347,9 +347,9 @@ func TestCheck(t *testing.T) {
 	if warnings, err := r.Check(t.Context()); err != nil || len(warnings) != 0 {
 		t.Errorf("Check = %v, %v", warnings, err)
 	}
-	bad := settings{logBin: true, connections: 3, flush: 2, mode: "ANSI"}
+	bad := settings{logBin: true, legacy: true, connections: 3, flush: 2, mode: "ANSI"}
 	got := strings.Join(r.judge(bad), "\n")
-	for _, want := range []string{"log_bin", "innodb_flush_log_at_trx_commit", "STRICT_TRANS_TABLES", "max_connections"} {
+	for _, want := range []string{"legacy_xa_rollback_at_disconnect", "log_bin", "PROCESS", "innodb_flush_log_at_trx_commit", "STRICT_TRANS_TABLES", "max_connections"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no warning of %s in\n%s", want, got)
 		}
