@@ -263,7 +263,7 @@ func (m *Master) happen(e Event, cause error) error {
 		m.answer(0, ErrStopping)
 	case e == Failed:
 		m.failure = cause
-		m.log.Error("the new generation cannot serve and is taken back", journal.ID(journal.ReloadFailed),
+		m.event(journal.ReloadFailed).Error("the new generation cannot serve and is taken back",
 			"generation", m.state.Pending, "error", cause)
 	}
 	return nil
@@ -315,7 +315,7 @@ func (m *Master) begin(overtaken bool) error {
 	if !serving || overtaken || !m.adopt() {
 		return m.cold()
 	}
-	m.log.Info("adopted what the last master left", journal.ID(journal.Adopted), "generation", m.state.Applied, "pending", m.state.Pending, "step", m.step.String())
+	m.event(journal.Adopted).Info("adopted what the last master left", "generation", m.state.Applied, "pending", m.state.Pending, "step", m.step.String())
 	return m.wantRestart()
 }
 

@@ -199,6 +199,8 @@ func (w *world) do(a action) {
 		if k := w.workers[a.unit]; k != nil {
 			k.job, k.jobRuns = "", false
 		}
+	case doReset:
+		w.sockets[a.unit].failed = false
 	case doHurry:
 		w.hurried[a.gen] = true
 	case doForget:

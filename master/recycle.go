@@ -1,6 +1,7 @@
 package master
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/fdtserver/fdt/internal/journal"
@@ -19,8 +20,11 @@ func (m *Master) age(c counts) {
 	}
 }
 
+// event is the log with the identifier of an event that operators know, by internal/journal.
+func (m *Master) event(id string) *slog.Logger { return m.log.With(journal.ID(id)) }
+
 // noteCrash keeps the last words for STATUS= and the journal.
 func (m *Master) noteCrash(unit, words string) {
 	m.crash = words
-	m.log.Error("a worker failed", journal.ID(journal.WorkerFailed), "unit", unit, "words", words)
+	m.event(journal.WorkerFailed).Error("a worker failed", "unit", unit, "words", words)
 }

@@ -74,7 +74,7 @@ func (m *Master) again(dir string) error {
 
 // reject answers a reload whose configuration is not even begun.
 func (m *Master) reject(reason error) error {
-	m.log.Error("the configuration is rejected; what served goes on serving", journal.ID(journal.ReloadRejected), "error", reason)
+	m.event(journal.ReloadRejected).Error("the configuration is rejected; what served goes on serving", "error", reason)
 	state := m.state
 	state.Rejected = reason.Error()
 	err := m.save(state)
@@ -133,7 +133,7 @@ func (m *Master) applyDone() error {
 	if err != nil {
 		m.log.Warn("the new generation serves, but not everything about it could be written", "error", err)
 	}
-	m.log.Info("the new generation serves", journal.ID(journal.ReloadDone), "generation", m.applied.gen)
+	m.event(journal.ReloadDone).Info("the new generation serves", "generation", m.applied.gen)
 	m.answer(m.applied.gen, nil)
 	// Closed sockets must not be wanted by fdt-sockets.target any more.
 	if err := m.daemonReload(); err != nil {
@@ -158,7 +158,7 @@ func (m *Master) takenBack() error {
 	if m.coldSource == m.opt.Etc {
 		if same, err := snapshot.Same(m.opt.Etc, m.opt.LastGood); err == nil && !same {
 			m.coldSource = m.opt.LastGood
-			m.log.Error("serving the last good configuration instead", journal.ID(journal.LastGood), "error", cause)
+			m.event(journal.LastGood).Error("serving the last good configuration instead", "error", cause)
 			m.degraded = "the last good configuration serves, for " + cause.Error()
 			return m.prepare(m.opt.LastGood)
 		}
@@ -187,7 +187,7 @@ func (m *Master) cold() error {
 	if err == nil {
 		return m.prepare(m.opt.Etc)
 	}
-	m.log.Error("the configuration is broken; trying the last good one", journal.ID(journal.LastGood), "error", err)
+	m.event(journal.LastGood).Error("the configuration is broken; trying the last good one", "error", err)
 	m.coldSource = m.opt.LastGood
 	if _, lost := config.Load(m.opt.LastGood); lost != nil {
 		// Better refused than hanging.
@@ -217,7 +217,7 @@ func (m *Master) wantRestart() error {
 	if err == nil {
 		return m.again(m.opt.Etc)
 	}
-	m.log.Error("the configuration is rejected; the one that served goes on serving", journal.ID(journal.ReloadRejected), "error", err)
+	m.event(journal.ReloadRejected).Error("the configuration is rejected; the one that served goes on serving", "error", err)
 	m.degraded = err.Error()
 	return m.again(m.opt.Run.Path(m.state.Applied))
 }

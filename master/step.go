@@ -26,14 +26,15 @@ const (
 	Telling                // old workers are told to go, and stop accepting
 	Retiring               // sockets that the new generation does not have are closed
 	TakingBack             // it failed: old capacity is restored, the new workers go
-	steps
 )
+
+const steps = int(TakingBack) + 1
 
 var stepNames = [steps]string{"idle", "opening", "starting", "settling", "telling", "retiring", "taking-back"}
 
 // String is the name that the state file and fdtctl use.
 func (s Step) String() string {
-	if s < 0 || s >= steps {
+	if s < 0 || int(s) >= steps {
 		return fmt.Sprintf("step(%d)", int(s))
 	}
 	return stepNames[s]
@@ -71,14 +72,15 @@ const (
 	Failed          // a socket or a worker could not start, or died in its first moments
 	TakenBack       // nothing of the failed generation accepts any more
 	Stopped         // fdt is being stopped as a whole
-	events
 )
+
+const events = int(Stopped) + 1
 
 var eventNames = [events]string{"none", "begun", "opened", "ready", "settled", "batch", "told", "retired", "failed", "taken-back", "stopped"}
 
 // String is the event's name in the golden file and in logs.
 func (e Event) String() string {
-	if e < 0 || e >= events {
+	if e < 0 || int(e) >= events {
 		return fmt.Sprintf("event(%d)", int(e))
 	}
 	return eventNames[e]

@@ -16,8 +16,8 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // TestTransitions compares the whole table, refusals included, with its golden file.
 func TestTransitions(t *testing.T) {
 	var b strings.Builder
-	for s := range steps {
-		for e := range events {
+	for s := range Step(steps) {
+		for e := range Event(events) {
 			to, err := next(s, e)
 			if err != nil {
 				if to != s {
@@ -45,7 +45,7 @@ func TestTransitions(t *testing.T) {
 }
 
 func TestStepNames(t *testing.T) {
-	for s := range steps {
+	for s := range Step(steps) {
 		if back, ok := ParseStep(s.String()); !ok || back != s {
 			t.Errorf("%s is read back as %v, %t", s, back, ok)
 		}

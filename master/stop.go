@@ -50,7 +50,7 @@ func (m *Master) Stop(ctx context.Context) error {
 			m.log.Info("not stopping", "job", v.stopper)
 			return nil
 		case first:
-			m.log.Info("stopping: closing the listeners, then draining the workers", journal.ID(journal.Stopping))
+			m.event(journal.Stopping).Info("stopping: closing the listeners, then draining the workers")
 			if m.shutdown() {
 				if err := m.closeAhead(v); err != nil {
 					return err
@@ -63,7 +63,7 @@ func (m *Master) Stop(ctx context.Context) error {
 			return err
 		}
 		if done {
-			m.log.Info("stopped", journal.ID(journal.Stopped), "after", time.Since(began).Round(time.Millisecond).String())
+			m.event(journal.Stopped).Info("stopped", "after", time.Since(began).Round(time.Millisecond).String())
 			return nil
 		}
 		if !told && len(v.workers) > 0 && len(actions) == 0 {
