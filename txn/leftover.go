@@ -199,23 +199,9 @@ func (m *Manager) retry(ctx context.Context) error {
 }
 
 func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
-	var c *claim
-	if lo.claim != "" {
-		var err error
-		c, err = m.claims.tryTake(lo.claim)
-		switch {
-		case errors.Is(err, errHeld):
-			return nil // somebody works on it
-		case errors.Is(err, fs.ErrNotExist):
-			m.left.drop(lo.gid)
-			return nil
-		case err != nil:
-			return err
-		}
-		if c.GID != lo.gid || c.Phase.Terminal() || c.Claimant != 0 && c.Claimant != m.incarnation() {
-			m.left.drop(lo.gid) // another took it over
-			return c.release()
-		}
+	c, err := m.stillOurs(lo)
+	if err != nil || c == nil && lo.claim != "" {
+		return err
 	}
 	detached, cancel := m.detached(ctx)
 	defer cancel()
@@ -239,6 +225,30 @@ func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
 	}
 	m.report(ctx, lo)
 	return m.concluded(c, lo.hazard)
+}
+
+// stillOurs takes the claim of what is left over. Without an error it returns
+// none if there is nothing to do now: another works on it, or took it over, and
+// then it is no longer ours.
+func (m *Manager) stillOurs(lo *leftover) (*claim, error) {
+	if lo.claim == "" {
+		return nil, nil
+	}
+	c, err := m.claims.tryTake(lo.claim)
+	switch {
+	case errors.Is(err, errHeld):
+		return nil, nil
+	case errors.Is(err, fs.ErrNotExist):
+		m.left.drop(lo.gid)
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if c.GID != lo.gid || c.Phase.Terminal() || c.Claimant != 0 && c.Claimant != m.incarnation() {
+		m.left.drop(lo.gid)
+		return nil, c.release()
+	}
+	return c, nil
 }
 
 // report raises the alarm for a heuristic outcome: nobody waits for an answer.

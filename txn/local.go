@@ -190,18 +190,24 @@ func (m *Manager) carryOut(ctx context.Context, t *transaction, j *journal, bran
 			GID: t.gid, Phase: Committing, Owner: t.who.User, Addr: t.who.Addr, Database: t.who.Database,
 			Since: time.Now(), Decider: t.who.User, Branches: branches,
 		}
-		return errors.Join(fmt.Errorf("committed, but %w", err), m.leave(j, tx, missing))
+		return errors.Join(fmt.Errorf("committed, but %w", err), m.leave(ctx, j, tx, missing))
 	}
 	return m.noteEnd(j, t.gid, "", branches, Commit)
 }
 
 // leave queues what a local transaction left over, for all to see.
-func (m *Manager) leave(j *journal, tx Transaction, missing []BranchID) error {
-	c, err := m.claims.create(claimState{Transaction: tx, Claimant: j.incarnation, Decision: Commit})
+func (m *Manager) leave(ctx context.Context, j *journal, tx Transaction, missing []BranchID) error {
+	err := m.rebuild(ctx)
+	var c *claim
 	if err == nil {
+		c, err = m.claims.create(claimState{Transaction: tx, Claimant: j.incarnation, Decision: Commit})
+	}
+	lo := &leftover{gid: tx.GID, decision: Commit, branches: missing}
+	if err == nil {
+		lo.claim = claimName(&tx) // without one it is told all the same, and ended by a successor
 		err = c.release()
 	}
-	m.left.add(&leftover{gid: tx.GID, decision: Commit, branches: missing, claim: claimName(&tx)})
+	m.left.add(lo)
 	return err
 }
 
