@@ -33,6 +33,8 @@ define need
 	fi
 endef
 LINTIAN := $(or $(FDT_CACHE),/var/cache/fdt-bed)/lintian-trixie
+# Real databases, and a C compiler for the race detector.
+UNIT_PACKAGES := postgresql mariadb-server gcc libc6-dev
 BED_PACKAGES := systemd-container mmdebstrap debian-archive-keyring util-linux
 
 .PHONY: help deb cover-deb unit integration test demo bench lint bed-shell clean
@@ -70,6 +72,7 @@ define pack
 endef
 
 unit:
+	$(call need,$(UNIT_PACKAGES))
 	@echo '== unit tests'
 	@go test ./...
 
@@ -80,7 +83,7 @@ integration: deb
 		go test -count=1 -timeout=25m -p=1 ./internal/bed/... ./test/...
 
 test: deb cover-deb
-	$(call need,$(BED_PACKAGES))
+	$(call need,$(UNIT_PACKAGES) $(BED_PACKAGES))
 	@echo '== unit tests and tests in booted systemd, with coverage'
 	@FDT_DEB=$(CURDIR)/$(DEB) FDT_COVER_DEB=$(CURDIR)/$(COVER_DEB) go run ./test/suite
 
@@ -90,7 +93,7 @@ demo: deb
 
 bench: deb
 	$(call need,$(BED_PACKAGES))
-	@FDT_DEB=$(CURDIR)/$(DEB) go run ./test/bench
+	@FDT_DEB=$(CURDIR)/$(DEB) go run ./test/bench $(BENCH)
 
 lint: deb
 	$(call need,mandoc mmdebstrap debian-archive-keyring)
