@@ -30,18 +30,25 @@ var typeNames = map[string]string{
 	"timestamptz": "timestamptz", "timestamp with time zone": "timestamptz",
 }
 
-// Types lists the types that a parameter can have, sorted.
+// array ends the name of a type whose values are arrays of one dimension.
+const array = "[]"
+
+// Types lists the types that a parameter can have, sorted. Of each there are arrays too.
 func Types() []string {
 	return slices.Compact(slices.Sorted(maps.Values(typeNames)))
 }
 
 var (
+	arrayText   = regexp.MustCompile(`(?s)^\{.*\}$`)
 	numericText = regexp.MustCompile(`^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$|^NaN$`)
 	uuidText    = regexp.MustCompile(`^[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}$`)
 )
 
 // checkValue reports whether a text can be a value of a type.
 func checkValue(text, typ string) error {
+	if strings.HasSuffix(typ, array) && !arrayText.MatchString(text) {
+		return fmt.Errorf("%q is no array as {1,2}", text)
+	}
 	var err error
 	switch typ {
 	case "smallint":
@@ -83,11 +90,18 @@ func checkValue(text, typ string) error {
 }
 
 func typeKind(dst *string) kind {
-	s := schema{Type: "string", Enum: slices.Sorted(maps.Keys(typeNames))}
-	return scalar(s, "a type such as text or bigint", tagText, func(t string) (string, error) {
-		known, ok := typeNames[t]
+	names := slices.Sorted(maps.Keys(typeNames))
+	for _, name := range names {
+		names = append(names, name+array)
+	}
+	return scalar(schema{Type: "string", Enum: names}, "a type such as text or bigint[]", tagText, func(t string) (string, error) {
+		element, isArray := strings.CutSuffix(t, array)
+		known, ok := typeNames[element]
 		if !ok {
-			return didYouMean(strings.ToLower(t), Types()), fmt.Errorf("%q is no type", t)
+			return didYouMean(strings.ToLower(element), Types()), fmt.Errorf("%q is no type", t)
+		}
+		if isArray {
+			known += array
 		}
 		*dst = known
 		return "", nil

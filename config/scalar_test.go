@@ -14,6 +14,7 @@ func TestCheckValue(t *testing.T) {
 		"real":             {[]string{"1e3", "-0.5", "NaN"}, []string{"1,5"}},
 		"double precision": {[]string{"1e300"}, []string{"one"}},
 		"numeric":          {[]string{"1", "-1.50", ".5", "1e-5", "NaN"}, []string{".", "1e", "0x1", ""}},
+		"bigint[]":         {[]string{"{}", "{1,NULL}"}, []string{"1", "[1]", "{1"}},
 		"boolean":          {[]string{"true", "false"}, []string{"1", "yes", "TRUE"}},
 		"uuid":             {[]string{"123e4567-e89b-12d3-a456-426614174000"}, []string{"123e4567e89b12d3a456426614174000"}},
 		"json":             {[]string{"{}", `"a"`}, []string{"{", ""}},
