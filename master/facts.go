@@ -141,6 +141,9 @@ func (m *Master) inspect(u found, k *memo, w *worker) error {
 		return err
 	}
 	w.restarts = int(property[uint32](service, "NRestarts"))
+	if w.phase == crashed && property[string](service, "Result") == "success" {
+		w.phase = starting // systemd was quicker: this is the next process already
+	}
 	if w.phase != crashed {
 		return nil
 	}

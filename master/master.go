@@ -47,6 +47,7 @@ type Master struct {
 	requests chan request
 	prompts  prompter
 	counted  chan counts
+	shows    chan Status    // the newest status, for the bus
 	helpers  sync.WaitGroup // asks workers for counts, serves the bus
 
 	// Everything below belongs to Run's goroutine.
@@ -59,6 +60,7 @@ type Master struct {
 	hurried          map[int]bool
 	backoff          backoff
 	retry            backoff // of rollouts that the master itself began
+	recheck          bool    // an adopted rollout was not over yet: see wantRestart
 	coldSource       string  // what a cold start tried, to try the last good one after it
 	isReady          bool
 	wasStopping      bool
@@ -70,6 +72,8 @@ type Master struct {
 	rolledBack       string // likewise, for a rollback
 	failure          error  // why the pending generation is being taken back
 	crash            string
+	untidy           bool      // a rollout is over, and tidy has something to do
+	answers          []func()  // held back until STATUS= shows what they say
 	wanted           []request // to be answered by the next rollout
 	callers          []request // answered by the rollout in progress
 }
@@ -82,6 +86,7 @@ func New(opt Options) *Master {
 	opt.Generated = cmp.Or(opt.Generated, "/run/systemd/generator")
 	return &Master{
 		opt: opt, log: opt.Logger, requests: make(chan request), prompts: make(prompter, 1), counted: make(chan counts),
+		shows: make(chan Status, 1),
 		memos: map[string]*memo{}, hurried: map[int]bool{}, jobs: map[string]uint32{},
 	}
 }
@@ -109,12 +114,15 @@ func (m *Master) Run(ctx context.Context) error {
 		wake, err := m.advance()
 		switch {
 		case errors.Is(err, errNothingToServe):
+			m.flush()
 			return err
 		case err != nil:
 			m.log.Warn("a look at systemd failed; trying again", "error", err)
 			wake = time.Now().Add(time.Second)
 		}
 		m.show()
+		m.flush()
+		m.tidy()
 		if wake.IsZero() {
 			timer.Stop()
 		} else {
@@ -219,6 +227,9 @@ func (m *Master) advance() (wake time.Time, err error) {
 // idle starts the next rollout if one is wanted.
 func (m *Master) idle(v view, d *decision) error {
 	switch {
+	case m.recheck:
+		m.recheck = false
+		return m.wantRestart()
 	case len(m.wanted) > 0:
 		m.callers, m.wanted = m.wanted, nil
 		first := m.callers[0]

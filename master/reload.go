@@ -98,6 +98,7 @@ func (m *Master) prepare(dir string) error {
 		return errors.Join(err, m.opt.Run.Remove(gen))
 	}
 	state.Pending, state.Step = gen, Opening.String()
+	state.PendingUnit, state.PendingBinary = m.hashes()
 	if err := m.save(state); err != nil {
 		return errors.Join(err, m.opt.Run.Remove(gen))
 	}
@@ -122,24 +123,30 @@ func (m *Master) applyDone() error {
 	m.rolledBack = ""
 	state.Rejected = cmp.Or(state.Rejected, m.degraded)
 	m.degraded = ""
-	state.UnitHash, state.BinaryHash = m.hashes()
-	err := m.save(state)
-	// The copy serves the next boot if the configuration is broken then.
-	err = errors.Join(err, snapshot.Save(m.opt.Run.Path(m.applied.gen), m.opt.LastGood))
-	err = errors.Join(err, os.Remove(m.restartMark()))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
-		m.log.Warn("the new generation serves, but not everything about it could be written", "error", err)
-	}
 	m.event(journal.ReloadDone).Info("the new generation serves", "generation", m.applied.gen)
 	m.answer(m.applied.gen, nil)
-	// Closed sockets must not be wanted by fdt-sockets.target any more.
-	if err := m.daemonReload(); err != nil {
-		m.log.Warn("units are out of date", "error", err)
+	m.untidy = true
+	return m.save(state)
+}
+
+// tidy does what a rollout leaves to do and nobody has to wait for.
+func (m *Master) tidy() {
+	if !m.untidy || m.step != Idle {
+		return
 	}
-	return nil
+	m.untidy = false
+	var err error
+	if m.applied != nil {
+		// The copy serves the next boot if the configuration is broken then.
+		err = snapshot.Save(m.opt.Run.Path(m.applied.gen), m.opt.LastGood)
+	}
+	if gone := os.Remove(m.restartMark()); !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	// Closed sockets must not be wanted by fdt-sockets.target any more.
+	if err = errors.Join(err, m.daemonReload()); err != nil {
+		m.log.Warn("the rollout is over, but not everything about it could be put in order", "error", err)
+	}
 }
 
 // takenBack is the end of one that did not. Without an older generation there is nothing left to do but to
@@ -150,9 +157,7 @@ func (m *Master) takenBack() error {
 	if m.applied != nil {
 		m.answer(0, cause)
 		m.retry.next(time.Now())
-		if err := m.daemonReload(); err != nil {
-			m.log.Warn("units are out of date", "error", err)
-		}
+		m.untidy = true
 		return nil
 	}
 	if m.coldSource == m.opt.Etc {
@@ -201,7 +206,8 @@ func (m *Master) cold() error {
 // are not those that the applied generation was started from.
 func (m *Master) wantRestart() error {
 	if m.step != Idle {
-		return nil // the mark stays; the next master or reload sees to it
+		m.recheck = true // when it is over: its workers may be older than the program is now
+		return nil
 	}
 	units, binary := m.hashes()
 	_, err := os.Stat(m.restartMark())

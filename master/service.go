@@ -2,13 +2,10 @@ package master
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/godbus/dbus/v5/introspect"
 )
 
 // The master's name on the system bus; who may call what is in the policy file of that name.
@@ -73,9 +70,17 @@ func (m *Master) handle(r request) {
 // answer ends the requests that the rollout in progress was for.
 func (m *Master) answer(gen int, err error) {
 	for _, r := range m.callers {
-		r.reply <- answer{gen: gen, err: err}
+		m.answers = append(m.answers, func() { r.reply <- answer{gen: gen, err: err} })
 	}
 	m.callers = nil
+}
+
+// flush sends the answers.
+func (m *Master) flush() {
+	for _, send := range m.answers {
+		send()
+	}
+	m.answers = nil
 }
 
 // refuse ends the requests that no rollout has begun for.
@@ -107,107 +112,4 @@ func (m *Master) ask1(ctx context.Context, r request) (answer, error) {
 	case <-ctx.Done():
 		return answer{}, context.Cause(ctx)
 	}
-}
-
-// serveBus is on the system bus whenever that is there, until ctx ends.
-func (m *Master) serveBus(ctx context.Context) {
-	delay := backoff{}
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := m.serveOnce(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if time.Since(began) > time.Minute {
-			delay = backoff{}
-		}
-		m.log.Warn("fdtctl cannot reach the master for the moment", "error", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(delay.next(time.Now())):
-		}
-	}
-}
-
-func (m *Master) serveOnce(ctx context.Context) error {
-	conn, err := dbus.ConnectSystemBus()
-	if err != nil {
-		return fmt.Errorf("connect to the system bus: %w", err)
-	}
-	defer func() { _ = conn.Close() }()
-	methods := map[string]any{
-		"Reload": func() (uint32, *dbus.Error) {
-			a, err := m.ask1(ctx, request{kind: kindReload})
-			return uint32(a.gen), busError(err)
-		},
-		"Rollback": func() (uint32, *dbus.Error) {
-			a, err := m.ask1(ctx, request{kind: kindRollback})
-			return uint32(a.gen), busError(err)
-		},
-		"Drain": func(gen uint32, within string) *dbus.Error {
-			d, err := time.ParseDuration(within)
-			if err == nil {
-				_, err = m.ask1(ctx, request{kind: kindDrain, gen: int(gen), within: d})
-			}
-			return busError(err)
-		},
-		"Status": func() (string, *dbus.Error) {
-			a, err := m.ask1(ctx, request{kind: kindStatus})
-			if err != nil {
-				return "", busError(err)
-			}
-			a.status.count(m.gather(ctx, a.status.workers()))
-			text, err := json.Marshal(a.status)
-			return string(text), busError(err)
-		},
-	}
-	err = errors.Join(
-		conn.ExportMethodTable(methods, BusPath, BusInterface),
-		conn.Export(introspect.NewIntrospectable(&node), BusPath, "org.freedesktop.DBus.Introspectable"),
-	)
-	if err != nil {
-		return err
-	}
-	reply, err := conn.RequestName(BusName, dbus.NameFlagReplaceExisting|dbus.NameFlagAllowReplacement)
-	if err != nil {
-		return fmt.Errorf("take the name %s: %w", BusName, err)
-	}
-	if reply != dbus.RequestNameReplyPrimaryOwner && reply != dbus.RequestNameReplyInQueue {
-		return fmt.Errorf("take the name %s: %v", BusName, reply)
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-conn.Context().Done():
-		return errors.New("the system bus is gone")
-	}
-}
-
-func busError(err error) *dbus.Error {
-	if err == nil {
-		return nil
-	}
-	name := errorFailed
-	if errors.Is(err, ErrStopping) {
-		name = errorStopped
-	}
-	return dbus.NewError(name, []any{err.Error()})
-}
-
-// node describes the object to busctl(1) and others.
-var node = introspect.Node{
-	Name: string(BusPath),
-	Interfaces: []introspect.Interface{
-		introspect.IntrospectData,
-		{
-			Name: BusInterface,
-			Methods: []introspect.Method{
-				{Name: "Reload", Args: []introspect.Arg{{Name: "generation", Type: "u", Direction: "out"}}},
-				{Name: "Rollback", Args: []introspect.Arg{{Name: "generation", Type: "u", Direction: "out"}}},
-				{Name: "Drain", Args: []introspect.Arg{
-					{Name: "generation", Type: "u", Direction: "in"}, {Name: "within", Type: "s", Direction: "in"}}},
-				{Name: "Status", Args: []introspect.Arg{{Name: "json", Type: "s", Direction: "out"}}},
-			},
-		},
-	},
 }

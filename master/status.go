@@ -173,6 +173,7 @@ func (m *Master) ask(ctx context.Context) {
 func (m *Master) show() {
 	s := m.status()
 	s.count(m.counts)
+	m.publish(s)
 	line := s.Line()
 	send := m.opt.Status
 	if !m.isReady && m.applied != nil {

@@ -122,6 +122,7 @@ func after(s snapshot.State, from Step, e Event, cause error) (snapshot.State, S
 			s.Previous = s.Applied
 		}
 		s.Applied, s.Pending = s.Pending, 0
+		s.UnitHash, s.BinaryHash = s.PendingUnit, s.PendingBinary
 	case to == Idle:
 		if s.Pending != 0 {
 			s.Draining = append(s.Draining, s.Pending)

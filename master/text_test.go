@@ -208,6 +208,7 @@ func TestRequests(t *testing.T) {
 	}
 	m.callers, m.wanted = m.wanted[:1], m.wanted[1:]
 	m.answer(7, nil)
+	m.flush()
 	if a := <-first.reply; a.gen != 7 || a.err != nil {
 		t.Error(a)
 	}
@@ -224,5 +225,25 @@ func TestRequests(t *testing.T) {
 	m.wasStopping = true
 	if a := <-ask(request{kind: kindReload}).reply; !errors.Is(a.err, ErrStopping) {
 		t.Error(a)
+	}
+}
+
+func TestProperties(t *testing.T) {
+	p := properties(Status{Version: "1", Generation: 7, Step: "idle", InDoubt: 2,
+		Generations: []Generation{{Generation: 7, State: "serving", Configured: 2, Ready: 1, Open: 3, Workers: []Worker{{Slot: 1, State: "ready"}}}},
+		Listeners:   []Listener{{Unit: "a", Open: true}}})
+	for name, want := range map[string]string{
+		"Version": "s", "Generation": "u", "Pending": "u", "Step": "s", "StatusText": "s", "Rejected": "s", "InDoubt": "u",
+		"Generations": "a(usuuu)", "Workers": "a(uus)", "Listeners": "a(sb)",
+	} {
+		if got := dbus.SignatureOf(p[name].Value).String(); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+	m := New(Options{})
+	m.publish(Status{Generation: 1})
+	m.publish(Status{Generation: 2})
+	if s := <-m.shows; s.Generation != 2 {
+		t.Errorf("an old status is kept: %+v", s)
 	}
 }
