@@ -42,6 +42,8 @@ type State struct {
 	RestartWanted bool   `json:"restart_wanted,omitempty"` // the next master rolls a generation
 	UnitHash      string `json:"unit_hash,omitempty"`      // of the workers' units as they were when Applied began
 	BinaryHash    string `json:"binary_hash,omitempty"`    // of the workers' program, likewise
+	PendingUnit   string `json:"pending_unit,omitempty"`   // UnitHash when Pending began
+	PendingBinary string `json:"pending_binary,omitempty"` // BinaryHash when Pending began
 	Rejected      string `json:"rejected,omitempty"`       // why the configuration in /etc is not what serves
 	Step          string `json:"step,omitempty"`           // of the reload in progress
 }
