@@ -1,0 +1,36 @@
+package test
+
+import (
+	"testing"
+
+	"github.com/fdtserver/fdt/internal/bed"
+	"github.com/fdtserver/fdt/test/scenario"
+)
+
+// TestRollouts plays every rollout on both versions of systemd; every claim must hold.
+func TestRollouts(t *testing.T) {
+	path := deb(t, "FDT_DEB")
+	for _, release := range []string{"bookworm", "trixie"} {
+		t.Run(release, func(t *testing.T) {
+			m := boot(t, bed.Options{Release: release})
+			for _, sc := range scenario.Rollouts() {
+				ok := t.Run(sc.Name, func(t *testing.T) {
+					stage := &scenario.Stage{Bed: m.bed, Deb: path, Out: t.Output()}
+					if err := stage.Play(t.Context(), sc); err != nil {
+						t.Fatal(err)
+					}
+					for _, f := range stage.Failed() {
+						t.Errorf("%s: %s", f.Claim, f.Seen)
+					}
+				})
+				if !ok && sc.Name == "Install" {
+					break
+				}
+			}
+			if !t.Failed() {
+				// In order, so that instrumented programs leave their counters.
+				m.must("systemctl stop fdt")
+			}
+		})
+	}
+}

@@ -1,0 +1,114 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fdtserver/fdt/test/load"
+)
+
+// Rollouts returns what reloads must stand beyond the main job. They need a container of their own and play in any
+// order after Install; each leaves fdt serving.
+func Rollouts() []Scenario {
+	return []Scenario{
+		{"Install", "apt install, quick reloads", rolloutInstall},
+		{"Listeners", "addresses come, go and change under load on those that stay", listeners},
+		{"Adoption", "the master ends at each step of a reload; the next finishes or takes back", adoption},
+	}
+}
+
+// rolloutInstall installs the package, and has rollouts take no longer than they must.
+func rolloutInstall(ctx context.Context, s *Stage) error {
+	if said, err := s.Bed.Install(ctx, s.Deb); err != nil {
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	if err := s.configure(ctx, settings{}); err != nil {
+		return err
+	}
+	_, err := s.must(ctx, "systemctl reload fdt")
+	return err
+}
+
+// settings are what a scenario adds to the installed configuration, as YAML in braces; the zero value rolls out quickly.
+type settings struct {
+	workers, drain, reload, listen, resources, procedures string
+}
+
+// configure writes the settings to a file beside the installed one, without applying them.
+func (s *Stage) configure(ctx context.Context, c settings) error {
+	var b strings.Builder
+	for _, part := range []struct{ key, value, fallback string }{
+		{"workers", c.workers, "{count: 2}"},
+		{"drain", c.drain, "{idle: 2s, timeout: 60s}"},
+		{"reload", c.reload, "{settle: 200ms, ready_timeout: 10s}"},
+		{"listen", c.listen, ""},
+		{"resources", c.resources, ""},
+		{"procedures", c.procedures, ""},
+	} {
+		if value := part.value; value != "" || part.fallback != "" {
+			if value == "" {
+				value = part.fallback
+			}
+			fmt.Fprintf(&b, "%s: %s\n", part.key, value)
+		}
+	}
+	return s.Bed.WriteFile(ctx, "/etc/fdt/config.d/50-rollout.yaml", []byte(b.String()))
+}
+
+// roll applies settings by systemctl reload.
+func (s *Stage) roll(ctx context.Context, c settings) error {
+	if err := s.configure(ctx, c); err != nil {
+		return err
+	}
+	_, err := s.must(ctx, "systemctl reload fdt")
+	return err
+}
+
+// at is the target of another unix socket.
+func (s *Stage) at(path string) load.Target {
+	t := s.target()
+	t.Address = path
+	return t
+}
+
+// asked is how one new client fares: served, refused, or else.
+func (s *Stage) asked(ctx context.Context, target load.Target) string {
+	conn, err := target.Connect(ctx)
+	if err != nil {
+		return load.Kind(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, "SELECT 1").ReadAll(); err != nil {
+		return load.Kind(err)
+	}
+	return "served"
+}
+
+// outcomes counts how calls of a load ended.
+func outcomes(b *load.Books) string {
+	kinds := map[string]int{}
+	for _, c := range b.Calls {
+		kind := "served"
+		if c.Err != nil {
+			kind = load.Kind(c.Err)
+		}
+		kinds[kind]++
+	}
+	var out []string
+	for kind, n := range kinds {
+		out = append(out, fmt.Sprintf("%d %s", n, kind))
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// lightTraffic is steady load that leaves the processors to what is shown beside it.
+func (s *Stage) lightTraffic(ctx context.Context) (*traffic, error) {
+	t := &traffic{
+		connecting: load.Connecting(ctx, s.target(), 4, connectingPace),
+		sessions:   load.Sessions(ctx, s.target(), 8, sessionPace),
+	}
+	return t, t.more(ctx)
+}
