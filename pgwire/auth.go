@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os/user"
 	"slices"
@@ -8,7 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fdtserver/fdt/drain"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"golang.org/x/sys/unix"
 )
 
 // Identity is who a client has proven to be.
@@ -17,11 +19,25 @@ type Identity struct {
 	Operator bool // may settle what others prepared
 }
 
-// Authenticator decides whether the client of a connection may be the user it
-// asks for. A refusal is an error of which the client is told only that there
-// was one, unless it is a *[Failure].
+// Client is a connection that wants to become a session.
+type Client interface {
+	// PeerCred is who connected a unix-domain socket.
+	PeerCred() (*unix.Ucred, error)
+	// TLS is the state of the connection's encryption, nil without.
+	TLS() *tls.ConnectionState
+	// Binding is the channel's tls-server-end-point (RFC 5929), nil without.
+	Binding() []byte
+	// Ask sends a request for proof and returns the body of the answer.
+	Ask(m pgproto3.BackendMessage) ([]byte, error)
+	// Tell adds a message to what is sent next.
+	Tell(m pgproto3.BackendMessage)
+}
+
+// Authenticator decides whether a client may be the user it asks for. A refusal
+// is an error of which the client is told only that there was one, unless it is
+// a *[Failure].
 type Authenticator interface {
-	Authenticate(c *drain.Conn, asked string) (Identity, error)
+	Authenticate(c Client, asked string) (Identity, error)
 }
 
 // Trust lets everybody be whom they say. It must be used on unix-domain
@@ -29,7 +45,24 @@ type Authenticator interface {
 type Trust struct{}
 
 // Authenticate believes the client.
-func (Trust) Authenticate(_ *drain.Conn, asked string) (Identity, error) {
+func (Trust) Authenticate(_ Client, asked string) (Identity, error) {
+	return Identity{User: asked}, nil
+}
+
+// Cert lets a client in under the common name of its certificate, which
+// tls.Config must have verified.
+type Cert struct{}
+
+// Authenticate looks at the certificate.
+func (Cert) Authenticate(c Client, asked string) (Identity, error) {
+	f := fatalf("28000", "certificate authentication failed for user %q", asked)
+	state := c.TLS()
+	if state == nil || len(state.VerifiedChains) == 0 {
+		return Identity{}, f.hint("This listener asks for a client certificate.")
+	}
+	if cn := state.VerifiedChains[0][0].Subject.CommonName; cn != asked {
+		return Identity{}, f.hint("Your certificate is for %q.", cn)
+	}
 	return Identity{User: asked}, nil
 }
 
@@ -53,7 +86,7 @@ type peer struct {
 }
 
 // Authenticate asks the kernel.
-func (p *Peer) Authenticate(c *drain.Conn, asked string) (Identity, error) {
+func (p *Peer) Authenticate(c Client, asked string) (Identity, error) {
 	cred, err := c.PeerCred()
 	if err != nil {
 		return Identity{}, fmt.Errorf("who the peer is: %w", err)

@@ -74,9 +74,11 @@ type fdt struct {
 	limits  txn.Limits
 	outbox  string // directory of the spool
 	sock    string // unix socket, any user
-	tcp     string // loopback address, any user
+	tcp     string // loopback address, any user unless onTCP says otherwise
+	onTCP   *pgwire.Listener
+	onUnix  []pgwire.Listener // more unix sockets, with these paths:
+	socks   []string
 	dir     string // of the unix sockets
-	port    int
 	all     sync.WaitGroup
 }
 
@@ -95,6 +97,11 @@ func (f *fdt) shutdown() (ended <-chan struct{}) {
 
 // tune alters a server before it starts.
 type tune func(*fdt, *config.Config)
+
+// onTCP says how clients come in by TCP.
+func onTCP(how pgwire.Listener) tune {
+	return func(f *fdt, _ *config.Config) { f.onTCP = &how }
+}
 
 const procedures = `
 listen:
@@ -186,7 +193,7 @@ func newFDT(t *testing.T, dsn string, tunes ...tune) *fdt {
 		rms = append(rms, pg)
 	}
 	log := slog.New(slog.DiscardHandler)
-	f.wire = &pgwire.Server{Procedures: set, Auth: map[string]pgwire.Authenticator{}, Logger: log}
+	f.wire = &pgwire.Server{Procedures: set, Listeners: map[string]pgwire.Listener{}, Logger: log}
 	f.server = &drain.Server{Handler: f.wire.Handle, Idle: time.Hour, Logger: log}
 	for _, tune := range tunes {
 		tune(f, cfg)
@@ -210,8 +217,21 @@ func newFDT(t *testing.T, dsn string, tunes ...tune) *fdt {
 		t.Fatal(err)
 	}
 	f.dir = sockDir
-	f.tcp = f.serve("tcp", "127.0.0.1:0", pgwire.Trust{})
-	f.serve("unix", f.sock, pgwire.Trust{})
+	trust := pgwire.Listener{Auth: pgwire.Trust{}}
+	if f.onTCP == nil {
+		f.onTCP = &trust
+	}
+	tcp := f.listen("tcp", "127.0.0.1:0", *f.onTCP)
+	f.tcp = tcp.Addr().String()
+	all := []net.Listener{tcp, f.listen("unix", f.sock, trust)}
+	for i, how := range f.onUnix {
+		path := fmt.Sprintf("%s/.s.PGSQL.%d", f.dir, 7433+i)
+		f.socks = append(f.socks, path)
+		all = append(all, f.listen("unix", path, how))
+	}
+	for _, l := range all {
+		f.serve(l)
+	}
 	t.Cleanup(func() {
 		if err := f.server.Close(); err != nil {
 			t.Error(err)
@@ -233,31 +253,30 @@ func newFDT(t *testing.T, dsn string, tunes ...tune) *fdt {
 	return f
 }
 
-// also listens on one more unix socket and returns its path.
-func (f *fdt) also(auth pgwire.Authenticator) string {
-	f.t.Helper()
-	f.port++
-	return f.serve("unix", fmt.Sprintf("%s/.s.PGSQL.%d", f.dir, 7432+f.port), auth)
-}
-
-func (f *fdt) serve(network, address string, auth pgwire.Authenticator) string {
+// listen must be called for all listeners before the first is served.
+func (f *fdt) listen(network, address string, how pgwire.Listener) net.Listener {
 	f.t.Helper()
 	l, err := net.Listen(network, address)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.wire.Auth[l.Addr().String()] = auth
 	if network == "unix" {
 		if err := os.Chmod(address, 0o666); err != nil {
 			f.t.Fatal(err)
 		}
 	}
+	if how.Auth != nil {
+		f.wire.Listeners[l.Addr().String()] = how
+	}
+	return l
+}
+
+func (f *fdt) serve(l net.Listener) {
 	f.all.Go(func() {
 		if err := f.server.Serve(l); !errors.Is(err, drain.ErrServerClosed) {
 			f.t.Error(err)
 		}
 	})
-	return l.Addr().String()
 }
 
 // messages returns what was delivered, in order.

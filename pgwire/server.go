@@ -11,6 +11,7 @@ package pgwire
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -42,9 +43,9 @@ type Server struct {
 	Manager    *txn.Manager
 	Procedures *procedure.Set
 
-	// Auth decides who may come in by each listener, by its name as
+	// Listeners says how clients come in by each listener, by its name as
 	// drain.Conn tells it. Connections of others are refused.
-	Auth map[string]Authenticator
+	Listeners map[string]Listener
 
 	// IdleTimeout is how long a session may be silent in a transaction;
 	// zero is for ever. A client's idle_in_transaction_session_timeout can
@@ -73,6 +74,14 @@ type Server struct {
 
 	sessions registry
 	once     sync.Once
+}
+
+// Listener is how clients come in.
+type Listener struct {
+	Auth Authenticator
+	// TLS, if set, must be used, by SSLRequest or directly. A CancelRequest
+	// may come without, as libpq sends it.
+	TLS *tls.Config
 }
 
 func (s *Server) logger() *slog.Logger {
@@ -186,6 +195,9 @@ func (se *session) finish(err error) {
 		se.wire.send(f.response())
 	}
 	se.wire.flush() // with replies that were held back, as more input was there
+	if se.tls != nil {
+		_ = se.tls.CloseWrite() // a client that has gone misses nothing
+	}
 	switch {
 	case told:
 		se.conn.Linger(lingering)

@@ -2,8 +2,10 @@ package pgwire
 
 import (
 	"context"
+	"crypto/tls"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -19,6 +21,7 @@ import (
 type session struct {
 	server *Server
 	conn   *drain.Conn
+	tls    *tls.Conn       // on conn; nil without encryption
 	ctx    context.Context //nolint:containedctx // the connection's own, for its whole life
 	wire   wire
 
@@ -117,7 +120,7 @@ func (se *session) ready() error {
 	status := statuses[se.txn.State()]
 	se.wire.send(&pgproto3.ReadyForQuery{TxStatus: status})
 	if status != 'T' {
-		if se.worked && se.draining() && !se.wire.buffered() && !se.conn.Pending() {
+		if se.worked && se.draining() && !se.more() {
 			return errGoodbye // finish sends it with the reply
 		}
 		se.worked = false
@@ -127,6 +130,19 @@ func (se *session) ready() error {
 		se.wire.flush()
 	}
 	return se.wire.fault
+}
+
+// more tells whether the client has sent more than was read yet.
+func (se *session) more() bool {
+	if se.wire.buffered() || se.conn.Pending() {
+		return true
+	}
+	if se.tls == nil {
+		return false
+	}
+	// Records that crypto/tls holds are read in spite of a deadline.
+	_ = se.conn.SetReadDeadline(time.Unix(1, 0)) // a closed connection fails in Read
+	return se.wire.await() == nil
 }
 
 func (se *session) draining() bool {

@@ -2,8 +2,11 @@ package pgwire
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"io"
+	"net"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -33,6 +36,9 @@ func (se *session) start() bool {
 	if f, ok := errors.AsType[*Failure](err); ok {
 		se.wire.send(f.response())
 		se.wire.flush()
+		if se.tls != nil {
+			_ = se.tls.CloseWrite() // a client that has gone misses nothing
+		}
 		se.conn.Linger(lingering)
 		se.log().Info("client refused", "sqlstate", f.Code, "reason", f.Message)
 	}
@@ -60,13 +66,21 @@ func (se *session) greet() error {
 }
 
 // request reads until a startup message comes; what may come before it is
-// answered. Encryption is refused once each, as libpq asks.
+// answered. Encryption may be asked for once each, as libpq does.
 func (se *session) request() ([]byte, error) {
+	cfg := se.server.Listeners[se.conn.Listener()].TLS
 	for asked := map[uint32]bool{}; ; {
 		if err := se.wire.await(); err != nil {
 			return nil, err
 		}
 		se.conn.SetBusy()
+		if cfg != nil && len(asked) == 0 && se.wire.inbox[se.wire.start] == tlsHandshake {
+			asked[codeSSL], asked[codeGSS] = true, true
+			if err := se.encrypt(cfg, true); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		packet, err := se.wire.startup()
 		if err != nil {
 			return nil, err
@@ -81,13 +95,24 @@ func (se *session) request() ([]byte, error) {
 			if se.wire.buffered() { // what came with it cannot have been meant for us in the clear
 				return nil, errGarbage
 			}
-			if _, err := se.conn.Write([]byte{'N'}); err != nil {
+			if err := se.answer(cfg, code); err != nil {
 				return nil, err
 			}
+			asked[codeGSS] = asked[codeGSS] || se.tls != nil
 			continue
 		}
 		return packet, nil
 	}
+}
+
+// answer says whether encryption goes on, and goes on with it.
+func (se *session) answer(cfg *tls.Config, code uint32) error {
+	yes := code == codeSSL && cfg != nil
+	letter := map[bool]byte{true: 'S', false: 'N'}[yes]
+	if _, err := se.conn.Write([]byte{letter}); err != nil || !yes {
+		return err
+	}
+	return se.encrypt(cfg, false)
 }
 
 // negotiate reads the startup message and settles the protocol's version.
@@ -146,15 +171,21 @@ func (se *session) authenticate(params map[string]string) error {
 	if asked == "" {
 		return fatalf("28000", "no PostgreSQL user name specified in startup packet")
 	}
-	auth, ok := se.server.Auth[se.conn.Listener()]
+	l, ok := se.server.Listeners[se.conn.Listener()]
 	if !ok {
 		return fatalf("28000", "no way to authenticate on listener %q", se.conn.Listener())
 	}
 	se.user = asked
-	id, err := auth.Authenticate(se.conn, asked)
+	if l.TLS != nil && se.tls == nil {
+		return fatalf("28000", "connection is not encrypted").hint("This listener asks for TLS: use sslmode=require or higher.")
+	}
+	id, err := l.Auth.Authenticate(applicant{se}, asked)
 	if err != nil {
 		if f, ok := errors.AsType[*Failure](err); ok {
 			return f
+		}
+		if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, errHungUp) || errors.Is(err, errGarbage) {
+			return err // there is nobody to tell
 		}
 		se.log().Warn("authentication failed", "error", err)
 		return fatalf("28000", "authentication failed for user %q", asked)

@@ -121,12 +121,17 @@ func TestPeer(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can become another user: run as root")
 	}
-	f := newFDT(t, "", func(f *fdt, _ *config.Config) {})
-	peers := map[string]*pgwire.Peer{"/root": {Group: "root"}, "/daemon": {Group: "daemon"}, "/none": {Group: "no-such-group"}}
+	groups := []string{"root", "daemon", "no-such-group"}
+	f := newFDT(t, "", func(f *fdt, _ *config.Config) {
+		for _, g := range groups {
+			f.onUnix = append(f.onUnix, pgwire.Listener{Auth: &pgwire.Peer{Group: g}})
+		}
+		f.onUnix = append(f.onUnix, pgwire.Listener{})
+		f.onTCP = &f.onUnix[0]
+	})
 	socks := map[string]string{}
-	for suffix, peer := range peers {
-		// A listener's name is its address here.
-		socks[suffix] = f.also(peer)
+	for i, g := range []string{"/root", "/daemon", "/none"} {
+		socks[g] = f.socks[i]
 	}
 	for _, c := range []struct{ group, unix, asked, want string }{
 		{"/root", "root", "root", ""},
@@ -144,12 +149,10 @@ func TestPeer(t *testing.T) {
 		}
 	}
 	// There is no peer on TCP.
-	f.wire.Auth[f.tcp] = peers["/root"]
 	c := connect(t, "tcp", f.tcp, "root")
 	c.answers("tcp", c.hello, `E FATAL 28000 authentication failed for user "root"`, "closed")
-	delete(f.wire.Auth, f.tcp)
-	c = connect(t, "tcp", f.tcp, "root")
-	c.answers("no rule", c.hello, `E FATAL 28000 no way to authenticate on listener "`+f.tcp+`"`, "closed")
+	c = connect(t, "unix", f.socks[3], "root")
+	c.answers("no rule", c.hello, `E FATAL 28000 no way to authenticate on listener "`+f.socks[3]+`"`, "closed")
 }
 
 // psqlAs runs psql as a unix user.

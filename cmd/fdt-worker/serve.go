@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/resources"
@@ -29,9 +28,6 @@ import (
 // get through.
 const reserve = 16
 
-// group is whose members peer authentication lets in.
-const group = "fdt"
-
 // closing bounds what is done after the last session.
 const closing = 10 * time.Second
 
@@ -46,7 +42,7 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	auth, names, err := listeners(cfg)
+	ways, names, err := listeners(cfg)
 	if err != nil {
 		return err
 	}
@@ -74,7 +70,7 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 	}()
 
 	wire := &pgwire.Server{
-		Manager: manager, Procedures: procedures, Auth: auth, IdleTimeout: cfg.Transaction.IdleTimeout,
+		Manager: manager, Procedures: procedures, Listeners: ways, IdleTimeout: cfg.Transaction.IdleTimeout,
 		Origin: pgwire.Origin{Generation: p.gen, Slot: p.slot}, Relay: relay(filepath.Join(p.run, "worker")), Logger: log,
 	}
 	server := &drain.Server{
@@ -132,29 +128,6 @@ func live(ctx context.Context, m *txn.Manager, cut func(), work func(context.Con
 	all.Wait()
 	fail(nil)
 	return errors.Join(err, rerr)
-}
-
-// listeners returns how each of the generation's listeners authenticates, by
-// the name under which systemd passes it, and those names.
-func listeners(cfg *config.Config) (map[string]pgwire.Authenticator, []string, error) {
-	auth := map[string]pgwire.Authenticator{}
-	var names []string
-	peer := &pgwire.Peer{Group: group}
-	for _, l := range cfg.Listen {
-		for _, a := range l.Addresses {
-			name := unit.FDName(a)
-			names = append(names, name)
-			switch l.Auth {
-			case config.AuthPeer:
-				auth[name] = peer
-			case config.AuthTrust:
-				auth[name] = pgwire.Trust{}
-			default:
-				return nil, nil, fmt.Errorf("listener %s: auth %s is not served by this build", l.Name, l.Auth)
-			}
-		}
-	}
-	return auth, names, nil
 }
 
 // pending tells whether this generation is being put in another's place: then

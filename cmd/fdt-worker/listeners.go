@@ -1,0 +1,77 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/pgwire"
+)
+
+// group is whose members peer authentication lets in.
+const group = "fdt"
+
+// listeners returns how clients come in by each of the generation's listeners,
+// by the name under which systemd passes it, and those names.
+func listeners(cfg *config.Config) (map[string]pgwire.Listener, []string, error) {
+	ways := map[string]pgwire.Listener{}
+	var names []string
+	passwords := map[string]string{}
+	for name, u := range cfg.Users {
+		passwords[name] = u.Verifier
+	}
+	scram, err := pgwire.NewSCRAM(passwords)
+	if err != nil {
+		return nil, nil, err
+	}
+	auth := map[string]pgwire.Authenticator{
+		config.AuthPeer: &pgwire.Peer{Group: group}, config.AuthSCRAM: scram, config.AuthCert: pgwire.Cert{}, config.AuthTrust: pgwire.Trust{},
+	}
+	for _, l := range cfg.Listen {
+		encryption, err := encryption(l.TLS, l.Auth)
+		if err != nil {
+			return nil, nil, fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		for _, a := range l.Addresses {
+			way := pgwire.Listener{Auth: auth[l.Auth]}
+			if a.Network != "unix" {
+				way.TLS = encryption
+			}
+			ways[unit.FDName(a)] = way
+			names = append(names, unit.FDName(a))
+		}
+	}
+	return ways, names, nil
+}
+
+// encryption reads a listener's certificate, key and authorities; nil if it has
+// none. A reload reads them anew, with the rest.
+func encryption(t *config.TLS, auth string) (*tls.Config, error) {
+	if t == nil {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	cfg := &tls.Config{Certificates: []tls.Certificate{cert}}
+	if t.ClientCA != "" {
+		pem, err := os.ReadFile(t.ClientCA)
+		if err != nil {
+			return nil, fmt.Errorf("tls: client_ca: %w", err)
+		}
+		cfg.ClientCAs = x509.NewCertPool()
+		if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("tls: client_ca: no certificate in " + t.ClientCA)
+		}
+		cfg.ClientAuth = tls.VerifyClientCertIfGiven
+		if auth == config.AuthCert {
+			cfg.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+	}
+	return pgwire.TLSConfig(cfg), nil
+}
