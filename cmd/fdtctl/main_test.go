@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/master"
+)
+
+// TestCommandLine holds exit codes: 0 for help, 2 for a wrong command line, before anything is asked of anybody.
+func TestCommandLine(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"", 2, "Usage: fdtctl COMMAND"},
+		{"help", 0, "rollback [--wait-drained]"},
+		{"--help", 0, "Usage"},
+		{"--version", 0, "fdtctl devel"},
+		{"version", 0, "fdtctl devel"},
+		{"relaod", 2, `unknown command "relaod"`},
+		{"reload now", 2, "1 arguments given, 0 wanted"},
+		{"reload --timeout x", 2, "invalid value"},
+		{"status --help", 0, "-json"},
+		{"status --yaml", 2, "not defined"},
+		{"drain", 2, "0 arguments given, 1 wanted"},
+		{"drain seven --now", 2, `"seven" is not a generation`},
+		{"stop-hook now", 2, "0 wanted"},
+	} {
+		var out bytes.Buffer
+		if code := run(strings.Fields(c.args), &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
+			t.Errorf("fdtctl %s: exit %d, want %d: %s", c.args, code, c.code, out.String())
+		}
+	}
+	var help bytes.Buffer
+	usage(&help)
+	if strings.Contains(help.String(), "stop-hook") {
+		t.Error("the help shows what is only for units")
+	}
+}
+
+func TestPrintStatus(t *testing.T) {
+	var out bytes.Buffer
+	printStatus(&out, master.Status{
+		Generation: 7, Step: "idle", Rejected: "fdt.yaml:1:2: no", Degraded: "worker 7-2: dead",
+		Generations: []master.Generation{{Generation: 7, State: "serving", Configured: 2, Ready: 1, Open: 3, Workers: []master.Worker{
+			{Unit: "a", Slot: 1, State: "ready", Live: &control.Status{PID: 42, Open: 3, Busy: 1, Threads: 256, Accepted: 9}},
+			{Unit: "b", Slot: 2, State: "failed"}}}},
+		Listeners: []master.Listener{{Unit: "one", Open: true}, {Unit: "two"}},
+	})
+	want := `generation 7: 1/2 workers, 1 listener, 3 connections; degraded: worker 7-2: dead; configuration not applied: fdt.yaml:1:2: no
+
+The configuration in /etc/fdt is not what serves:
+fdt.yaml:1:2: no
+
+A worker failed:
+worker 7-2: dead
+
+WORKER  GENERATION  STATE   PID  CONNECTIONS  BUSY  THREADS  ACCEPTED
+7-1     7           ready   42   3            1     256      9
+7-2     7           failed  -    -            -     -        -
+
+LISTENER  STATE
+one       open
+two       closed
+`
+	if out.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", out.String(), want)
+	}
+}
