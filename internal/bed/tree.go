@@ -22,7 +22,7 @@ import (
 // were asked for, or else what most tests need.
 func packages(asked []string) []string {
 	if len(asked) == 0 {
-		asked = []string{"postgresql", "mariadb-server", "python3", "python3-psycopg2", "python3-psycopg", "nginx", "haproxy"}
+		asked = []string{"postgresql", "mariadb-server", "python3", "python3-psycopg2", "python3-psycopg", "gunicorn", "nginx", "haproxy"}
 	}
 	return append([]string{
 		"systemd", "systemd-sysv", "dbus", "libpam-systemd", "procps", "psmisc", "iproute2", "lsof", "socat", "strace", "curl",
