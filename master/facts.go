@@ -114,7 +114,7 @@ func (m *Master) worker(u found, gen, slot int) (w worker, there bool, err error
 		k.ready = time.Now()
 	}
 	if p == starting || p == crashed {
-		k.ready, k.told = time.Time{}, time.Time{} // another process
+		k.ready, k.told, k.expired = time.Time{}, time.Time{}, false // another process
 	}
 	w = worker{unit: u.Name, gen: gen, slot: slot, phase: p, job: u.JobType,
 		asked: k.asked, ready: k.ready, told: k.told, released: k.released, expired: k.expired, words: k.words}

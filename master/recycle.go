@@ -4,20 +4,34 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/journal"
 )
+
+// settled is how old a worker must be before its memory counts: one that needs more than the limit from its
+// start must not be exchanged for its like again and again without a pause.
+const settled = 5 * time.Minute
 
 // age marks the workers that workers.recycle wants replaced, from their own answers.
 func (m *Master) age(c counts) {
 	if m.applied == nil {
 		return
 	}
-	limit := m.applied.recycle
 	for name, s := range c {
-		if s.Generation == m.applied.gen && limit.After > 0 && s.State == "serving" && time.Since(s.Since) > limit.After {
+		if s.Generation == m.applied.gen && outlived(m.applied.recycle, s, time.Now()) {
 			m.memo(name).expired = true
 		}
 	}
+}
+
+// outlived reports whether a worker is too old or too big.
+func outlived(limit config.Recycle, s control.Status, now time.Time) bool {
+	if s.State != "serving" || s.Since.IsZero() {
+		return false
+	}
+	age := now.Sub(s.Since)
+	return limit.After > 0 && age > limit.After || limit.Memory > 0 && s.Memory > limit.Memory && age > settled
 }
 
 // event is the log with the identifier of an event that operators know, by internal/journal.

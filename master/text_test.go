@@ -9,6 +9,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/control"
 )
 
@@ -245,5 +246,30 @@ func TestProperties(t *testing.T) {
 	m.publish(Status{Generation: 2})
 	if s := <-m.shows; s.Generation != 2 {
 		t.Errorf("an old status is kept: %+v", s)
+	}
+}
+
+func TestOutlived(t *testing.T) {
+	limit := config.Recycle{After: time.Hour, Memory: 1000}
+	at := func(age time.Duration, memory int64) control.Status {
+		return control.Status{State: "serving", Since: noon.Add(-age), Memory: memory}
+	}
+	for _, c := range []struct {
+		limit config.Recycle
+		s     control.Status
+		want  bool
+	}{
+		{limit, at(time.Hour, 0), false},
+		{limit, at(time.Hour+1, 0), true},
+		{limit, at(settled, 1001), false},
+		{limit, at(settled+1, 1001), true},
+		{limit, at(settled+1, 1000), false},
+		{config.Recycle{}, at(1000*time.Hour, 1e12), false},
+		{limit, control.Status{State: "draining", Since: noon.Add(-2 * time.Hour)}, false},
+		{limit, control.Status{State: "serving"}, false},
+	} {
+		if got := outlived(c.limit, c.s, noon); got != c.want {
+			t.Errorf("%+v %+v: %t", c.limit, c.s, got)
+		}
 	}
 }

@@ -155,6 +155,7 @@ func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server
 			st := control.Status{
 				Generation: p.gen, Slot: p.slot, PID: os.Getpid(), State: "serving", Open: c.Open, Busy: c.Busy, Idle: c.Idle,
 				Reserve: c.Reserve, Threads: c.Threads, Accepted: c.Accepted, InDoubt: m.Counts().InDoubt, Since: began,
+				Memory: resident(),
 			}
 			if c.Draining {
 				st.State = "draining"
@@ -170,6 +171,19 @@ func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server
 			return nil, nil
 		},
 	}
+}
+
+// resident is this process's resident memory in bytes, as proc_pid_statm(5) has it; 0 if it cannot be read.
+func resident() int64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, pages int64
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		return 0
+	}
+	return pages * int64(os.Getpagesize())
 }
 
 // relay passes a CancelRequest on to the workers that may have the session:

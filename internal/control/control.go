@@ -58,7 +58,8 @@ type Status struct {
 	Threads    int       `json:"threads"`
 	Accepted   uint64    `json:"accepted"` // since the start
 	InDoubt    int       `json:"in_doubt"`
-	Since      time.Time `json:"since"` // when State began
+	Since      time.Time `json:"since"`            // when State began
+	Memory     int64     `json:"memory,omitempty"` // resident bytes; 0: not known
 	Detail     string    `json:"detail,omitempty"`
 }
 
