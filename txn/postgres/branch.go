@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt/txn"
 )
@@ -273,5 +274,8 @@ func (b *Branch) terminate(ctx context.Context) error {
 }
 
 func (b *Branch) fault(what string, err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && err == error(pg) { //nolint:errorlint // nothing that wraps it is to be lost
+		err = &StatementError{pg}
+	}
 	return fmt.Errorf("resource %s: %s: %w", b.r.opt.Name, what, err)
 }
