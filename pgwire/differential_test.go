@@ -17,10 +17,10 @@ var update = flag.Bool("update", false, "write golden files anew")
 // oracleProcedures are like fdt's by name and parameters.
 var oracleProcedures = []string{
 	"CREATE TABLE message (body text)",
-	"CREATE TABLE account (id bigint PRIMARY KEY, balance numeric NOT NULL)",
 	"CREATE PROCEDURE enqueue(body text) LANGUAGE sql AS 'INSERT INTO message VALUES (body)'",
 	`CREATE PROCEDURE echo(INOUT a bigint, INOUT b numeric, INOUT c text DEFAULT 'none') LANGUAGE plpgsql AS 'BEGIN END'`,
 	`CREATE PROCEDURE withdraw(id bigint, amount numeric) LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''insufficient funds''; END'`,
+	`CREATE PROCEDURE orphan(id bigint) LANGUAGE sql AS 'INSERT INTO child VALUES (id)'`,
 	`CREATE PROCEDURE impatient() LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''57014'', MESSAGE = ''late''; END'`,
 }
 
@@ -29,7 +29,7 @@ var oracleProcedures = []string{
 // pg and fdt's is marked fdt, and a comment in conversations.txt says why.
 func TestDifferential(t *testing.T) {
 	pg := postgresql(t)
-	if err := pg.Exec(t.Context(), "oracle", oracleProcedures...); err != nil {
+	if err := pg.Exec(t.Context(), "oracle", append(tables, oracleProcedures...)...); err != nil {
 		t.Fatal(err)
 	}
 	f := newFDT(t, withBank(t))

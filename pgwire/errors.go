@@ -87,8 +87,10 @@ func explain(ctx context.Context, err error) *Failure {
 	f := &Failure{Code: txn.SQLState(err), Message: err.Error()}
 	if e, ok := errors.AsType[interface {
 		error
+		SQLState() string
 		Fields() (message, detail, hint string)
-	}](err); ok { // a database's answer to a step
+	}](err); ok && !txn.InDoubt(err) { // a database's own answer, and the reason for the rest
+		f.Code = e.SQLState()
 		f.Message, f.Detail, f.Hint = e.Fields()
 	}
 	return f

@@ -41,6 +41,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// tables are in both databases. What breaks child's constraint is noticed at
+// the commit.
+var tables = []string{
+	"CREATE TABLE account (id bigint PRIMARY KEY, balance numeric NOT NULL)",
+	"CREATE TABLE child (id bigint REFERENCES account DEFERRABLE INITIALLY DEFERRED)",
+}
+
 // postgresql starts PostgreSQL at its first use, with the database "bank" for
 // fdt's resource and "oracle" to compare with.
 func postgresql(t *testing.T) *testdb.Postgres {
@@ -58,7 +65,7 @@ func postgresql(t *testing.T) *testdb.Postgres {
 				t.Fatal(err)
 			}
 		}
-		if err := pg.Exec(t.Context(), "bank", "CREATE TABLE account (id bigint PRIMARY KEY, balance numeric NOT NULL)"); err != nil {
+		if err := pg.Exec(t.Context(), "bank", tables...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,6 +147,9 @@ const bankProcedures = `
     parameters: {id: bigint}
     steps: [{on: bank, sql: "SELECT balance FROM account WHERE id = :id", as: balance}]
     returns: {balance: numeric}
+  orphan:
+    parameters: {id: bigint}
+    steps: [{on: bank, sql: "INSERT INTO child VALUES (:id)"}]
   sleep:
     parameters: {seconds: double precision}
     steps: [{on: bank, sql: "SELECT pg_sleep(:seconds)"}]

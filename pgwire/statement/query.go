@@ -273,7 +273,9 @@ func (p *parser) named() (Expr, error) {
 			f := Func{Name: p.tok.text, Position: position(p.lex.src, p.tok.pos)}
 			p.advance()
 			return f, nil
-		case "case", "array", "not", "exists", "interval", "row":
+		case "array":
+			return p.array()
+		case "case", "not", "exists", "interval", "row":
 			return nil, &unsupported{"an expression with " + strings.ToUpper(p.tok.text)}
 		}
 		if t, ok, err := p.typed(); ok || err != nil {
@@ -335,6 +337,44 @@ func (p *parser) typed() (Expr, bool, error) {
 	}
 	*p = before
 	return nil, false, nil //nolint:nilerr // not a type: something else may fit
+}
+
+// array reads ARRAY[…].
+func (p *parser) array() (Expr, error) {
+	p.advance()
+	if !p.is("[") {
+		return nil, &unsupported{"an expression with ARRAY"}
+	}
+	return p.elements()
+}
+
+// elements reads the elements of an array in their brackets; those of its rows
+// need no ARRAY of their own.
+func (p *parser) elements() (Expr, error) {
+	if p.depth++; p.depth > maxDepth {
+		return nil, p.lex.errorf(p.tok.pos, codeTooComplex, "expressions nest deeper than %d", maxDepth)
+	}
+	defer func() { p.depth-- }()
+	p.advance()
+	var a Array
+	for !p.is("]") {
+		read := p.expr
+		if p.is("[") {
+			read = p.elements
+		}
+		e, err := read()
+		if err != nil {
+			return nil, err
+		}
+		a.Elems = append(a.Elems, e)
+		if !p.is(",") {
+			break
+		}
+		if p.advance(); p.is("]") {
+			return nil, p.syntax()
+		}
+	}
+	return a, p.expect("]")
 }
 
 // second are the words that continue a type's name of several words.

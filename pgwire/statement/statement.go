@@ -169,6 +169,8 @@ type (
 		Of   Expr
 		Type string // as written, in lower case, with single spaces; an array ends in []
 	}
+	// Array is ARRAY[…]; an element that is an Array is a row of the next dimension.
+	Array struct{ Elems []Expr }
 	// Func is a function with its arguments.
 	Func struct {
 		Name string // without its schema if that is pg_catalog
@@ -183,6 +185,7 @@ type (
 func (Const) expr()  {}
 func (Param) expr()  {}
 func (Cast) expr()   {}
+func (Array) expr()  {}
 func (Func) expr()   {}
 func (Column) expr() {}
 

@@ -135,7 +135,7 @@ func TestMembers(t *testing.T) {
 	} {
 		s.statement()
 	}
-	for _, e := range []Expr{Const{}, Param{}, Cast{}, Func{}, Column{}} {
+	for _, e := range []Expr{Const{}, Param{}, Cast{}, Array{}, Func{}, Column{}} {
 		e.expr()
 	}
 }
