@@ -22,6 +22,7 @@ const (
 
 // states gives errors the SQLSTATE that PostgreSQL's clients know, where MariaDB's says less.
 var states = map[uint16]string{
+	1020:           "40001", // changed since the snapshot, from 11.6 on
 	1048:           "23502", // column cannot be null
 	1054:           "42703", // unknown column
 	1062:           "23505", // duplicate key

@@ -476,7 +476,7 @@ func TestCensus(t *testing.T) {
 }
 
 func TestSQLState(t *testing.T) {
-	for number, want := range map[uint16]string{1062: "23505", 1205: "40P01", 9999: "XX000"} {
+	for number, want := range map[uint16]string{1020: "40001", 1062: "23505", 1205: "40P01", 9999: "XX000"} {
 		if got := txn.SQLState(&Error{&mysql.MySQLError{Number: number}}); got != want {
 			t.Errorf("error %d: %s, want %s", number, got, want)
 		}
