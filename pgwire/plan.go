@@ -169,11 +169,16 @@ func (pl *planner) typeOf(e statement.Expr) (*value.Type, error) {
 		if !ok {
 			return nil, errorf("42704", "type %q does not exist", e.Type)
 		}
+		if a, ok := e.Of.(statement.Array); ok && t.Elem != nil {
+			return t, pl.elements(a, t.Elem)
+		}
 		inner, err := pl.typeOf(e.Of)
 		if pa, ok := e.Of.(statement.Param); ok && inner == nil {
 			pl.params[pa.N-1] = t
 		}
 		return t, err
+	case statement.Array:
+		return pl.array(e)
 	case statement.Func:
 		b, err := pl.builtin(e)
 		if err != nil {
@@ -182,6 +187,81 @@ func (pl *planner) typeOf(e statement.Expr) (*value.Type, error) {
 		return b.typ, nil
 	}
 	return nil, errorf("0A000", "fdt takes constants and parameters here, no columns").hint(whatFdtIs)
+}
+
+// array finds the type of an array: what its elements have in common.
+func (pl *planner) array(a statement.Array) (*value.Type, error) {
+	list := leaves(a)
+	if len(list) == 0 {
+		return nil, errorf("42P18", "cannot determine type of empty array").
+			hint("Explicitly cast to the desired type, for example ARRAY[]::integer[].")
+	}
+	types := make([]*value.Type, len(list))
+	for i, e := range list {
+		t, err := pl.typeOf(e)
+		if err != nil {
+			return nil, err
+		}
+		types[i] = t
+	}
+	elem, err := common(types)
+	if err != nil {
+		return nil, err
+	}
+	if elem.Array == nil {
+		return nil, errorf("42704", "could not find array type for data type %s", elem.Name)
+	}
+	return elem.Array, pl.elements(a, elem)
+}
+
+// elements gives an array's elements the type, where they have none.
+func (pl *planner) elements(a statement.Array, elem *value.Type) error {
+	for _, e := range leaves(a) {
+		t, err := pl.typeOf(e)
+		if err != nil {
+			return err
+		}
+		if pa, ok := e.(statement.Param); ok && t == nil {
+			pl.params[pa.N-1] = elem
+		}
+	}
+	return nil
+}
+
+// leaves are the elements of an array and of its rows.
+func leaves(a statement.Array) []statement.Expr {
+	var list []statement.Expr
+	for _, e := range a.Elems {
+		if row, ok := e.(statement.Array); ok {
+			list = append(list, leaves(row)...)
+			continue
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+// common is the type that values are brought to so that an array can hold
+// them, as PostgreSQL's manual has it under "UNION, CASE, and Related
+// Constructs": the first that is known, unless a later one is wider.
+func common(types []*value.Type) (*value.Type, error) {
+	var found *value.Type
+	for _, t := range types {
+		if t != nil && t.Elem != nil {
+			t = t.Elem // a row
+		}
+		switch {
+		case t == nil || t == value.Unknown || t == found:
+		case found == nil || value.Implicit(found, t) && !value.Implicit(t, found):
+			found = t
+		case !value.Implicit(t, found):
+			return nil, errorf("42804", "ARRAY types %s and %s cannot be matched", found.Name, t.Name)
+		}
+	}
+	if found == nil {
+		return value.Text, nil
+	}
+	return found, nil
 }
 
 // builtin finds a function that fdt answers itself.

@@ -100,12 +100,17 @@ func (se *session) eval(e statement.Expr, params []value.Value) (value.Value, er
 	case statement.Param:
 		return params[e.N-1], nil
 	case statement.Cast:
+		t, _ := value.Lookup(e.Type) // planned
+		if a, ok := e.Of.(statement.Array); ok && t.Elem != nil {
+			return se.array(a, t, params)
+		}
 		v, err := se.eval(e.Of, params)
 		if err != nil {
 			return v, err
 		}
-		t, _ := value.Lookup(e.Type) // planned
 		return v.As(t)
+	case statement.Array:
+		return se.array(e, nil, params)
 	case statement.Func:
 		b := builtins[e.Name]
 		args := make([]value.Value, len(e.Args))
@@ -121,6 +126,40 @@ func (se *session) eval(e statement.Expr, params []value.Value) (value.Value, er
 		return b.call(se, args)
 	}
 	return value.Value{}, errorf("0A000", "fdt takes constants and parameters here, no columns")
+}
+
+// array computes an array of the type; nil stands for what its elements have
+// in common.
+func (se *session) array(a statement.Array, t *value.Type, params []value.Value) (value.Value, error) {
+	if t == nil {
+		list := leaves(a)
+		types := make([]*value.Type, len(list))
+		for i, e := range list {
+			v, err := se.eval(e, params)
+			if err != nil {
+				return v, err
+			}
+			types[i] = v.Type
+		}
+		elem, err := common(types) // planned
+		if err != nil {
+			return value.Value{}, err
+		}
+		t = elem.Array
+	}
+	list := make([]value.Value, len(a.Elems))
+	for i, e := range a.Elems {
+		var err error
+		if row, ok := e.(statement.Array); ok {
+			list[i], err = se.array(row, t, params)
+		} else {
+			list[i], err = se.eval(e, params)
+		}
+		if err != nil {
+			return value.Value{}, err
+		}
+	}
+	return t.MakeArray(list)
 }
 
 // query runs a SELECT that calls no procedure.

@@ -290,3 +290,61 @@ func decodeArray(t *Type, src []byte) (string, error) {
 	}
 	return g.text(t), nil
 }
+
+// recast converts an array element by element.
+func (v Value) recast(t *Type) (Value, error) {
+	if v.Text == "{}" {
+		return Value{Type: t, Text: v.Text}, nil
+	}
+	p := arrayParser{t: v.Type, src: v.Text, rest: v.Text}
+	var from grid
+	_, _ = p.level(&from, 0) // canonical
+	to := grid{dims: from.dims}
+	for _, e := range from.cells {
+		if e.null {
+			to.cells = append(to.cells, e)
+			continue
+		}
+		c, err := Value{Type: v.Type.Elem, Text: e.text}.As(t.Elem)
+		if err != nil {
+			return Value{}, err
+		}
+		if err := to.add(c.Text); err != nil {
+			return Value{}, err
+		}
+	}
+	return Value{Type: t, Text: to.text(t)}, nil
+}
+
+// MakeArray returns the array of the values, each converted to the type's element;
+// those that are arrays themselves are the rows of its next dimension. The
+// error is an *[Error].
+func (t *Type) MakeArray(list []Value) (Value, error) {
+	if len(list) == 0 {
+		return Value{Type: t, Text: "{}"}, nil
+	}
+	var b strings.Builder
+	for i, v := range list {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		to := t.Elem
+		if v.Type.Elem != nil {
+			to = t
+		}
+		v, err := v.As(to)
+		if err != nil {
+			return Value{}, err
+		}
+		if to == t && !v.Null {
+			b.WriteString(v.Text)
+			continue
+		}
+		element{text: v.Text, null: v.Null}.write(&b)
+	}
+	v, err := t.Parse("{" + b.String() + "}")
+	if e, ok := err.(*Error); ok && e.Code == "22P02" { //nolint:errorlint // Parse wraps none
+		return Value{}, errorf("2202E", "multidimensional arrays must have array expressions with matching dimensions")
+	}
+	return v, err
+}

@@ -219,6 +219,9 @@ func Implicit(from, to *Type) bool {
 	if from == to || from == Unknown {
 		return true
 	}
+	if from.Elem != nil && to.Elem != nil {
+		return Implicit(from.Elem, to.Elem)
+	}
 	for _, t := range widening[from] {
 		if t == to {
 			return true
@@ -235,6 +238,8 @@ func (v Value) As(t *Type) (Value, error) {
 		return t.Null(), nil
 	case v.Type == t:
 		return v, nil
+	case v.Type.Elem != nil && t.Elem != nil:
+		return v.recast(t)
 	case v.Type == Bool && (t == Int4):
 		return t.Parse(map[string]string{"t": "1", "f": "0"}[v.Text])
 	case v.Type == Bool && (t == Text || t == Varchar):

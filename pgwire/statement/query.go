@@ -374,6 +374,9 @@ func (p *parser) elements() (Expr, error) {
 			return nil, p.syntax()
 		}
 	}
+	if p.tok.kind == tokenMark && !p.is("]") && !p.is(";") && !p.is(")") {
+		return nil, &unsupported{"an operator in an array"}
+	}
 	return a, p.expect("]")
 }
 
