@@ -356,8 +356,11 @@ func label(item statement.Item) string {
 	for c, ok := inner.(statement.Cast); ok; c, ok = inner.(statement.Cast) {
 		inner = c.Of
 	}
-	if f, ok := inner.(statement.Func); ok {
-		return f.Name
+	switch e := inner.(type) {
+	case statement.Func:
+		return e.Name
+	case statement.Array:
+		return "array"
 	}
 	if c, ok := item.Expr.(statement.Cast); ok {
 		return internalName(c.Type)
