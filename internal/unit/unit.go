@@ -144,9 +144,15 @@ func RenderSocket(l config.Listener, a config.Address) string {
 		line("RemoveOnStop=yes")
 	case "tcp6":
 		line("BindIPv6Only=ipv6-only")
-		line("FreeBind=yes")
+		fallthrough
 	default:
 		line("FreeBind=yes")
+		// What package drain sets on a connection whose listener has not: inherited, it costs nothing.
+		line("NoDelay=yes")
+		line("KeepAlive=yes")
+		line("KeepAliveTimeSec=60")
+		line("KeepAliveIntervalSec=15")
+		line("KeepAliveProbes=4")
 	}
 	return b.String()
 }
