@@ -55,6 +55,9 @@ func (m *Master) do(a action) error {
 		return m.sd.stop(a.unit, "replace")
 	case doCancel:
 		return m.sd.cancel(m.jobs[a.unit])
+	case doCheck:
+		m.check(m.living, m.last.worker(a.unit))
+		return nil
 	case doHurry:
 		m.hurried[a.gen] = true
 		m.hurry(a.gen, hurryWithin)

@@ -14,6 +14,8 @@ type memo struct {
 	asked, ready, told time.Time
 	released           bool
 	expired            bool
+	verdict            verdict
+	faults             string // with verdict failed
 	words              string
 	wordsFor           int // restarts at which words was read, plus one
 }
@@ -114,10 +116,13 @@ func (m *Master) worker(u found, gen, slot int) (w worker, there bool, err error
 		k.ready = time.Now()
 	}
 	if p == starting || p == crashed {
-		k.ready, k.told, k.expired = time.Time{}, time.Time{}, false // another process
+		k.ready, k.told, k.expired, k.verdict = time.Time{}, time.Time{}, false, unasked // another process
 	}
 	w = worker{unit: u.Name, gen: gen, slot: slot, phase: p, job: u.JobType,
-		asked: k.asked, ready: k.ready, told: k.told, released: k.released, expired: k.expired, words: k.words}
+		asked: k.asked, ready: k.ready, told: k.told, released: k.released, expired: k.expired, verdict: k.verdict, words: k.words}
+	if p == ready && k.verdict == failed {
+		w.words = k.faults
+	}
 	if u.JobType == "stop" {
 		if w.jobRuns, err = m.sd.running(u.JobPath); err != nil {
 			return w, true, err

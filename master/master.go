@@ -47,11 +47,13 @@ type Master struct {
 	requests chan request
 	prompts  prompter
 	counted  chan counts
+	checks   chan checked
 	shows    chan Status    // the newest status, for the bus
 	helpers  sync.WaitGroup // asks workers for counts, serves the bus
 
 	// Everything below belongs to Run's goroutine.
 	sd               *systemd
+	living           context.Context // ends with Run
 	state            snapshot.State
 	step             Step
 	applied, pending *target
@@ -85,7 +87,7 @@ func New(opt Options) *Master {
 	opt.LastGood = cmp.Or(opt.LastGood, snapshot.LastGood)
 	opt.Generated = cmp.Or(opt.Generated, "/run/systemd/generator")
 	return &Master{
-		opt: opt, log: opt.Logger, requests: make(chan request), prompts: make(prompter, 1), counted: make(chan counts),
+		opt: opt, log: opt.Logger, requests: make(chan request), prompts: make(prompter, 1), counted: make(chan counts), checks: make(chan checked),
 		shows: make(chan Status, 1),
 		memos: map[string]*memo{}, hurried: map[int]bool{}, jobs: map[string]uint32{},
 	}
@@ -97,6 +99,7 @@ func (m *Master) Run(ctx context.Context) error {
 	defer m.helpers.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	m.living = ctx
 	m.helpers.Go(func() { m.serveBus(ctx) })
 	if err := m.connect(ctx); err != nil {
 		return ended(ctx, err)
@@ -143,6 +146,8 @@ func (m *Master) Run(ctx context.Context) error {
 		case c := <-m.counted:
 			m.counts, m.asking = c, false
 			m.age(c)
+		case c := <-m.checks:
+			m.concluded(c)
 		case <-poll.C:
 			m.ask(ctx)
 		}

@@ -30,6 +30,7 @@ type world struct {
 
 	stopping bool
 	bad      map[int]bool // generations whose workers cannot start
+	unfit    map[int]bool // generations whose workers fail their self-check
 	crashes  bool         // workers of serving generations may die
 	silent   bool         // workers that never say STOPPING=1
 	callers  int
@@ -40,7 +41,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0),
 		workers: map[string]*worker{}, sockets: map[string]*socket{}, targets: map[int]*target{},
-		memos: map[string]*memo{}, hurried: map[int]bool{}, bad: map[int]bool{}, state: snapshot.State{Next: 1},
+		memos: map[string]*memo{}, hurried: map[int]bool{}, bad: map[int]bool{}, unfit: map[int]bool{}, state: snapshot.State{Next: 1},
 	}
 }
 
@@ -68,7 +69,7 @@ func (w *world) view() view {
 		if k.phase == ready && m.ready.IsZero() {
 			m.ready = w.now
 		}
-		k.asked, k.ready, k.told, k.released = m.asked, m.ready, m.told, m.released
+		k.asked, k.ready, k.told, k.released, k.verdict = m.asked, m.ready, m.told, m.released, m.verdict
 		v.workers = append(v.workers, *k)
 	}
 	for name, s := range w.sockets {
@@ -179,6 +180,8 @@ func (w *world) do(a action) {
 		if k := w.workers[a.unit]; k != nil {
 			k.told = w.now
 		}
+	case doCheck:
+		w.memo(a.unit).verdict = asked
 	case doFinal:
 		for name, k := range w.workers {
 			if k.phase == ready && k.told.IsZero() {
@@ -229,6 +232,12 @@ func (w *world) chance() {
 		if w.rng.IntN(2) == 0 {
 			continue
 		}
+		if m := w.memo(name); m.verdict == asked && w.rng.IntN(2) == 0 {
+			m.verdict = passed
+			if w.unfit[k.gen] {
+				m.verdict, k.words = failed, name+": unfit"
+			}
+		}
 		switch {
 		case k.job == "stop" && !k.jobRuns:
 			k.jobRuns = true
@@ -247,6 +256,7 @@ func (w *world) chance() {
 			k.phase, k.words = crashed, name+": dead"
 			k.restarts++
 			w.memo(name).ready, w.memo(name).told, k.told = time.Time{}, time.Time{}, time.Time{}
+			w.memo(name).verdict = unasked
 		case k.phase == crashed:
 			k.phase = starting
 		}
@@ -320,6 +330,7 @@ func TestModel(t *testing.T) {
 			sockets := [][]string{{socketA}, {socketB}, {socketA, socketB}}[w.rng.IntN(3)]
 			count := 1 + w.rng.IntN(5)
 			w.bad[w.state.Next] = w.rng.IntN(3) == 0
+			w.unfit[w.state.Next] = w.rng.IntN(4) == 0
 			w.begin(count, 1+w.rng.IntN(count), sockets...)
 			dies := w.rng.IntN(2) == 0
 			w.crashes = w.rng.IntN(3) == 0

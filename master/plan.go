@@ -25,6 +25,7 @@ const (
 	doHurry               // shorten the deadline of a generation's drain
 	doForget              // remove a generation's snapshot: its last worker is gone
 	doFinal               // tell every worker that serves that all of them stop: nobody will accept after it
+	doCheck               // have a new worker prove that it can serve
 	doBackOff             // a worker crashes again and again: StopUnit, and start none for a while
 )
 
@@ -156,13 +157,27 @@ func plan(v view) decision {
 				last = w.ready
 			}
 		}
-		settle := t.settle
 		if v.cold() {
-			settle = 0 // nobody could take over
+			d.event = Settled // nobody could take over
+			return d
 		}
-		if until := last.Add(settle); v.now.Before(until) {
+		checking := false
+		for _, w := range v.of(t.gen, ready) {
+			switch w.verdict {
+			case unasked:
+				d.do(doCheck, w.unit)
+				checking = true
+			case asked:
+				checking = true
+			case failed:
+				d.fail("%s", w.words)
+				return d
+			case passed:
+			}
+		}
+		if until := last.Add(t.settle); v.now.Before(until) {
 			d.look(until)
-		} else {
+		} else if !checking {
 			d.event = Settled
 		}
 
@@ -174,10 +189,12 @@ func plan(v view) decision {
 			return d // those who accept last serve the queue, if systemd does not hold it open any more
 		}
 		old := v.old(t.gen)
-		keep := 0
-		if !all {
-			keep = max(0, min(t.count, v.capacity())-fresh)
+		for _, w := range v.of(t.gen, crashed) {
+			if w.restarts >= crashesByMaster {
+				fresh++ // not waited for: it has settled once, and has its back-off now
+			}
 		}
+		keep := max(0, min(t.count, v.capacity())-fresh)
 		waiting := false
 		for _, w := range old[:max(0, len(old)-keep)] {
 			tell(v, &d, w)
@@ -185,10 +202,10 @@ func plan(v view) decision {
 		}
 		switch {
 		case waiting:
-		case all:
-			d.event = Told
-		default:
+		case !all:
 			d.event = Batch
+		case len(old) == 0:
+			d.event = Told
 		}
 
 	case Retiring:

@@ -35,6 +35,12 @@ func TestPlan(t *testing.T) {
 	early.asked = noon.Add(-29 * time.Second)
 	settled := k(2, 1, ready)
 	settled.ready = noon.Add(-time.Second)
+	settled.verdict = passed
+	checking, unfit := settled, settled
+	checking.verdict, checking.ready = asked, noon.Add(-2*time.Second)
+	unfit.verdict, unfit.words = failed, "a resource fails"
+	fresh := checking
+	fresh.verdict = unasked
 	restarted := settled
 	restarted.restarts = 1
 	looping := k(1, 1, crashed)
@@ -67,6 +73,14 @@ func TestPlan(t *testing.T) {
 		{name: "settling goes on",
 			v:    view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{settled}},
 			wake: noon.Add(time.Second)},
+		{name: "settled, but not asked yet",
+			v:    view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{fresh}},
+			want: []action{{verb: doCheck, unit: fresh.unit}}},
+		{name: "settled, but no answer yet",
+			v: view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{checking}}},
+		{name: "a self-check that fails",
+			v:     view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{unfit}},
+			event: Failed, err: "a resource fails"},
 		{name: "at a cold start nobody could take over, so nothing settles",
 			v: view{step: Settling, pending: goal(2, 1), workers: []worker{settled}}, event: Settled},
 		{name: "a death that nobody saw",

@@ -39,7 +39,8 @@ type worker struct {
 	released bool      // StopUnit was asked, so systemd will not revive it
 	restarts int       // automatic restarts by systemd
 	expired  bool      // too old or too big, by workers.recycle
-	words    string    // of a crashed one: what it said last
+	verdict  verdict   // of a new one's self-check
+	words    string    // of a crashed one: what it said last; of one that fails its self-check: why
 }
 
 // socket is one listener's unit and its companion.
@@ -95,6 +96,12 @@ func (v view) of(gen int, phases ...phase) []worker {
 		}
 	}
 	return out
+}
+
+// worker returns the worker of that name.
+func (v view) worker(name string) worker {
+	i := slices.IndexFunc(v.workers, func(w worker) bool { return w.unit == name })
+	return v.workers[i]
 }
 
 // stays reports whether the worker serves and was not told to go.

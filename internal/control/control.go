@@ -35,6 +35,7 @@ const (
 	OpStatus = "status" // → Status
 	OpCancel = "cancel" // Cancel → nothing
 	OpDrain  = "drain"  // Drain → nothing
+	OpCheck  = "check"  // → Check
 )
 
 // Sentinels.
@@ -61,6 +62,12 @@ type Status struct {
 	Since      time.Time `json:"since"`            // when State began
 	Memory     int64     `json:"memory,omitempty"` // resident bytes; 0: not known
 	Detail     string    `json:"detail,omitempty"`
+}
+
+// Check is a worker's answer to OpCheck: it has prepared a transaction on each of its resources and rolled it back.
+type Check struct {
+	// Faults are the resources on which that failed, each with the reason.
+	Faults map[string]string `json:"faults,omitempty"`
 }
 
 // Cancel is the argument of OpCancel: a PostgreSQL CancelRequest's key, as the session's BackendKeyData
