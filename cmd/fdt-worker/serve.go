@@ -162,6 +162,13 @@ func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server
 			}
 			return st, nil
 		},
+		control.OpCheck: func(ctx context.Context, _ json.RawMessage) (any, error) {
+			answer := control.Check{Faults: map[string]string{}}
+			for name, fault := range m.Rehearse(ctx) {
+				answer.Faults[name] = fault.Error()
+			}
+			return answer, nil
+		},
 		control.OpCancel: func(_ context.Context, args json.RawMessage) (any, error) {
 			var key control.Cancel
 			if err := json.Unmarshal(args, &key); err != nil {

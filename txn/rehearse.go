@@ -1,0 +1,60 @@
+package txn
+
+import (
+	"context"
+	"sync"
+)
+
+// Rehearse has a transaction of its own prepared on every resource and rolled
+// back, in parallel, to tell whether transactions will get through. It returns
+// why not, by resource, and leaves nothing in doubt: recovery rolls back what
+// it could not, even after this process's death. It may outlast ctx by the
+// limit of phase one.
+func (m *Manager) Rehearse(ctx context.Context) map[string]error {
+	faults := map[string]error{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for name := range m.resources {
+		all.Go(func() {
+			if err := m.rehearse(ctx, name); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				faults[name] = err
+			}
+		})
+	}
+	all.Wait()
+	return faults
+}
+
+func (m *Manager) rehearse(ctx context.Context, resource string) (err error) {
+	s := m.NewSession(Principal{User: "fdt", Addr: "self-check"})
+	defer func() {
+		if cerr := s.Close(ctx); err == nil {
+			err = cerr
+		}
+	}()
+	if err := s.Begin(ctx, TxOptions{}); err != nil {
+		return err
+	}
+	b, err := s.Branch(ctx, resource)
+	if err != nil {
+		return err
+	}
+	// A spool without a message has nothing to prepare.
+	if p, ok := b.(interface {
+		Put(ctx context.Context, body []byte) error
+	}); ok {
+		if err := p.Put(ctx, nil); err != nil {
+			return err
+		}
+	}
+	t := s.tx
+	_, err = t.prepare(ctx, t.gid)
+	detached, cancel := m.detached(ctx)
+	defer cancel()
+	if gerr := m.giveUp(detached, t); err == nil {
+		err = gerr
+	}
+	return err
+}
