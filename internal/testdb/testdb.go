@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -25,16 +26,25 @@ const patience = 60 * time.Second
 
 // server is what both kinds have in common: one process that a test may stop, kill, freeze and start again.
 type server struct {
-	name   string
-	dir    string
-	cred   *syscall.Credential // nil if the test does not run as root
-	argv   []string
-	env    []string
-	stop   syscall.Signal // orderly stop
-	death  syscall.Signal // sent by the kernel when the test binary dies
-	ping   func(context.Context) error
+	name  string
+	dir   string
+	cred  *syscall.Credential // nil if the test does not run as root
+	argv  []string
+	env   []string
+	stop  syscall.Signal // orderly stop
+	death syscall.Signal // sent by the kernel when the test binary dies
+	ping  func(context.Context) error
+
+	mu     sync.Mutex // protects those below; one method may be called by a Proxy's rule
 	cmd    *exec.Cmd
 	exited chan struct{}
+}
+
+// process returns the main process and what is closed at its end; nil before the first start.
+func (s *server) process() (*exec.Cmd, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd, s.exited
 }
 
 // account answers the credentials to run as; it is nil if the caller is not root and so runs the server itself.
@@ -124,7 +134,9 @@ func (s *server) start(deadline time.Time) error {
 		<-exited
 		return err
 	}
+	s.mu.Lock()
 	s.cmd, s.exited = cmd, exited
+	s.mu.Unlock()
 	for {
 		ctx, cancel := context.WithDeadline(context.Background(), deadline)
 		err := s.ping(ctx)
@@ -150,11 +162,12 @@ func tail(name string) []byte {
 
 // Running tells whether the server's main process lives.
 func (s *server) Running() bool {
-	if s.cmd == nil {
+	cmd, exited := s.process()
+	if cmd == nil {
 		return false
 	}
 	select {
-	case <-s.exited:
+	case <-exited:
 		return false
 	default:
 		return true
@@ -166,11 +179,12 @@ func (s *server) Stop() error {
 	if !s.Running() {
 		return nil
 	}
-	if err := s.cmd.Process.Signal(s.stop); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	cmd, exited := s.process()
+	if err := cmd.Process.Signal(s.stop); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
-	case <-s.exited:
+	case <-exited:
 		return nil
 	case <-time.After(patience):
 		return errors.Join(fmt.Errorf("%s does not stop", s.name), s.Kill())
@@ -182,14 +196,15 @@ func (s *server) Kill() error {
 	if !s.Running() {
 		return nil
 	}
-	pid := s.cmd.Process.Pid
+	cmd, exited := s.process()
+	pid := cmd.Process.Pid
 	family := append(children(pid), pid)
 	for _, p := range family {
 		if err := syscall.Kill(p, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return err
 		}
 	}
-	<-s.exited
+	<-exited
 	return nil
 }
 
@@ -203,7 +218,8 @@ func (s *server) each(sig syscall.Signal) error {
 	if !s.Running() {
 		return fmt.Errorf("%s is not running", s.name)
 	}
-	pid := s.cmd.Process.Pid
+	cmd, _ := s.process()
+	pid := cmd.Process.Pid
 	for _, p := range append(children(pid), pid) {
 		if err := syscall.Kill(p, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return err
@@ -239,4 +255,7 @@ func (s *server) Close() error { return errors.Join(s.Kill(), os.RemoveAll(s.dir
 func (s *server) Dir() string { return s.dir }
 
 // PID is the server's main process.
-func (s *server) PID() int { return s.cmd.Process.Pid }
+func (s *server) PID() int {
+	cmd, _ := s.process()
+	return cmd.Process.Pid
+}

@@ -1,0 +1,257 @@
+package bank
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/txn"
+)
+
+// pair is two databases with a table t (id, n) each, MariaDB behind a proxy, and a Manager on both.
+type pair struct {
+	pg    *testdb.Postgres
+	my    *testdb.MariaDB
+	proxy *testdb.Proxy
+	m     *txn.Manager
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	p := &pair{}
+	var err error
+	p.pg, err = testdb.StartPostgres()
+	must(t, err)
+	t.Cleanup(func() { must(t, p.pg.Close()) })
+	p.my, err = testdb.StartMariaDB()
+	must(t, err)
+	t.Cleanup(func() { must(t, p.my.Close()) })
+	create := []string{"CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL)", "INSERT INTO t VALUES (1, 0), (2, 0)"}
+	must(t, p.pg.Exec(t.Context(), "postgres", create...))
+	must(t, p.my.Database(t.Context(), "bank"))
+	must(t, p.my.Exec(t.Context(), "bank", create...))
+	dir, err := os.MkdirTemp("", "fdt-proxy-")
+	must(t, err)
+	socket := filepath.Join(dir, "s")
+	p.proxy, err = testdb.NewProxy(socket, p.my.Socket())
+	must(t, err)
+	t.Cleanup(func() { must(t, errors.Join(p.proxy.Close(), os.RemoveAll(dir))) })
+
+	at := place{
+		log: t.TempDir(), claims: t.TempDir(), spool: t.TempDir(), postgres: p.pg.DSN("postgres"),
+		mariadb: strings.Replace(p.my.DSN("fdt", "bank"), p.my.Socket(), socket, 1),
+	}
+	m, rms, err := at.manager(t.Context(), "flows")
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var recovery sync.WaitGroup
+	recovery.Go(func() {
+		if err := m.Recover(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		recovery.Wait()
+		err := m.Close(context.Background())
+		for _, r := range rms {
+			err = errors.Join(err, r.Close())
+		}
+		must(t, err)
+	})
+	p.m = m
+	return p
+}
+
+func (p *pair) begin(t *testing.T) *txn.Session {
+	t.Helper()
+	s := p.m.NewSession(txn.Principal{User: "teller"})
+	must(t, s.Begin(t.Context(), txn.TxOptions{}))
+	return s
+}
+
+// add adds one to a row of a database, in the session's transaction.
+func add(ctx context.Context, s *txn.Session, on string, id int) error {
+	b, err := s.Branch(ctx, on)
+	if err != nil {
+		return err
+	}
+	_, err = b.(interface {
+		Exec(ctx context.Context, sql string, args []any) (txn.Outcome, error)
+	}).Exec(ctx, fmt.Sprintf("UPDATE t SET n = n + 1 WHERE id = %d", id), nil)
+	return err
+}
+
+// both adds to row 1 of either database.
+func (p *pair) both(t *testing.T) *txn.Session {
+	t.Helper()
+	s := p.begin(t)
+	must(t, add(t.Context(), s, "bank_a", 1))
+	must(t, add(t.Context(), s, "bank_b", 1))
+	return s
+}
+
+// want waits until the rows 1 hold n, unlocked.
+func (p *pair) want(t *testing.T, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for _, ask := range []func(statements ...string) error{
+		func(s ...string) error { return p.pg.Exec(ctx, "postgres", s...) },
+		func(s ...string) error { return p.my.Exec(ctx, "bank", s...) },
+	} {
+		// The primary key's violation is the answer no.
+		wrong := fmt.Sprintf("INSERT INTO t SELECT 2, 0 FROM t WHERE id = 1 AND n <> %d", n)
+		for ask("BEGIN", "SELECT n FROM t WHERE id = 1 FOR UPDATE", wrong, "ROLLBACK") != nil {
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+				t.Fatalf("row 1 does not become %d", n)
+			}
+		}
+	}
+}
+
+// die kills MariaDB when it is told what holds text, before it hears it.
+func (p *pair) die(t *testing.T, text string) {
+	t.Helper()
+	var once sync.Once
+	p.proxy.Rule(func(request []byte) testdb.Fate {
+		fate := testdb.Pass
+		if strings.Contains(string(request), text) {
+			once.Do(func() {
+				if err := p.my.Kill(); err != nil {
+					t.Error(err)
+				}
+				fate = testdb.LoseRequest
+			})
+		}
+		return fate
+	})
+}
+
+func TestFlows(t *testing.T) {
+	p := newPair(t)
+
+	// Neither database sees the cycle: the lock timeout ends it, as a deadlock.
+	t.Run("DistributedDeadlock", func(t *testing.T) {
+		one, two := p.begin(t), p.begin(t)
+		must(t, add(t.Context(), one, "bank_a", 1))
+		must(t, add(t.Context(), two, "bank_b", 1))
+		done := make(chan error)
+		go func() { done <- add(t.Context(), one, "bank_b", 1) }()
+		second := add(t.Context(), two, "bank_a", 1)
+		if second != nil {
+			two.Fail(second)
+			must(t, two.Rollback(t.Context()))
+		}
+		first := <-done
+		for _, err := range []error{first, second} {
+			if err != nil && txn.SQLState(err) != "40P01" {
+				t.Errorf("SQLSTATE %s of %v, want 40P01", txn.SQLState(err), err)
+			}
+		}
+		if first == nil && second == nil {
+			t.Error("there was no deadlock")
+		}
+		must(t, errors.Join(one.Close(t.Context()), two.Close(t.Context())))
+		p.want(t, 0)
+	})
+
+	// The commit is decided, one database is down: it is answered with a warning, and it happens.
+	t.Run("DownInPhaseTwo", func(t *testing.T) {
+		s := p.both(t)
+		p.die(t, "XA COMMIT")
+		must(t, s.Commit(t.Context()))
+		if w := s.Warnings(); len(w) == 0 {
+			t.Error("there is no warning")
+		}
+		must(t, p.my.Start())
+		p.want(t, 1)
+		must(t, s.Close(t.Context()))
+	})
+
+	// The same for an outside coordinator, which asks again.
+	t.Run("DownAtCommitPrepared", func(t *testing.T) {
+		s := p.both(t)
+		must(t, s.Prepare(t.Context(), "x"))
+		p.die(t, "XA COMMIT")
+		if err := s.CommitPrepared(t.Context(), "x"); !errors.Is(err, txn.ErrUnreachable) {
+			t.Errorf("CommitPrepared while a database is down: %v", err)
+		}
+		must(t, p.my.Start())
+		p.want(t, 2)
+		must(t, s.CommitPrepared(t.Context(), "x"))
+		if err := s.RollbackPrepared(t.Context(), "x"); !errors.Is(err, txn.ErrAlreadyCommitted) {
+			t.Errorf("RollbackPrepared of what was committed: %v", err)
+		}
+		must(t, s.Close(t.Context()))
+	})
+
+	// A database dies in phase one: all is rolled back.
+	t.Run("DownInPhaseOne", func(t *testing.T) {
+		for _, text := range []string{"XA END", "XA PREPARE"} {
+			s := p.both(t)
+			p.die(t, text)
+			if err := s.Commit(t.Context()); err == nil || txn.InDoubt(err) {
+				t.Errorf("Commit: %v", err)
+			}
+			must(t, p.my.Start())
+			p.want(t, 2)
+			must(t, s.Close(t.Context()))
+		}
+	})
+
+	// A statement waits for a lock when its client goes: its locks are free at once.
+	t.Run("ClientGoes", func(t *testing.T) {
+		holder := p.both(t)
+		for _, on := range []string{"bank_a", "bank_b"} {
+			s := p.begin(t)
+			must(t, add(t.Context(), s, on, 2))
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			if err := add(ctx, s, on, 1); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", on, err)
+			}
+			cancel()
+			must(t, s.Close(ctx))
+			next := p.begin(t)
+			must(t, add(t.Context(), next, on, 2))
+			must(t, next.Close(t.Context()))
+		}
+		must(t, holder.Close(t.Context()))
+		p.want(t, 2)
+	})
+
+	// A PostgreSQL administrator rolls a branch back by hand: the commit is not papered over.
+	t.Run("ManualDecision", func(t *testing.T) {
+		s := p.both(t)
+		must(t, s.Prepare(t.Context(), "y"))
+		conn, err := pgx.Connect(t.Context(), p.pg.DSN("postgres"))
+		must(t, err)
+		var gid string
+		must(t, conn.QueryRow(t.Context(), "SELECT gid FROM pg_prepared_xacts").Scan(&gid))
+		_, err = conn.Exec(t.Context(), "ROLLBACK PREPARED '"+gid+"'")
+		must(t, errors.Join(err, conn.Close(t.Context())))
+		for err = txn.ErrUnreachable; txn.InDoubt(err) && t.Context().Err() == nil; time.Sleep(20 * time.Millisecond) {
+			err = s.CommitPrepared(t.Context(), "y") // a database that was down is left alone for a moment
+		}
+		if err == nil || txn.SQLState(err)[:2] != "XA" {
+			t.Errorf("CommitPrepared after a manual rollback: %v (%s), want a heuristic outcome", err, txn.SQLState(err))
+		}
+		show, err := p.m.Show(t.Context(), "y")
+		must(t, err)
+		if show.Hazard == "" {
+			t.Errorf("the hazard is not on record: %+v", show)
+		}
+		must(t, s.Close(t.Context()))
+	})
+}
