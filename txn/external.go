@@ -418,6 +418,7 @@ func (m *Manager) end(ctx context.Context, c *claim, hazard string) error {
 		return errors.Join(err, c.release())
 	}
 	m.at("end: noted")
+	m.hazard(ctx, &c.Transaction, c.Decision, hazard)
 	st := claimState{Transaction: Transaction{Hazard: hazard}}
 	return errors.Join(st.verdict(), m.concluded(c, hazard))
 }

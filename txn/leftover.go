@@ -34,6 +34,7 @@ type leftovers struct {
 type backoff struct {
 	until time.Time
 	wait  time.Duration
+	err   error // why
 }
 
 const (
@@ -114,22 +115,25 @@ func (l *leftovers) paused(resource string, now time.Time) bool {
 	return now.Before(l.pause[resource].until)
 }
 
-// fared notes whether a resource answered. Each failure doubles the pause, to
-// which chance adds up to as much again.
-func (l *leftovers) fared(resource string, now time.Time, err error) {
+// fared notes whether a resource answered, and returns how it had fared before.
+// Each failure doubles the pause, to which chance adds up to as much again.
+func (l *leftovers) fared(resource string, now time.Time, err error) (was error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	p := l.pause[resource]
+	was = p.err
 	if err == nil {
 		delete(l.pause, resource)
-		return
+		return was
 	}
-	p := l.pause[resource]
 	if now.Before(p.until) {
-		return // one failure of several at once
+		return was // one failure of several at once
 	}
+	p.err = err
 	p.wait = min(max(2*p.wait, backoffFirst), backoffMost)
 	p.until = now.Add(p.wait/2 + rand.N(p.wait))
 	l.pause[resource] = p
+	return was
 }
 
 // tell tells the branches a decision, in parallel. It returns those that could
@@ -145,7 +149,7 @@ func (m *Manager) tell(ctx context.Context, gid GID, d Decision, branches []Bran
 		}
 		wg.Go(func() {
 			hazards[i], errs[i] = m.tellOne(ctx, gid, d, b)
-			m.left.fared(b.Resource, time.Now(), errs[i])
+			m.reach(ctx, b.Resource, errs[i])
 		})
 	}
 	wg.Wait()
@@ -212,7 +216,7 @@ func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
 	}
 	m.left.drop(lo.gid)
 	m.log.InfoContext(ctx, "told all resources the decision",
-		slog.String("FDT_GID", lo.gid.String()), slog.String("decision", lo.decision.String()))
+		slog.String("gid", lo.gid.String()), slog.String("decision", lo.decision.String()))
 	if c == nil {
 		return nil
 	}
@@ -223,7 +227,7 @@ func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
 	if err != nil {
 		return errors.Join(err, c.release())
 	}
-	m.report(ctx, lo)
+	m.hazard(ctx, &c.Transaction, lo.decision, lo.hazard)
 	return m.concluded(c, lo.hazard)
 }
 
@@ -249,12 +253,4 @@ func (m *Manager) stillOurs(lo *leftover) (*claim, error) {
 		return nil, c.release()
 	}
 	return c, nil
-}
-
-// report raises the alarm for a heuristic outcome: nobody waits for an answer.
-func (m *Manager) report(ctx context.Context, lo *leftover) {
-	if lo.hazard != "" {
-		m.log.ErrorContext(ctx, "heuristic outcome", slog.String("FDT_GID", lo.gid.String()),
-			slog.String("decision", lo.decision.String()), slog.String("reason", lo.hazard))
-	}
 }

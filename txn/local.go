@@ -113,7 +113,7 @@ func (t *transaction) rollbackPrepared(ctx context.Context, gid GID) (missing []
 	})
 	if err != nil {
 		t.m.log.WarnContext(ctx, "cannot roll back a branch yet",
-			slog.String("FDT_GID", gid.String()), slog.String("reason", err.Error()))
+			slog.String("gid", gid.String()), slog.Any("error", err))
 	}
 	return missing
 }

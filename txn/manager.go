@@ -29,6 +29,7 @@ type Limits struct {
 	Phase       time.Duration // longest wait for a resource in phase one or two; default 30 s
 	Retain      time.Duration // how long an outcome nobody acknowledged is kept; default 7 days
 	Scan        time.Duration // between two scans of Recover, at random from a third of it on; default 30 s
+	Doubt       time.Duration // how long a transaction may be in doubt before it is reported; default 10 min
 }
 
 // Options says where a Manager keeps its records and which resources it has.
@@ -64,16 +65,17 @@ type Manager struct {
 	claims    claims
 	resources map[string]Resource
 
+	number  atomic.Uint64   // of the journal, 0 without one
 	rebuilt atomic.Bool     // the claims are those of this boot
 	alive   context.Context // ends when the log has failed
-	fail    context.CancelCauseFunc
+	kill    context.CancelCauseFunc
 
 	active  atomic.Int64
 	inDoubt atomic.Int64 // as of the last scan or list
 	left    leftovers
 	swept   sweeper
 	fences  fences
-	alarmed sync.Map // what alarm has told
+	told    sync.Map // what once was asked
 
 	mu      sync.Mutex
 	journal *journal // nil until this process needs an incarnation
@@ -100,7 +102,7 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 		opt: opt, log: opt.Logger, claims: claims{opt.ClaimDir, opt.fault},
 		resources: map[string]Resource{},
 	}
-	m.alive, m.fail = context.WithCancelCause(context.Background())
+	m.alive, m.kill = context.WithCancelCause(context.Background())
 	m.left.init()
 	m.swept.init()
 	for _, r := range opt.Resources {
@@ -115,7 +117,7 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 	}
 	if foreign != nil {
 		m.log.ErrorContext(ctx, "transaction log put aside: what it held in doubt is left alone",
-			slog.String("reason", foreign.Error()), slog.String("FDT_LOG", home.id.String()))
+			slog.Any("error", foreign), slog.String("file", home.path("old-*")), event(eventForeign))
 	}
 	m.home = home
 	return m, nil
@@ -126,7 +128,8 @@ func (l *Limits) defaults() {
 		of   *time.Duration
 		then time.Duration
 	}{
-		{&l.Enlist, 5 * time.Second}, {&l.Phase, 30 * time.Second}, {&l.Retain, 7 * 24 * time.Hour}, {&l.Scan, 30 * time.Second},
+		{&l.Enlist, 5 * time.Second}, {&l.Phase, 30 * time.Second}, {&l.Retain, 7 * 24 * time.Hour},
+		{&l.Scan, 30 * time.Second}, {&l.Doubt, 10 * time.Minute},
 	} {
 		if *d.of == 0 {
 			*d.of = d.then
@@ -150,19 +153,13 @@ func (m *Manager) ours(ctx context.Context) (*journal, error) {
 			return nil, err
 		}
 		m.journal = j
+		m.number.Store(j.incarnation)
 	}
 	return m.journal, nil
 }
 
 // incarnation is this process's, 0 if it has none.
-func (m *Manager) incarnation() uint64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.journal == nil {
-		return 0
-	}
-	return m.journal.incarnation
-}
+func (m *Manager) incarnation() uint64 { return m.number.Load() }
 
 // Failed is closed when the log has failed: the process must exit, and its
 // successor recovers.
@@ -217,6 +214,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	for _, c := range m.held {
 		errs = append(errs, c.release())
 	}
+	m.number.Store(0)
 	m.journal, m.held, m.closed = nil, nil, true
 	return errors.Join(errs...)
 }
@@ -356,7 +354,12 @@ func (m *Manager) Decide(ctx context.Context, who Principal, name string, d Deci
 	if !who.Operator {
 		return ErrNotOwner
 	}
-	return m.settle(ctx, who, claimName(&t), d, true)
+	if err := m.settle(ctx, who, claimName(&t), d, true); err != nil {
+		return err
+	}
+	m.log.InfoContext(ctx, "an operator decided a transaction", slog.String("user", who.User), slog.String("gid", t.Name()),
+		slog.String("outcome", d.String()), event(eventDecided))
+	return nil
 }
 
 // Forget drops the outcome of a finished transaction, heuristic ones included.

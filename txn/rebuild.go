@@ -130,8 +130,11 @@ func (m *Manager) sealDead(ctx context.Context) (map[uint64]bool, error) {
 			continue
 		}
 		if err := m.home.seal(n); err != nil {
+			if !m.once("damaged " + logName(n)) {
+				continue
+			}
 			m.log.ErrorContext(ctx, "cannot read the log of a dead worker: its transactions are left alone",
-				slog.Uint64("FDT_INCARNATION", n), slog.String("reason", err.Error()))
+				slog.String("file", m.home.path(logName(n))), slog.Any("error", err), event(eventDamaged))
 			continue
 		}
 		dead[n] = true

@@ -68,7 +68,7 @@ func (m *Manager) scanLoop(ctx context.Context) {
 // warn reports what could not be done and is tried again.
 func (m *Manager) warn(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
-		m.log.WarnContext(ctx, "transaction recovery goes on", slog.String("step", what), slog.String("reason", err.Error()))
+		m.log.WarnContext(ctx, "transaction recovery goes on", slog.String("step", what), slog.Any("error", err))
 	}
 }
 
@@ -125,7 +125,7 @@ func (m *Manager) scan(ctx context.Context) error {
 		return err
 	}
 	r.apply(ctx, plan(r.s, findings{dead: r.dead, found: r.found, fenced: r.fenced}))
-	r.count()
+	r.count(ctx)
 	r.add(r.compact(ctx))
 	return errors.Join(r.errs...)
 }
@@ -143,13 +143,15 @@ func (r *recovery) look() error {
 	return nil
 }
 
-// count tells how many of the claims are in doubt.
-func (r *recovery) count() {
+// count tells how many of the claims are in doubt, and reports those that
+// wait long.
+func (r *recovery) count(ctx context.Context) {
 	inDoubt := int64(0)
 	for _, st := range r.held {
 		if st.Phase == Prepared {
 			inDoubt++
 		}
+		r.m.waitsLong(ctx, &st.Transaction)
 	}
 	r.m.inDoubt.Store(inDoubt)
 }
@@ -261,7 +263,7 @@ func (r *recovery) presume(ctx context.Context, name string, list []action) {
 			return // it is down: the others wait for the next scan
 		}
 		r.m.log.InfoContext(ctx, "finished a branch that a dead worker left",
-			slog.String("FDT_GID", a.gid.String()), slog.String("FDT_RESOURCE", name),
+			slog.String("gid", a.gid.String()), slog.String("resource", name),
 			slog.String("decision", a.decision.String()), slog.Bool("done", how == ResolvedDone))
 	}
 }
@@ -275,16 +277,6 @@ func (r *recovery) proof(gid GID, resource string) Proof {
 		}
 	}
 	return ""
-}
-
-// alarm reports what must be left alone, each thing once per process.
-func (m *Manager) alarm(ctx context.Context, a action) {
-	key := a.gid.String() + a.resource + a.why
-	if _, told := m.alarmed.LoadOrStore(key, true); told {
-		return
-	}
-	m.log.ErrorContext(ctx, "a transaction is left alone: settle it by hand",
-		slog.String("FDT_GID", a.gid.String()), slog.String("FDT_RESOURCE", a.resource), slog.String("reason", a.why))
 }
 
 // adopt takes over transactions of dead incarnations: it brings their claims

@@ -161,7 +161,7 @@ func (s *Session) Fail(err error) {
 		if len(s.tx.savepoints) == 0 {
 			if err := s.tx.rollback(context.Background()); err != nil {
 				s.m.log.Warn("cannot roll back a failed transaction yet",
-					slog.String("FDT_GID", s.tx.gid.String()), slog.String("reason", err.Error()))
+					slog.String("gid", s.tx.gid.String()), slog.Any("error", err))
 			}
 		}
 	}

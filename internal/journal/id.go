@@ -24,6 +24,9 @@ const (
 	TransactionDecided  = "dc215148d2a357d7bb868b1145d56ab7"
 	HeuristicHazard     = "5082b1a93a6e54099b18bbd3a1b2ee73"
 	LogPoisoned         = "96502609c20c5b00a6cb37f6a8dc44e6"
+	LogForeign          = "c86b405bafdd40f7bf931ede72c399c4"
+	LogDamaged          = "03ccae3f4dd0405cb7d47738ef40cd7f"
+	TransactionLeft     = "8aee9be3871849afb88606f3151bf499"
 	ResourceUnreachable = "245b8b0373b4575b941a2859e4e6a3df"
 	ResourceBack        = "075b6d326faa58839cdd9f423cb1f6e7"
 )
