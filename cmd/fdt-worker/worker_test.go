@@ -1,0 +1,355 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/scram"
+	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/pgwire"
+	"github.com/fdtserver/fdt/txn"
+)
+
+// asWorker makes the test binary a worker: only a process of its own can be
+// handed descriptors as systemd does it.
+const asWorker = "FDT_TEST_AS_WORKER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asWorker) != "" {
+		os.Exit(run(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// host is a directory tree that stands for /run/fdt and /var/lib/fdt.
+type host struct {
+	t             *testing.T
+	dir, run, lib string
+	sock          string
+	listener      *net.UnixListener
+}
+
+const configuration = `
+listen: {local: {address: %s, auth: peer}}
+workers: {count: 1}
+drain: {idle: 100ms}
+resources: {outbox: {type: spool, directory: %s}}
+procedures: {enqueue: {parameters: {body: text}, steps: [{on: outbox, put: ":body"}]}}
+`
+
+func newHost(t *testing.T) *host {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fdt") // short, for unix sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	h := &host{t: t, dir: dir, run: filepath.Join(dir, "run"), lib: filepath.Join(dir, "lib"), sock: filepath.Join(dir, ".s.PGSQL.7432")}
+	for _, d := range []string{"run/generation/1", "run/generation/2", "run/worker", "run/txn", "lib/txn", "outbox"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, gen := range []string{"1", "2"} {
+		text := fmt.Sprintf(configuration, h.sock, filepath.Join(dir, "outbox"))
+		if err := os.WriteFile(filepath.Join(h.run, "generation", gen, "config.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: h.sock, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.listener.Close() })
+	return h
+}
+
+// start starts a worker as systemd would, with the descriptor passed by name.
+func (h *host) start(instance, name string) (*exec.Cmd, *bytes.Buffer) {
+	h.t.Helper()
+	file, err := h.listener.File()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	// LISTEN_PID is the process's own number: the shell becomes the worker.
+	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0], "-instance="+instance, "-run="+h.run, "-lib="+h.lib)
+	cmd.Env = append(os.Environ(), asWorker+"=1", "LISTEN_FDS=1", "LISTEN_FDNAMES="+name, "MACHINE=")
+	cmd.ExtraFiles = []*os.File{file}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+	return cmd, &out
+}
+
+func (h *host) name() string { return unit.FDName(config.Address{Network: "unix", Address: h.sock}) }
+
+func (h *host) connect() *pgx.Conn {
+	h.t.Helper()
+	c, err := pgx.Connect(h.t.Context(), fmt.Sprintf("host=%s port=7432 user=root dbname=db", h.dir))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
+// TestWorker is a worker's whole life, with one that follows it.
+func TestWorker(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("peer authentication wants root here: run as root")
+	}
+	h := newHost(t)
+	cmd, out := h.start("1-0", h.name())
+	c := h.connect()
+	if _, err := c.Exec(t.Context(), "CALL enqueue($1)", "hello"); err != nil {
+		t.Fatal(err)
+	}
+	var st control.Status
+	path := filepath.Join(h.run, "worker", "1-0.sock")
+	if err := control.Call(t.Context(), path, control.OpStatus, nil, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Generation != 1 || st.Slot != 0 || st.PID != cmd.Process.Pid || st.State != "serving" || st.Open != 1 || st.Accepted != 1 {
+		t.Errorf("%+v", st)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	var pid, secret uint32 = uint32(c.PgConn().PID()), 0
+	if err := control.Call(t.Context(), path, control.OpCancel, control.Cancel{PID: pid, Secret: secret}, nil); err != nil {
+		t.Error(err) // it drains, and answers
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := c.Exec(t.Context(), "CALL enqueue($1)", "late"); err == nil {
+		t.Error("served after the end")
+	}
+	_ = c.Close(context.WithoutCancel(t.Context()))
+
+	cmd, out = h.start("2-1", h.name())
+	c = h.connect()
+	if _, err := c.Exec(t.Context(), "CALL enqueue($1)", "again"); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close(t.Context())
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	entries, err := os.ReadDir(filepath.Join(h.dir, "outbox", "new"))
+	if err != nil || len(entries) != 2 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+// TestFailures is a table of workers that cannot start: each says why.
+func TestFailures(t *testing.T) {
+	h := newHost(t)
+	if err := (snapshot.Dir(h.run)).WriteState(snapshot.State{Schema: 1, Next: 3, Applied: 1, Pending: 2}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, instance, fd, want string
+		code                     int
+		prepare                  func() (undo func())
+	}{
+		{"no instance", "x", h.name(), `-instance "x" is not GENERATION-SLOT`, 2, nil},
+		{"no snapshot", "9-0", h.name(), "configuration of generation 9: ", 1, nil},
+		{"missing listener", "2-0", "other", h.name(), 1, nil},
+		{"no spool", "1-0", h.name(), "spool outbox: ", 1, func() func() {
+			return h.moved(filepath.Join(h.dir, "outbox"))
+		}},
+		{"no log", "1-0", h.name(), "transaction log: ", 1, func() func() { return h.moved(filepath.Join(h.lib, "txn")) }},
+		{"no control socket", "1-0", h.name(), "control: ", 1, func() func() { return h.moved(filepath.Join(h.run, "worker")) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.prepare != nil {
+				defer c.prepare()()
+			}
+			cmd, out := h.start(c.instance, c.fd)
+			err := cmd.Wait()
+			ee, ok := errors.AsType[*exec.ExitError](err)
+			if !ok || ee.ExitCode() != c.code || !strings.Contains(out.String(), c.want) {
+				t.Errorf("%v\n%s\nwant %s", err, out, c.want)
+			}
+		})
+	}
+}
+
+// moved hides a directory until undo.
+func (h *host) moved(dir string) (undo func()) {
+	h.t.Helper()
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		h.t.Fatal(err)
+	}
+	return func() {
+		_ = os.RemoveAll(dir)
+		if err := os.Rename(dir+".away", dir); err != nil {
+			h.t.Error(err)
+		}
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for arg, want := range map[string]int{"-version": 0, "-h": 0, "-nonsense": 2} {
+		if got := run([]string{arg}); got != want {
+			t.Errorf("%s: %d", arg, got)
+		}
+	}
+}
+
+// TestRelay passes a CancelRequest to the workers that may own it, and to no
+// other.
+func TestRelay(t *testing.T) {
+	dir, err := os.MkdirTemp("", "fdt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	got := make(chan string, 10)
+	for _, instance := range []string{"1-3", "33-3", "1-4", "nonsense"} {
+		l, err := control.Listen(filepath.Join(dir, instance+".sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &control.Server{Handlers: control.Handlers{control.OpCancel: func(context.Context, json.RawMessage) (any, error) {
+			got <- instance
+			return nil, nil
+		}}}
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(l) }()
+		t.Cleanup(func() {
+			_ = s.Close()
+			<-done
+		})
+	}
+	const pid = (1<<10|3)<<16 | 1 // generation 1 or 33, slot 3, first session
+	relay(dir)(t.Context(), pid, 7)
+	if a, b := <-got, <-got; a+b != "1-333-3" && a+b != "33-31-3" {
+		t.Errorf("asked %s and %s", a, b)
+	}
+	if len(got) != 0 {
+		t.Errorf("and %s", <-got)
+	}
+}
+
+func TestLine(t *testing.T) {
+	if got := line(drain.Counts{Open: 3, Busy: 2}, txn.Counts{}); got != "3 connections, 2 busy" {
+		t.Error(got)
+	}
+	if got := line(drain.Counts{}, txn.Counts{InDoubt: 1}); got != "0 connections, 0 busy, 1 in doubt" {
+		t.Error(got)
+	}
+}
+
+// TestListeners turns each way of authentication and of encryption into what
+// pgwire does.
+func TestListeners(t *testing.T) {
+	dir := t.TempDir()
+	crt, key := filepath.Join(dir, "crt"), filepath.Join(dir, "key")
+	certificate(t, crt, key)
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tcp, unix := config.Address{Network: "tcp4", Address: "127.0.0.1:1"}, config.Address{Network: "unix", Address: "/run/fdt/s"}
+	users := map[string]config.User{"alice": {Name: "alice", Verifier: scram.New("x").String()}}
+	load := func(l config.Listener) (map[string]pgwire.Listener, error) {
+		l.Name = "l"
+		ways, names, err := listeners(&config.Config{Listen: map[string]config.Listener{"l": l}, Users: users})
+		if len(names) != len(ways) {
+			t.Errorf("%v for %d", names, len(ways))
+		}
+		return ways, err
+	}
+	for auth, want := range map[string]string{
+		config.AuthPeer: "*pgwire.Peer", config.AuthTrust: "pgwire.Trust", config.AuthSCRAM: "*pgwire.SCRAM", config.AuthCert: "pgwire.Cert",
+	} {
+		ways, err := load(config.Listener{Auth: auth, Addresses: []config.Address{tcp, unix}, TLS: &config.TLS{Certificate: crt, Key: key, ClientCA: crt}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		way := ways[unit.FDName(tcp)]
+		if got := fmt.Sprintf("%T", way.Auth); got != want || way.TLS == nil || ways[unit.FDName(unix)].TLS != nil {
+			t.Errorf("%s: %s, %v", auth, got, way.TLS)
+		}
+		asked := tls.VerifyClientCertIfGiven
+		if auth == config.AuthCert {
+			asked = tls.RequireAndVerifyClientCert
+		}
+		if way.TLS.ClientAuth != asked {
+			t.Errorf("%s: client certificates %s", auth, way.TLS.ClientAuth)
+		}
+	}
+	for want, c := range map[string]*config.TLS{
+		"listener l: tls: open ":                                 {Certificate: filepath.Join(dir, "none"), Key: key},
+		"listener l: tls: client_ca: open ":                      {Certificate: crt, Key: key, ClientCA: filepath.Join(dir, "none")},
+		"listener l: tls: client_ca: no certificate in " + empty: {Certificate: crt, Key: key, ClientCA: empty},
+	} {
+		if _, err := load(config.Listener{Auth: config.AuthSCRAM, Addresses: []config.Address{tcp}, TLS: c}); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	users["bob"] = config.User{Name: "bob", Verifier: "x"}
+	if _, err := load(config.Listener{}); err == nil {
+		t.Error("no verifier")
+	}
+}
+
+// certificate makes one that is its own authority.
+func certificate(t *testing.T, crt, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, b := range map[string]*pem.Block{crt: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: raw}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
