@@ -1,7 +1,7 @@
 package wal
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -71,27 +71,37 @@ func Replay(r io.ReaderAt, from Position) iter.Seq2[[]byte, error] {
 // than want, and for one that knew want to be durable: after is its number, 0
 // if there is none.
 func findBehind(r io.ReaderAt, off int64, want Number) (first frame, at int64, after Number, err error) {
-	in := bufio.NewReaderSize(io.NewSectionReader(r, off, 1<<62), 64<<10)
-	var word [align]byte
-	for ; ; off += align {
-		if _, err := io.ReadFull(in, word[:]); err != nil {
-			return frame{}, off, 0, ignoreEOF(err)
-		}
-		if binary.LittleEndian.Uint32(word[:]) != magic {
-			continue
-		}
-		f, ok, err := readFrame(r, off)
-		if err != nil {
+	var mark [4]byte
+	binary.LittleEndian.PutUint32(mark[:], magic)
+	chunk := make([]byte, 256<<10)
+	for {
+		n, err := r.ReadAt(chunk, off)
+		if err = ignoreEOF(err); err != nil {
 			return frame{}, off, 0, err
 		}
-		if !ok || f.number <= want {
-			continue
+		if n < headerSize {
+			return frame{}, off, 0, nil
 		}
-		if first.number == 0 {
-			first, at = f, off
+		for i := 0; i < n; i += align {
+			next := bytes.Index(chunk[i:n], mark[:])
+			if next < 0 {
+				break
+			}
+			i = (i + next) / align * align
+			f, ok, err := readFrame(r, off+int64(i))
+			if err != nil {
+				return frame{}, off, 0, err
+			}
+			if !ok || f.number <= want {
+				continue
+			}
+			if first.number == 0 {
+				first, at = f, off+int64(i)
+			}
+			if f.durable >= want {
+				return first, at, f.number, nil
+			}
 		}
-		if f.durable >= want {
-			return first, at, f.number, nil
-		}
+		off += int64(n) / align * align
 	}
 }
