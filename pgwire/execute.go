@@ -343,11 +343,18 @@ func (se *session) rollbackTo(ctx context.Context, name string) error {
 	return nil
 }
 
-// prepare is PREPARE TRANSACTION. Where PostgreSQL answers ROLLBACK without an
-// error, which drivers take for a yes, this is an error.
+// prepare is PREPARE TRANSACTION. A failed transaction ends with it, as in
+// PostgreSQL, which answers ROLLBACK and no error; drivers take that for a yes,
+// so here it is one.
 func (se *session) prepare(ctx context.Context, gid string) error {
-	if se.txn.State() == txn.Idle {
+	switch se.txn.State() {
+	case txn.Idle:
 		return txn.ErrNoTransaction
+	case txn.Failed:
+		if _, err := se.end(ctx, false, false); err != nil {
+			return err
+		}
+		return errorf("25P02", "current transaction is aborted and cannot be prepared, it was rolled back")
 	}
 	if len(gid) >= 200 {
 		return errorf("22023", "transaction identifier %q is too long", gid)

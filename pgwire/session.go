@@ -270,7 +270,7 @@ func (se *session) allowed(st statement.Statement) error {
 		return nil
 	}
 	switch st.(type) {
-	case statement.Commit, statement.Rollback, statement.RollbackTo:
+	case statement.Commit, statement.Rollback, statement.RollbackTo, statement.Prepare:
 		return nil
 	}
 	return txn.ErrFailedTransaction
