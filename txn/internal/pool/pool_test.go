@@ -143,3 +143,14 @@ func TestFlush(t *testing.T) {
 		t.Errorf("closed %v, want %v: those in use stay", c.closed, want)
 	}
 }
+
+func TestUnavailable(t *testing.T) {
+	cause := errors.New("refused")
+	err := error(&Unavailable{Resource: "bank", Err: cause})
+	if !errors.Is(err, cause) || txn.SQLState(err) != "08001" || txn.InDoubt(err) {
+		t.Errorf("%v has state %s", err, txn.SQLState(err))
+	}
+	if want := "resource bank is not available: refused"; err.Error() != want {
+		t.Errorf("%q, want %q", err, want)
+	}
+}
