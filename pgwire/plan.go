@@ -111,6 +111,7 @@ func (pl *planner) statement(p *plan) error {
 
 // called resolves a call of a procedure and the types of its arguments.
 func (pl *planner) called(p *plan, f statement.Func) error {
+	f.Args = slices.DeleteFunc(slices.Clone(f.Args), pl.out)
 	names := make([]string, len(f.Args))
 	types := make([]*value.Type, len(f.Args))
 	for i, a := range f.Args {
@@ -142,6 +143,13 @@ func (pl *planner) called(p *plan, f statement.Func) error {
 	}
 	p.call, p.args = proc, f.Args
 	return nil
+}
+
+// out tells whether an argument is a place for a result, as PgJDBC writes them
+// in {? = call f(…)}: a parameter of type void, which PostgreSQL passes over.
+func (pl *planner) out(a statement.Arg) bool {
+	pa, ok := a.Value.(statement.Param)
+	return ok && pa.N <= len(pl.params) && pl.params[pa.N-1] == value.Void
 }
 
 // explainCall keeps the fields of an error of procedure.Match.
