@@ -74,7 +74,7 @@ func postgresql(t *testing.T) *testdb.Postgres {
 
 // fdt is a server under test, with all that it stands on.
 type fdt struct {
-	t       *testing.T
+	t       testing.TB
 	wire    *pgwire.Server
 	server  *drain.Server
 	manager *txn.Manager
@@ -165,7 +165,7 @@ func withBank(t *testing.T) string {
 }
 
 // newFDT starts a server; dsn is of the bank, or empty.
-func newFDT(t *testing.T, dsn string, tunes ...tune) *fdt {
+func newFDT(t testing.TB, dsn string, tunes ...tune) *fdt {
 	t.Helper()
 	dir := t.TempDir()
 	f := &fdt{t: t, outbox: filepath.Join(dir, "outbox")}
