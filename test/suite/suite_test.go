@@ -39,7 +39,7 @@ func TestTally(t *testing.T) {
 			says: "because",
 		},
 		"a panic counts as one": {
-			events: prologue + `{"Action":"output","Package":"m/p","Output":"panic: timed out\n"}
+			events: prologue + `{"Action":"output","Package":"m/p","Test":"A","Output":"panic: timed out\n"}
 {"Action":"fail","Package":"m/p"}
 `,
 			want: tally{failed: 1},

@@ -63,7 +63,12 @@ func (t *tally) read(events io.Reader, out io.Writer) error {
 		switch {
 		case e.Action == "fail" && (e.Test != "" || !failing[e.Package] && e.FailedBuild == ""):
 			if e.Test == "" {
-				t.failed++ // a panic, a timeout, an exit: no test was at fault
+				t.failed++ // a panic, a timeout, an exit: what the tests said that have not ended tells why
+				for key := range said {
+					if key.pkg == e.Package && key.test != "" {
+						fmt.Fprintf(out, "in %s:\n%s", key.test, said[key])
+					}
+				}
 			}
 			failing[e.Package] = true
 			fmt.Fprintf(out, "FAIL %s %s (%.1fs)\n%s", e.Package, e.Test, e.Elapsed, text(said[key]))
