@@ -62,14 +62,14 @@ func call(ctx context.Context, method string, out any, args ...any) error {
 		case "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
 			return errors.New("the master does not run: systemctl status fdt")
 		case "org.freedesktop.DBus.Error.NoReply":
-			return errors.New("the master died or was restarted before it answered; see fdtctl status and journalctl -u fdt")
+			return &lostError{"the master died or was restarted before it answered; see fdtctl status and journalctl -u fdt"}
 		case "org.freedesktop.DBus.Error.AccessDenied":
 			return errors.New("only root may do this; members of group fdt may ask for the status")
 		}
 		return errors.New(e.Error())
 	}
 	if errors.Is(c.Err, io.EOF) || errors.Is(c.Err, dbus.ErrClosed) {
-		return errors.New("the system bus was restarted before the master answered; see fdtctl status")
+		return &lostError{"the system bus was restarted before the master answered; see fdtctl status"}
 	}
 	return c.Err
 }
@@ -77,92 +77,6 @@ func call(ctx context.Context, method string, out any, args ...any) error {
 func fail(stderr io.Writer, what string, err error) int {
 	fmt.Fprintf(stderr, "fdtctl %s: %v\n", what, err)
 	return 1
-}
-
-func runReload(args []string, stdout, stderr io.Writer) int {
-	return rollout("reload", "Reload", args, stdout, stderr)
-}
-
-func runRollback(args []string, stdout, stderr io.Writer) int {
-	return rollout("rollback", "Rollback", args, stdout, stderr)
-}
-
-// rollout asks for a new generation and waits for the answer, however long the queue before it is.
-func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("fdtctl "+name, flag.ContinueOnError)
-	wait := flags.Bool("wait-drained", false, "return only when every old generation is gone")
-	timeout := flags.Duration("timeout", 0, "give up waiting after this time; the rollout itself goes on (0: never)")
-	if _, code, done := parse(flags, args, 0, stderr); done {
-		return code
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-	if *timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("no answer within %s; the rollout goes on, see fdtctl status", *timeout))
-		defer cancel()
-	}
-	var gen uint32
-	err := watched(ctx, stdout, func() error { return call(ctx, method, &gen) })
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		return fail(stderr, name, err)
-	}
-	fmt.Fprintf(stdout, "generation %d serves\n", gen)
-	if *wait {
-		if err := watched(ctx, stdout, func() error { return drained(ctx) }); err != nil {
-			return fail(stderr, name, err)
-		}
-		fmt.Fprintln(stdout, "older generations are gone")
-	}
-	return 0
-}
-
-// drained returns when only one generation has workers.
-func drained(ctx context.Context) error {
-	for {
-		s, err := status(ctx)
-		if err != nil {
-			return err
-		}
-		if len(s.Generations) <= 1 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
-}
-
-// watched runs f and, if stdout is a terminal, shows the master's status line meanwhile.
-func watched(ctx context.Context, stdout io.Writer, f func() error) error {
-	terminal, ok := stdout.(*os.File)
-	if ok {
-		_, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
-		ok = err == nil
-	}
-	if !ok {
-		return f()
-	}
-	done := make(chan error, 1)
-	go func() { done <- f() }()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	defer fmt.Fprint(terminal, "\r\x1b[K")
-	for {
-		select {
-		case err := <-done:
-			return err
-		case <-tick.C:
-			if s, err := status(ctx); err == nil {
-				fmt.Fprintf(terminal, "\r\x1b[K%s", s.Line())
-			}
-		}
-	}
 }
 
 func runDrain(args []string, stdout, stderr io.Writer) int {

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/master"
+)
+
+func runReload(args []string, stdout, stderr io.Writer) int {
+	return rollout("reload", "Reload", args, stdout, stderr)
+}
+
+func runRollback(args []string, stdout, stderr io.Writer) int {
+	return rollout("rollback", "Rollback", args, stdout, stderr)
+}
+
+// rollout asks for a new generation and waits for the answer, however long the queue before it is.
+func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("fdtctl "+name, flag.ContinueOnError)
+	wait := flags.Bool("wait-drained", false, "return only when every old generation is gone")
+	timeout := flags.Duration("timeout", 0, "give up waiting after this time; the rollout itself goes on (0: never)")
+	if _, code, done := parse(flags, args, 0, stderr); done {
+		return code
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	if *timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("no answer within %s; the rollout goes on, see fdtctl status", *timeout))
+		defer cancel()
+	}
+	before, berr := status(ctx)
+	var gen uint32
+	err := watched(ctx, stdout, func() error {
+		err := call(ctx, method, &gen)
+		if lost, ok := errors.AsType[*lostError](err); ok && berr == nil {
+			gen, err = outcome(ctx, before, lost)
+		}
+		return err
+	})
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return fail(stderr, name, err)
+	}
+	fmt.Fprintf(stdout, "generation %d serves\n", gen)
+	if *wait {
+		if err := watched(ctx, stdout, func() error { return drained(ctx) }); err != nil {
+			return fail(stderr, name, err)
+		}
+		fmt.Fprintln(stdout, "older generations are gone")
+	}
+	return 0
+}
+
+const (
+	// lookEvery is how often the status is asked for while something is waited for.
+	lookEvery = 200 * time.Millisecond
+	// returnPatience is how long a master or bus that went away may take to come back.
+	returnPatience = 30 * time.Second
+)
+
+// lostError says that the master or the bus went away before the answer came.
+type lostError struct{ text string }
+
+func (e *lostError) Error() string { return e.text }
+
+// outcome finds out what became of a rollout whose answer was lost: the next master finishes it or takes it back.
+func outcome(ctx context.Context, before master.Status, lost *lostError) (uint32, error) {
+	for reached := time.Now(); ; {
+		s, err := status(ctx)
+		switch {
+		case err != nil && time.Since(reached) > returnPatience:
+			return 0, lost
+		case err != nil:
+		case s.Pending != 0 || s.Step != master.Idle.String():
+			reached = time.Now()
+		case s.Generation > before.Generation:
+			return uint32(s.Generation), nil
+		case s.Rejected != "" && s.Rejected != before.Rejected:
+			return 0, errors.New(s.Rejected)
+		default:
+			return 0, lost
+		}
+		select {
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// drained returns when only one generation has workers.
+func drained(ctx context.Context) error {
+	for {
+		s, err := status(ctx)
+		if err != nil {
+			return err
+		}
+		if len(s.Generations) <= 1 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// watched runs f and shows the progress meanwhile: the master's status line on a terminal, plain lines elsewhere.
+func watched(ctx context.Context, stdout io.Writer, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }() // both ways wait for it
+	if file, ok := stdout.(*os.File); ok {
+		if _, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS); err == nil {
+			return onTerminal(ctx, file, done)
+		}
+	}
+	return asLines(ctx, stdout, done)
+}
+
+func onTerminal(ctx context.Context, terminal io.Writer, done <-chan error) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	defer fmt.Fprint(terminal, "\r\x1b[K")
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+			if s, err := status(ctx); err == nil {
+				fmt.Fprintf(terminal, "\r\x1b[K%s", s.Line())
+			}
+		}
+	}
+}
+
+// asLines prints a line for each change that the master tells of on the bus. Without a bus there is no progress to
+// show, and f says why.
+func asLines(ctx context.Context, out io.Writer, done <-chan error) error {
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	if err != nil {
+		return <-done
+	}
+	defer func() { _ = conn.Close() }()
+	changes := make(chan *dbus.Signal, 64)
+	conn.Signal(changes)
+	match := []dbus.MatchOption{dbus.WithMatchObjectPath(master.BusPath), dbus.WithMatchInterface("org.freedesktop.DBus.Properties")}
+	if conn.AddMatchSignal(match...) != nil {
+		return <-done
+	}
+	last := ""
+	for {
+		select {
+		case err := <-done:
+			return err
+		case s := <-changes:
+			if s == nil { // the bus is gone
+				return <-done
+			}
+			if line := progress(changedStatus(s)); line != "" && line != last {
+				last = line
+				fmt.Fprintln(out, line)
+			}
+		}
+	}
+}
+
+// changedStatus is the status line in a PropertiesChanged signal, if that has it.
+func changedStatus(s *dbus.Signal) string {
+	if len(s.Body) < 2 {
+		return ""
+	}
+	changed, _ := s.Body[1].(map[string]dbus.Variant)
+	text, _ := changed["StatusText"].Value().(string)
+	return text
+}
+
+// progress is the part of a status line about generations that come or go.
+func progress(line string) string {
+	var parts []string
+	for part := range strings.SplitSeq(line, "; ") {
+		if strings.HasPrefix(part, "generation ") && !strings.Contains(part, " listener") {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
