@@ -348,6 +348,7 @@ func (se *session) rollbackTo(ctx context.Context, name string) error {
 // so here it is one.
 func (se *session) prepare(ctx context.Context, gid string) error {
 	switch se.txn.State() {
+	case txn.Active, txn.Closed:
 	case txn.Idle:
 		return txn.ErrNoTransaction
 	case txn.Failed:

@@ -1,6 +1,7 @@
 package pgwire_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -26,7 +27,7 @@ func throw(t *testing.T, f *fdt, b []byte) {
 		_ = conn.(*net.UnixConn).CloseWrite()
 	}()
 	if _, err := io.Copy(io.Discard, conn); err != nil {
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 			t.Fatalf("no end of % x", b)
 		}
 	}

@@ -147,7 +147,7 @@ func TestWorker(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	var pid, secret uint32 = uint32(c.PgConn().PID()), 0
+	pid, secret := c.PgConn().PID(), uint32(0)
 	if err := control.Call(t.Context(), path, control.OpCancel, control.Cancel{PID: pid, Secret: secret}, nil); err != nil {
 		t.Error(err) // it drains, and answers
 	}
