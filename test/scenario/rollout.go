@@ -15,7 +15,11 @@ func Rollouts() []Scenario {
 	return []Scenario{
 		{"Install", "apt install, quick reloads", rolloutInstall},
 		{"Listeners", "addresses come, go and change under load on those that stay", listeners},
+		{"Canary", "generations that say READY=1 and are no good", canary},
 		{"Adoption", "the master ends at each step of a reload; the next finishes or takes back", adoption},
+		{"Disturbed", "daemon-reload, daemon-reexec, apt-get install and a restart of dbus, at bad moments", disturbed},
+		{"HostShutdown", "a reboot with open and prepared transactions", hostShutdown},
+		{"Upgrade", "a newer package, the older one, and none, under load with open and prepared transactions", upgrade},
 	}
 }
 

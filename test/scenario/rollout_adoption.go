@@ -28,9 +28,17 @@ func adoption(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
+	cases := map[string][]string{
+		"SIGKILL": append(slices.Clone(steps), "taking-back", "draining"),
+		"restart": {"starting", "telling", "taking-back"},
+	}
 	for _, how := range []string{"SIGKILL", "restart"} {
-		for i, step := range append(slices.Clone(steps), "taking-back", "draining") {
-			if err := s.interrupted(ctx, how, step, i%2 == 0); err != nil {
+		for i, step := range cases[how] {
+			err := s.interrupted(ctx, how, step, i%2 == 0)
+			for tries := 1; errors.Is(err, errMissed) && tries < 10; tries++ {
+				err = s.interrupted(ctx, how, step, (i+tries)%2 == 0)
+			}
+			if err != nil {
 				return fmt.Errorf("%s while %s: %w", how, step, err)
 			}
 		}
@@ -74,7 +82,7 @@ func (s *Stage) interrupted(ctx context.Context, how, step string, extra bool) e
 	if step == "draining" {
 		wanted = "idle"
 	}
-	seen, err := w.until(ctx, before.Generation, wanted)
+	seen, err := w.until(before.Generation, wanted, reload)
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, reload.output())
 	}
@@ -117,6 +125,8 @@ func (s *Stage) interrupted(ctx context.Context, how, step string, extra bool) e
 	if now.Applied >= seen.Pending && seen.Pending != 0 || step == "draining" {
 		outcome = "finished it"
 	}
+	s.check((reload.err == nil) == (outcome == "finished it"), fmt.Sprintf("%s of the master while %s: its caller still gets the answer", how, step),
+		"%s", lastLine(reload.output()))
 	s.check(true, fmt.Sprintf("%s of the master while %s: the next one leaves one generation serving", how, step),
 		"%s: generation %d, after %d, in %d ms", outcome, now.Applied, before.Generation, took.Milliseconds())
 	_, err = s.settled(ctx)
@@ -198,14 +208,14 @@ func (s *Stage) watch() (*watch, error) {
 
 func (w *watch) close() { _ = w.file.Close() }
 
-// until returns as soon as a rollout beyond the generation is at the step.
-func (w *watch) until(ctx context.Context, after int, step string) (state, error) {
-	deadline := time.Now().Add(patience)
-	if err := w.file.SetReadDeadline(deadline); err != nil {
-		return state{}, err
-	}
+// errMissed says that a step was over before anybody looked.
+var errMissed = errors.New("the step was missed")
+
+// until returns as soon as a rollout beyond the generation is at the step, or errMissed when the reload has ended.
+func (w *watch) until(after int, step string, reload *process) (state, error) {
 	buffer := make([]byte, 4096)
 	for {
+		ended := reload.exited()
 		st, err := w.stage.state()
 		if err != nil {
 			return st, err
@@ -213,11 +223,14 @@ func (w *watch) until(ctx context.Context, after int, step string) (state, error
 		if st.Step == step && max(st.Pending, st.Applied) > after {
 			return st, nil
 		}
-		if _, err := w.file.Read(buffer); err != nil {
-			return st, fmt.Errorf("waiting for step %s: %w", step, err)
+		if ended {
+			return st, fmt.Errorf("%w: %s: %s", errMissed, step, reload.output())
 		}
-		if err := ctx.Err(); err != nil {
+		if err := w.file.SetReadDeadline(time.Now().Add(pollEvery)); err != nil {
 			return st, err
+		}
+		if _, err := w.file.Read(buffer); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return st, fmt.Errorf("inotify: %w", err)
 		}
 	}
 }
