@@ -136,6 +136,7 @@ func (se *session) open(ctx context.Context, m statement.Modes) error {
 	if err := se.conn.Acquire(ctx); err != nil {
 		return err
 	}
+	se.reserved = false
 	opt := txn.TxOptions{
 		Isolation:  txn.Isolation(se.settings.get("default_transaction_isolation")),
 		ReadOnly:   se.settings.get("default_transaction_read_only") == "on",

@@ -27,6 +27,7 @@ import (
 // Defaults of Server's limits.
 const (
 	DefaultStartupTimeout = 30 * time.Second
+	DefaultReserveTimeout = 10 * time.Second
 	DefaultMaxStatements  = 4096
 )
 
@@ -54,6 +55,11 @@ type Server struct {
 
 	// StartupTimeout bounds startup and authentication.
 	StartupTimeout time.Duration
+
+	// ReserveTimeout is how long a session that has no slot yet may be
+	// silent: then it takes one if there is one, or goes, as others may
+	// need its place to settle a prepared transaction.
+	ReserveTimeout time.Duration
 
 	// MaxMessage is the longest message in bytes that is taken.
 	MaxMessage int
@@ -95,6 +101,9 @@ func (s *Server) init() {
 	s.once.Do(func() {
 		if s.StartupTimeout == 0 {
 			s.StartupTimeout = DefaultStartupTimeout
+		}
+		if s.ReserveTimeout == 0 {
+			s.ReserveTimeout = DefaultReserveTimeout
 		}
 		if s.MaxMessage == 0 {
 			s.MaxMessage = DefaultMaxMessage
@@ -158,14 +167,28 @@ func (se *session) wait() error {
 		return errGoodbye
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if errors.Is(reason, errNoSlot) && se.slot() {
+			return se.wait()
+		}
 		return reason
 	}
 	return err
 }
 
+// slot takes a slot if one is free.
+func (se *session) slot() bool {
+	ctx, cancel := context.WithCancel(se.ctx)
+	cancel() // do not wait
+	se.reserved = se.conn.Acquire(ctx) != nil
+	return !se.reserved
+}
+
 // patience returns until when the session may be silent, and why not longer.
 func (se *session) patience() (limit time.Time, reason error) {
-	if se.txn.State() == txn.Idle {
+	switch {
+	case se.reserved:
+		return time.Now().Add(se.server.ReserveTimeout), errNoSlot
+	case se.txn.State() == txn.Idle:
 		return time.Time{}, nil
 	}
 	limit, reason = time.Time{}, errIdleTooLong

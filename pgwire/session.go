@@ -40,6 +40,7 @@ type session struct {
 	worked   bool          // something was done since the last goodbye could have been said
 	served   bool          // a request was answered
 	skipping bool          // after an error, until Sync
+	reserved bool          // has no slot, as far as is known
 
 	statements map[string]*prepared
 	portals    map[string]*portal

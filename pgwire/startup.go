@@ -211,6 +211,7 @@ func (se *session) welcome(params map[string]string) error {
 	se.txn = se.server.Manager.NewSession(txn.Principal{
 		User: se.user, Operator: se.operator, Addr: se.conn.RemoteAddr().String(), Database: se.database,
 	})
+	se.reserved = se.conn.Reserved()
 	se.server.sessions.add(se, se.server.Origin)
 	se.wire.send(&pgproto3.AuthenticationOk{})
 	for _, key := range reported {

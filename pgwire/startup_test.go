@@ -204,3 +204,18 @@ func TestReserve(t *testing.T) {
 	})
 	f.delivered("p", "later")
 }
+
+// TestSilentReserve shows that who is silent on the reserve takes a slot or
+// goes.
+func TestSilentReserve(t *testing.T) {
+	f := newFDT(t, "", func(f *fdt, _ *config.Config) {
+		f.server.Threads, f.server.Reserve, f.wire.ReserveTimeout = 1, 4, 500*time.Millisecond
+	})
+	holder := f.connect("a")
+	silent := f.connect("a")
+	silent.answers("silent", silent.read(), "E FATAL 53300 sorry, too many clients already", "closed")
+	late := f.connect("a")
+	_ = holder.conn.Close()
+	eventually(t, "a slot of its own", func() bool { return f.server.Counts().Reserve == 0 })
+	late.want("CALL enqueue('x')", "C CALL", "Z I")
+}
