@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -62,10 +61,10 @@ reload: {settle: 0s, ready_timeout: 5s}
 `
 
 // installed boots a container, installs the package and has it serve with few workers and quick reloads.
-func installed(t *testing.T) machine {
+func installed(t *testing.T, o bed.Options) machine {
 	t.Helper()
 	path := deb(t, "FDT_DEB")
-	m := boot(t, bed.Options{})
+	m := boot(t, o)
 	m.install(path)
 	m.configure("10-quick", quick)
 	m.must("systemctl reload fdt")
@@ -197,14 +196,4 @@ func (m machine) knock() (stop func()) {
 		}
 	}()
 	return func() { cancel(); <-done }
-}
-
-// root is the repository's directory.
-func root(t *testing.T) string {
-	t.Helper()
-	path, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

@@ -26,7 +26,6 @@ type trap struct {
 
 // TestTraps is the table. ARCHITECTURE.md tells the story of each.
 func TestTraps(t *testing.T) {
-	path := deb(t, "FDT_DEB")
 	for _, trap := range []trap{
 		{
 			name: "NonBlocking of a companion",
@@ -158,10 +157,7 @@ func TestTraps(t *testing.T) {
 		},
 	} {
 		t.Run(trap.name, func(t *testing.T) {
-			m := boot(t, bed.Options{Release: trap.release})
-			m.install(path)
-			m.configure("10-quick", quick)
-			m.must("systemctl reload fdt")
+			m := installed(t, bed.Options{Release: trap.release})
 			if wrong := trap.works(m); wrong != "" {
 				t.Fatalf("with the units as shipped: %s", wrong)
 			}

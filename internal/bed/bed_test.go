@@ -293,7 +293,7 @@ func await(t *testing.T, pidfd int) {
 		switch {
 		case n == 1:
 			return
-		case err != unix.EINTR: //nolint:errorlint // a raw system call's own error
+		case err != unix.EINTR:
 			t.Fatalf("the process still runs: %v", err)
 		}
 	}
