@@ -7,7 +7,7 @@ import "context"
 func SetFault(o *Options, f func(step string) error) { o.fault = f }
 
 // Retry tries once what is left over.
-func Retry(m *Manager, ctx context.Context) error { return m.retry(ctx) }
+func Retry(m *Manager, ctx context.Context) { m.retry(ctx, nil) }
 
 // Rotate rewrites the log of m whatever its size.
 func Rotate(m *Manager, ctx context.Context) error { return m.rotate(ctx, 0) }

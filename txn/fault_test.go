@@ -260,7 +260,7 @@ func failAt(t *testing.T, h history, n int64) (calls int64) {
 			heard, ran = run(t, m, h), true
 		}
 		_ = m.Scan(t.Context())
-		_ = txn.Retry(m, t.Context())
+		txn.Retry(m, t.Context())
 		_ = txn.Rotate(m, t.Context())
 		_ = txn.Sweep(m, t.Context())
 		_ = m.Close(t.Context())

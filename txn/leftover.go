@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,9 +18,9 @@ import (
 type leftover struct {
 	gid      GID
 	decision Decision
-	branches []BranchID // still to be told
-	hazard   string
-	claim    string // its claim's name; empty: a local transaction that was never decided
+	branches []BranchID // still to be told; guarded by leftovers.mu
+	hazard   string     // likewise
+	claim    string     // its claim's name; empty: a local transaction that was never decided
 }
 
 // leftovers is the queue of one process, and how each resource fares.
@@ -27,7 +28,8 @@ type leftovers struct {
 	mu    sync.Mutex
 	queue map[GID]*leftover
 	pause map[string]backoff // per resource
-	added chan struct{}
+	busy  map[string]bool    // queues at work
+	added chan struct{}      // something came in, or a queue ended
 }
 
 // backoff is when to ask a resource again that could not be reached.
@@ -45,6 +47,7 @@ const (
 func (l *leftovers) init() {
 	l.queue = map[GID]*leftover{}
 	l.pause = map[string]backoff{}
+	l.busy = map[string]bool{}
 	l.added = make(chan struct{}, 1)
 }
 
@@ -52,10 +55,22 @@ func (l *leftovers) add(lo *leftover) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.queue[lo.gid] = lo
-	select {
-	case l.added <- struct{}{}:
-	default:
-	}
+	l.signal()
+}
+
+// missing returns the branches still to be told.
+func (l *leftovers) missing(lo *leftover) []BranchID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return lo.branches
+}
+
+// told notes which branches are still to be told, and returns all hazards.
+func (l *leftovers) told(lo *leftover, missing []BranchID, hazard string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lo.branches, lo.hazard = missing, joinHazards(lo.hazard, hazard)
+	return lo.hazard
 }
 
 func (l *leftovers) drop(gid GID) {
@@ -82,7 +97,8 @@ func (l *leftovers) due(now time.Time) []*leftover {
 	defer l.mu.Unlock()
 	var list []*leftover
 	for _, lo := range l.queue {
-		if slices.ContainsFunc(lo.branches, func(b BranchID) bool { return !now.Before(l.pause[b.Resource].until) }) {
+		if !l.busy[lo.queue()] && (len(lo.branches) == 0 ||
+			slices.ContainsFunc(lo.branches, func(b BranchID) bool { return !now.Before(l.pause[b.Resource].until) })) {
 			list = append(list, lo)
 		}
 	}
@@ -99,6 +115,10 @@ func (l *leftovers) wait(now time.Time) (time.Duration, bool) {
 	var soonest time.Duration
 	any := false
 	for _, lo := range l.queue {
+		if l.busy[lo.queue()] {
+			continue // its end wakes us
+		}
+		any = any || len(lo.branches) == 0
 		for _, b := range lo.branches {
 			d := max(0, l.pause[b.Resource].until.Sub(now))
 			if !any || d < soonest {
@@ -188,18 +208,70 @@ func (m *Manager) tellOne(ctx context.Context, gid GID, d Decision, b BranchID) 
 	return "", nil
 }
 
-// retry tries once what is due.
-func (m *Manager) retry(ctx context.Context) error {
-	var errs []error
+// retry tries once what is due: one queue for each set of resources that is
+// waited for, so that a resource that hangs holds up no other. With a wait
+// group it does not wait for the queues, and leaves those at work alone.
+func (m *Manager) retry(ctx context.Context, background *sync.WaitGroup) {
+	queues := map[string][]*leftover{}
 	for _, lo := range m.left.due(time.Now()) {
-		if ctx.Err() != nil || m.Err() != nil {
-			break
-		}
-		if err := m.retryOne(ctx, lo); err != nil {
-			errs = append(errs, fmt.Errorf("%s %s: %w", lo.decision, lo.gid, err))
-		}
+		queues[lo.queue()] = append(queues[lo.queue()], lo)
 	}
-	return errors.Join(errs...)
+	wg := background
+	if wg == nil {
+		wg = new(sync.WaitGroup)
+		defer wg.Wait()
+	}
+	for name, list := range queues {
+		if !m.left.begin(name) {
+			continue
+		}
+		wg.Go(func() {
+			defer m.left.end(name)
+			for _, lo := range list {
+				if ctx.Err() != nil || m.Err() != nil {
+					return
+				}
+				if err := m.retryOne(ctx, lo); err != nil {
+					m.warn(ctx, "tell a decision", fmt.Errorf("%s %s: %w", lo.decision, lo.gid, err))
+				}
+			}
+		})
+	}
+}
+
+// queue names the resources that are still to be told.
+func (lo *leftover) queue() string {
+	var names []string
+	for _, b := range lo.branches {
+		names = append(names, b.Resource)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// begin takes a queue; false if it is at work.
+func (l *leftovers) begin(queue string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy[queue] {
+		return false
+	}
+	l.busy[queue] = true
+	return true
+}
+
+func (l *leftovers) end(queue string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.busy, queue)
+	l.signal()
+}
+
+func (l *leftovers) signal() {
+	select {
+	case l.added <- struct{}{}:
+	default:
+	}
 }
 
 func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
@@ -207,10 +279,10 @@ func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
 	if err != nil || c == nil && lo.claim != "" {
 		return err
 	}
-	detached, cancel := m.detached(ctx)
+	within, cancel := m.within(ctx)
 	defer cancel()
-	missing, hazard, err := m.tell(detached, lo.gid, lo.decision, lo.branches)
-	lo.branches, lo.hazard = missing, joinHazards(lo.hazard, hazard)
+	missing, hazard, err := m.tell(within, lo.gid, lo.decision, m.left.missing(lo))
+	hazard = m.left.told(lo, missing, hazard)
 	if err != nil {
 		return errors.Join(err, closeClaim(c))
 	}
@@ -222,13 +294,13 @@ func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
 	}
 	j, err := m.ours(ctx)
 	if err == nil {
-		err = m.noteEnd(j, lo.gid, lo.hazard, c.Branches, lo.decision)
+		err = m.noteEnd(j, lo.gid, hazard, c.Branches, lo.decision)
 	}
 	if err != nil {
 		return errors.Join(err, c.release())
 	}
-	m.hazard(ctx, &c.Transaction, lo.decision, lo.hazard)
-	return m.concluded(c, lo.hazard)
+	m.hazard(ctx, &c.Transaction, lo.decision, hazard)
+	return m.concluded(c, hazard)
 }
 
 // stillOurs takes the claim of what is left over. Without an error it returns

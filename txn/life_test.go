@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
@@ -263,9 +264,7 @@ func putDown(t *testing.T, s *txn.Session, body string) {
 func retryUntilIdle(t *testing.T, m *txn.Manager) {
 	t.Helper()
 	for m.Counts().Leftover > 0 {
-		if err := txn.Retry(m, t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		txn.Retry(m, t.Context())
 	}
 }
 
@@ -432,4 +431,58 @@ func TestReuse(t *testing.T) {
 	s = m.NewSession(alice)
 	wantErr(t, s.CommitPrepared(t.Context(), "x"), nil)
 	p.wantMessages(t, 1, 1)
+}
+
+// hung is a resource that does not answer until its caller gives up.
+type hung struct {
+	down
+
+	asked chan struct{}
+}
+
+func (h hung) Resolve(ctx context.Context, gid txn.GID, what txn.Decision, p txn.Proof) (txn.Resolution, error) {
+	if h.is.Load() {
+		select {
+		case h.asked <- struct{}{}:
+		default:
+		}
+		<-ctx.Done()
+		return 0, context.Cause(ctx)
+	}
+	return h.down.Resolve(ctx, gid, what, p)
+}
+
+// TestHungResource: decisions for other resources are not held up by one that
+// hangs, and neither is the end of the worker.
+func TestHungResource(t *testing.T) {
+	p := newFastPlace(t)
+	for _, x := range []string{"x", "y"} {
+		if _, killed := p.worker(t, "begin put:a put:b prepare:"+x+" commit-prepared:"+x, "decide: durable"); !killed {
+			t.Fatal("not killed")
+		}
+	}
+	is, asked := new(atomic.Bool), make(chan struct{}, 1)
+	is.Store(true)
+	m := p.open(t, func(o *txn.Options) {
+		o.Resources[1] = hung{down{o.Resources[1].(*spool.Spool), is}, asked}
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- m.Recover(ctx) }()
+	<-asked
+	for len(p.delivered(t, "a")) == 0 {
+		if t.Context().Err() != nil {
+			t.Fatal("a waits for b")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	closeAll(t, m)
+	m = p.open(t)
+	defer closeAll(t, m)
+	p.recover(t, m)
+	p.wantMessages(t, 2, 2)
 }

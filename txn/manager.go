@@ -338,8 +338,8 @@ func (m *Manager) detached(ctx context.Context) (context.Context, context.Cancel
 		fmt.Errorf("no answer from a resource within %s", m.opt.Limits.Phase))
 }
 
-// detachedFrom is detached that ends with ctx, too.
-func (m *Manager) detachedFrom(ctx context.Context) (context.Context, context.CancelFunc) {
+// within is detached that ends with ctx, too.
+func (m *Manager) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, m.opt.Limits.Phase, fmt.Errorf("no answer from a resource within %s", m.opt.Limits.Phase))
 }
 

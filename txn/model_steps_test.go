@@ -85,6 +85,7 @@ func (w world) homeSteps(do func(string, func(*world) error)) {
 			w.voteOK = true
 			return nil
 		})
+	case pcTelling0, pcTelling1, pcTold, pcEnded, pcDone, pcDead: // not of a home, or nothing to do
 	}
 }
 
@@ -171,6 +172,7 @@ func (w world) deciderSteps(i int, do func(string, func(*world) error)) {
 			w.lock, at(w).at = 0, pcDone
 			return nil
 		})
+	case pcVoting, pcDone, pcDead: // not of a decider, or nothing to do
 	}
 }
 
@@ -237,6 +239,7 @@ func (w world) recovererSteps(do func(string, func(*world) error)) {
 			w.lock, w.rec = 0, process{}
 			return nil
 		})
+	case pcVoting, pcLocked, pcWritten, pcForced, pcEnded, pcDone, pcDead: // not of a recoverer
 	}
 }
 

@@ -14,8 +14,12 @@ import (
 
 // Recover retries what this process left over and recovers what dead ones
 // left, for ever, until ctx ends (nil) or the log fails (ErrPoisoned). It
-// waits for the two goroutines that it starts.
+// waits for the goroutines that it starts: two loops, and one for each queue of
+// leftovers.
 func (m *Manager) Recover(ctx context.Context) error {
+	// A transaction's first use of a resource need not wait for our log then.
+	_, err := m.ours(ctx)
+	m.warn(ctx, "begin an incarnation", err)
 	var wg sync.WaitGroup
 	wg.Go(func() { m.retryLoop(ctx) })
 	wg.Go(func() { m.scanLoop(ctx) })
@@ -27,6 +31,8 @@ func (m *Manager) Recover(ctx context.Context) error {
 const sweepEvery = time.Second
 
 func (m *Manager) retryLoop(ctx context.Context) {
+	var queues sync.WaitGroup
+	defer queues.Wait()
 	for {
 		pause := sweepEvery
 		if d, any := m.left.wait(time.Now()); any {
@@ -44,7 +50,7 @@ func (m *Manager) retryLoop(ctx context.Context) {
 			continue // others follow soon: one force for all
 		case <-time.After(pause):
 		}
-		m.warn(ctx, "tell a decision", m.retry(ctx))
+		m.retry(ctx, &queues)
 		m.warn(ctx, "drop proofs", m.sweep(ctx))
 	}
 }
@@ -169,7 +175,7 @@ func (r *recovery) locked(ctx context.Context, f func() error) error {
 // for its branches: resources in parallel, so that one that hangs delays only
 // the end of this scan.
 func (r *recovery) fenceAndFind(ctx context.Context) {
-	ctx, cancel := r.m.detachedFrom(ctx)
+	ctx, cancel := r.m.within(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
 	for name, res := range r.m.resources {
@@ -241,7 +247,7 @@ func (r *recovery) apply(ctx context.Context, actions []action) {
 			claimed = append(claimed, a)
 		}
 	}
-	detached, cancel := r.m.detachedFrom(ctx)
+	detached, cancel := r.m.within(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
 	for name, list := range presumed {

@@ -451,7 +451,7 @@ func TestRepointed(t *testing.T) {
 	closeAll(t, m)
 	m = p.open(t, func(o *txn.Options) { o.Resources = o.Resources[:1] }) // not configured at all
 	_ = m.Scan(t.Context())
-	_ = txn.Retry(m, t.Context())
+	txn.Retry(m, t.Context())
 	if n := m.Counts().Leftover; n != 1 {
 		t.Errorf("%d left over", n)
 	}
