@@ -361,6 +361,12 @@ func (m *Master) adopt() bool {
 	if step == TakingBack {
 		m.failure = errors.New(m.state.Rejected)
 	}
+	if step != Idle {
+		// The last master may not have come to it.
+		if err := m.daemonReload(); err != nil {
+			m.log.Warn("units are out of date", "error", err)
+		}
+	}
 	return true
 }
 
