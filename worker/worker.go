@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -104,6 +105,8 @@ var errTimeout = errors.New("worker: the drain timeout has passed")
 // SIGTERM and SIGINT start the drain, and change nothing the second time; SIGQUIT starts it, or cuts it
 // short, with no time for the connections. SIGHUP and SIGPIPE are ignored from then on. The process's
 // umask never gets wider than 007.
+//
+// An *http.Server gets its Handler and ConnState wrapped, so that no request is dropped when it drains.
 func Run(server Server, opts ...Option) (err error) {
 	w := &run{
 		options: options{ctx: context.Background(), logger: slog.Default(),
@@ -115,6 +118,10 @@ func Run(server Server, opts ...Option) (err error) {
 	}
 	for _, o := range opts {
 		o(&w.options)
+	}
+	if s, ok := server.(*http.Server); ok {
+		server = unhurry(s, ordinary())
+		w.server = server
 	}
 	signal.Notify(w.signals, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
 	defer signal.Stop(w.signals)

@@ -1,5 +1,6 @@
-// Http runs an *http.Server as a worker, unchanged. It gets the hitless rollouts; the fixed concurrency is
-// drain.Server's alone, so a limit on connections, if there is to be one, is the server's own.
+// Http runs an *http.Server as a worker, unchanged. It gets the hitless rollouts, in which no request it has accepted
+// goes unanswered; the fixed concurrency is drain.Server's alone, so a limit on connections, if there is to be
+// one, is the server's own.
 //
 // By hand: go run ./examples/http, then curl http://127.0.0.1:8080/.
 package main

@@ -1,0 +1,148 @@
+package worker_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/worker"
+)
+
+// served runs an *http.Server with a handler until drain is called; the test waits for its end.
+func served(t *testing.T, s *http.Server) (address string, drain func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, drain := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	running.Go(func() {
+		err := worker.Run(s, worker.WithListener("main", l), worker.WithContext(ctx), worker.WithDrainTimeout(time.Minute))
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		drain()
+		running.Wait()
+	})
+	return l.Addr().String(), drain
+}
+
+// closed waits until nothing listens at the address.
+func closed(t *testing.T, address string) {
+	t.Helper()
+	for {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+	}
+}
+
+func dial(t *testing.T, address string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// ask sends a request and wants its answer, which says or does not say that the connection ends.
+func ask(t *testing.T, c net.Conn, last bool) {
+	t.Helper()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal("not answered: ", err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if body, err := io.ReadAll(answer.Body); err != nil || string(body) != "hello" {
+		t.Errorf("answered %q, %v", body, err)
+	}
+	if answer.Close != last {
+		t.Errorf("Connection: close is %t, want %t", answer.Close, last)
+	}
+}
+
+func hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
+
+// A connection whose first request comes after the drain has begun is served, and so is the next request of
+// one that is kept; both are told that it was the last.
+func TestHTTPDrain(t *testing.T) {
+	var accepted sync.WaitGroup
+	accepted.Add(2)
+	var count atomic.Int64
+	address, drain := served(t, &http.Server{
+		ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(hello),
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			if s == http.StateNew && count.Add(1) <= 2 {
+				accepted.Done()
+			}
+		},
+	})
+	kept := dial(t, address)
+	ask(t, kept, false)
+	fresh := dial(t, address)
+	accepted.Wait()
+	drain()
+	closed(t, address)
+	ask(t, fresh, true)
+	ask(t, kept, true)
+}
+
+// A request that takes long does not keep the server from telling those who registered for its shutdown.
+func TestHTTPLong(t *testing.T) {
+	http.HandleFunc("GET /{$}", hello)
+	asked, told := make(chan struct{}), make(chan struct{})
+	http.HandleFunc("GET /long", func(w http.ResponseWriter, r *http.Request) {
+		close(asked)
+		<-told
+		hello(w, r)
+	})
+	s := &http.Server{ReadHeaderTimeout: time.Minute} // the default handler
+	s.RegisterOnShutdown(func() { close(told) })
+	address, drain := served(t, s)
+	c := dial(t, address)
+	if _, err := io.WriteString(c, "GET /long HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	drain()
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal("not answered: ", err)
+	}
+	_ = answer.Body.Close()
+}
+
+// A listener that Serve gets when the drain has begun is closed and not served.
+func TestHTTPLate(t *testing.T) {
+	u := worker.Unhurry(&http.Server{Handler: http.HandlerFunc(hello)})
+	if err := u.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve: %v", err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept: %v", err)
+	}
+}
