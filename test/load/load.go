@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sys/unix"
 )
 
 // codeAdminShutdown is SQLSTATE admin_shutdown (PostgreSQL documentation, appendix A): the server says goodbye.
@@ -253,21 +254,56 @@ func (l *Load) session(ctx context.Context) {
 	}
 }
 
-// listen waits for the pace of the load and hears whether the server says goodbye meanwhile; nil if it did.
+// listen waits for the pace of the load and hears whether the server has said goodbye; nil if it has.
 func (l *Load) listen(ctx context.Context, conn *pgconn.PgConn) *pgconn.PgConn {
-	pause, cancel := context.WithTimeout(ctx, l.pace)
+	l.wait(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	_, err := conn.ReceiveMessage(pause)
-	switch {
-	case err == nil, pause.Err() != nil && !conn.IsClosed():
-		return conn
-	case isGoodbye(err):
-		l.count(&l.books.Goodbyes)
-	default:
-		l.record(Call{Start: time.Now(), End: time.Now(), Err: fmt.Errorf("session ended without a goodbye: %w", err)})
+	for {
+		unread, err := pending(conn)
+		if err == nil {
+			if !unread {
+				return conn
+			}
+			_, err = conn.ReceiveMessage(ctx)
+		}
+		switch {
+		case err == nil:
+			continue
+		case isGoodbye(err):
+			l.count(&l.books.Goodbyes)
+		default:
+			l.record(Call{Start: time.Now(), End: time.Now(), Err: fmt.Errorf("session ended without a goodbye: %w", err)})
+		}
+		_ = conn.Close(ctx)
+		return nil
 	}
-	_ = conn.Close(context.WithoutCancel(ctx))
-	return nil
+}
+
+// pending reports whether the server has sent something that was not read yet. A short deadline on a read would not
+// tell: on a busy machine it passes before the read is tried.
+func pending(conn *pgconn.PgConn) (bool, error) {
+	if conn.Frontend().ReadBufferLen() > 0 {
+		return true, nil
+	}
+	sc, ok := conn.Conn().(syscall.Conn)
+	if !ok {
+		return false, fmt.Errorf("%T has no descriptor", conn.Conn())
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	readable := false
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		readable, failed = n > 0, err
+	})
+	if errors.Is(failed, unix.EINTR) {
+		failed = nil // nothing yet; the next look will tell
+	}
+	return readable, errors.Join(err, failed)
 }
 
 // oneCall calls once on conn, or on a new session where conn is nil, and returns the session to go on with, nil if it
