@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -267,6 +268,9 @@ func failAt(t *testing.T, h history, n int64) (calls int64) {
 	}
 	calls = o.n.Load()
 	p.settled(t, heard)
+	if err := os.RemoveAll(p.root); err != nil { // memory, until the test ends
+		t.Error(err)
+	}
 	return calls
 }
 
