@@ -57,12 +57,20 @@ type Workers struct {
 	Count   int // processes, at least 1; "auto" is already resolved to the number of CPUs
 	Threads int // connections served at once by each process
 	Recycle Recycle
+	Backoff Backoff
 }
 
 // Recycle says when a worker is replaced by a fresh one. Zero means never.
 type Recycle struct {
 	After  time.Duration
 	Memory int64 // bytes of resident memory
+}
+
+// Backoff is how long nothing is started in the place of a worker that dies again and again: First at first, twice
+// as long each time, Longest at most.
+type Backoff struct {
+	First   time.Duration
+	Longest time.Duration
 }
 
 // Drain limits how long a worker that was told to go may still serve.

@@ -127,6 +127,10 @@ func workersFields(w *Workers) []field {
 			{key: "after", def: "24h", kind: duration(&w.Recycle.After, 0), doc: "Age; 0s means never."},
 			{key: "memory", def: "1GiB", kind: size(&w.Recycle.Memory), doc: "Resident memory; 0 means never."},
 		})},
+		{key: "backoff", def: "{}", doc: "How long nothing is started in the place of a worker that dies again and again.", kind: mapping([]field{
+			{key: "first", def: "500ms", kind: duration(&w.Backoff.First, time.Millisecond), doc: "At first; twice as long each time."},
+			{key: "longest", def: "30s", kind: duration(&w.Backoff.Longest, time.Millisecond), doc: "At most."},
+		})},
 	}
 }
 
@@ -139,7 +143,7 @@ func drainFields(d *Drain) []field {
 		{key: "shutdown", def: "60s", kind: duration(&d.Shutdown, 0),
 			doc: "The same as timeout when the host shuts down."},
 		{key: "generations", def: "3", kind: number(&d.Generations, 1, 100),
-			doc: "Old generations that may drain at once. A reload beyond that is refused."},
+			doc: "Old generations that may drain at once. Beyond that the oldest is told to hurry."},
 	}
 }
 

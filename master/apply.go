@@ -69,6 +69,7 @@ func (m *Master) do(a action) error {
 		return nil
 	case doBackOff:
 		m.memo(a.unit).released = true
+		m.backoff.limits = m.applied.backoff // only the applied generation's workers are kept from starting
 		m.backoff.next(now)
 		return m.sd.stop(a.unit, "replace")
 	}

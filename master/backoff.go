@@ -1,13 +1,16 @@
 package master
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/fdtserver/fdt/config"
 )
 
-// The first and the longest delay between two attempts.
+// The first and the longest delay between two attempts, where the configuration has no say.
 const (
 	backoffFirst = 500 * time.Millisecond
 	backoffLast  = 30 * time.Second
@@ -15,8 +18,9 @@ const (
 
 // backoff doubles a delay from attempt to attempt. The zero value begins.
 type backoff struct {
-	delay time.Duration
-	until time.Time
+	limits config.Backoff
+	delay  time.Duration
+	until  time.Time
 }
 
 // next returns the delay before the next attempt, and remembers when that is. A pause of ten times the
@@ -25,7 +29,8 @@ func (b *backoff) next(now time.Time) time.Duration {
 	if !b.until.IsZero() && now.Sub(b.until) > max(10*b.delay, time.Minute) {
 		b.delay = 0
 	}
-	b.delay = min(max(2*b.delay, backoffFirst), backoffLast)
+	first, longest := cmp.Or(b.limits.First, backoffFirst), cmp.Or(b.limits.Longest, backoffLast)
+	b.delay = min(max(2*b.delay, first), longest)
 	b.until = now.Add(b.delay)
 	return b.delay
 }

@@ -27,7 +27,7 @@ func targetOf(gen int, cfg *config.Config) *target {
 	t := &target{
 		gen: gen, count: cfg.Workers.Count, surge: cfg.Reload.Surge.Workers(cfg.Workers.Count),
 		generations: cfg.Drain.Generations, ready: cfg.Reload.ReadyTimeout, settle: cfg.Reload.Settle,
-		recycle: cfg.Workers.Recycle,
+		recycle: cfg.Workers.Recycle, backoff: cfg.Workers.Backoff,
 	}
 	for _, l := range unit.Listeners(cfg) {
 		t.sockets = append(t.sockets, unit.SocketName(l.Address))

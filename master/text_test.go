@@ -75,6 +75,12 @@ func TestBackoff(t *testing.T) {
 	if got := b.next(now.Add(time.Hour)); got != backoffFirst {
 		t.Errorf("after a long peace: %s", got)
 	}
+	b = backoff{limits: config.Backoff{First: time.Second, Longest: 3 * time.Second}}
+	for _, want := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 3 * time.Second} {
+		if got := b.next(now); got != want {
+			t.Errorf("with limits: %s, want %s", got, want)
+		}
+	}
 }
 
 func TestIdentity(t *testing.T) {

@@ -68,6 +68,7 @@ type target struct {
 	settle      time.Duration
 	sockets     []string // unit names
 	recycle     config.Recycle
+	backoff     config.Backoff
 }
 
 // view is everything that plan decides by. It is read afresh for each decision.
