@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// worker is a drop-in for the template of the workers, by which what starts from now on is another program.
+// workerDropIn is a drop-in for the template of the workers, by which what starts from now on is another program.
 const workerDropIn = "/etc/systemd/system/fdt-worker@.service.d/99-test.conf"
 
 // program has workers that start from now on run a shell script, which may say READY=1 by systemd-notify(1), or be
@@ -80,7 +80,7 @@ func canary(ctx context.Context, s *Stage) error {
 	if err := s.roll(ctx, second); err != nil {
 		return err
 	}
-	staged, err := s.quiet(ctx, "find /var/lib/fdt/second /var/lib/fdt/outbox/tmp /var/lib/fdt/outbox/prepared -type f | wc -l")
+	staged, err := s.quiet(ctx, "find /var/lib/fdt/second/{tmp,prepared,new} -type f | wc -l")
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,7 @@ func (s *Stage) whileReloading(ctx context.Context, command string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %+v: %s", err, now, reload.output())
 	}
-	s.check(reload.err == nil, command+" in the middle of a reload: it ends well", "generation %d; %s", now.Applied, strings.TrimSpace(reload.output()))
+	s.check(reload.err == nil, command+" in the middle of a reload: it ends well", "generation %d; %s", now.Applied, lastLine(reload.output()))
 	if _, err := until(ctx, "the master answers", func() (bool, error) {
 		_, err := s.status(ctx)
 		return err == nil, nil
@@ -194,6 +194,11 @@ func hostShutdown(ctx context.Context, s *Stage) error {
 		return err
 	}
 	took := time.Since(start)
+	if took > time.Minute {
+		if _, err := s.show(ctx, "journalctl -b -1 -o short-precise -u 'fdt*' -n 60 --no-pager"); err != nil {
+			return err
+		}
+	}
 	s.check(took > within && took < time.Minute, "host shutdown: drain.shutdown bounds it, not drain.timeout", "down and up again in %s", took.Round(time.Millisecond))
 	if err := s.serves(ctx); err != nil {
 		return err
