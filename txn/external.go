@@ -158,6 +158,7 @@ func (m *Manager) enterDoubt(ctx context.Context, t *transaction, c *claim, bran
 	if err := c.set(st); err != nil {
 		return m.hold(c, err)
 	}
+	m.inDoubt.Add(1)
 	m.at("vote: published")
 	return c.release()
 }
@@ -382,6 +383,9 @@ func (m *Manager) decide(ctx context.Context, c *claim, to Phase, d Decision, wh
 	m.at("decide: durable")
 	if err := c.set(st); err != nil {
 		return m.hold(c, err)
+	}
+	if was.Phase == Prepared {
+		m.inDoubt.Add(-1)
 	}
 	m.at("decide: published")
 	return nil

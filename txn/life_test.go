@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 )
@@ -485,4 +487,48 @@ func TestHungResource(t *testing.T) {
 	defer closeAll(t, m)
 	p.recover(t, m)
 	p.wantMessages(t, 2, 2)
+}
+
+// TestCount: a process that does not recover learns the count from the one
+// that does.
+func TestCount(t *testing.T) {
+	p := newFastPlace(t)
+	a := p.open(t)
+	defer closeAll(t, a)
+	prepared(t, a, "x")
+	if n := a.Counts().InDoubt; n != 1 {
+		t.Errorf("%d in doubt, want 1", n)
+	}
+	lock, err := os.OpenFile(p.dir("log")+"/recovery", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := p.open(t)
+	defer closeAll(t, b)
+	hold := func() {
+		if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold()
+	wantErr(t, b.Scan(t.Context()), nil)
+	if n := b.Counts().InDoubt; n != 0 {
+		t.Errorf("%d in doubt before anybody counted", n)
+	}
+	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, a.Scan(t.Context()), nil)
+	hold()
+	wantErr(t, b.Scan(t.Context()), nil)
+	if n := b.Counts().InDoubt; n != 1 {
+		t.Errorf("%d in doubt, want 1", n)
+	}
+	wantErr(t, b.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
+	if n := b.Counts().InDoubt; n != 0 {
+		t.Errorf("%d in doubt, want 0", n)
+	}
+	if err := lock.Close(); err != nil {
+		t.Error(err)
+	}
 }

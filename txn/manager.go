@@ -239,13 +239,13 @@ func (m *Manager) NewSession(p Principal) *Session { return &Session{m: m, who: 
 
 // Counts returns a snapshot; it reads memory only.
 func (m *Manager) Counts() Counts {
-	return Counts{Active: int(m.active.Load()), InDoubt: int(m.inDoubt.Load()), Leftover: m.left.count()}
+	return Counts{Active: int(m.active.Load()), InDoubt: int(max(0, m.inDoubt.Load())), Leftover: m.left.count()}
 }
 
 // Counts is a snapshot of one Manager's work.
 type Counts struct {
 	Active   int // open transactions of its sessions
-	InDoubt  int // transactions of all workers that wait for a decision, as of the last scan
+	InDoubt  int // transactions of all workers that wait for a decision, as of the last scan, and what this one did since
 	Leftover int // decided, and a resource not told yet
 }
 

@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -82,8 +85,11 @@ func (m *Manager) warn(ctx context.Context, what string, err error) {
 // could not be done; the rest was.
 func (m *Manager) Scan(ctx context.Context) error {
 	unlock, err := m.home.tryLock("recovery")
-	if unlock == nil || err != nil {
+	if err != nil {
 		return err
+	}
+	if unlock == nil {
+		return m.readCount()
 	}
 	return errors.Join(m.scan(ctx), unlock())
 }
@@ -160,6 +166,28 @@ func (r *recovery) count(ctx context.Context) {
 		r.m.waitsLong(ctx, &st.Transaction)
 	}
 	r.m.inDoubt.Store(inDoubt)
+	r.add(r.m.writeCount(inDoubt))
+}
+
+// countPath is the file that tells the other processes what the recovering one
+// counted, so that not each has to.
+func (m *Manager) countPath() string { return filepath.Join(m.claims.dir, "in-doubt") }
+
+func (m *Manager) writeCount(n int64) error {
+	temp := m.countPath() + ".new"
+	return errors.Join(os.WriteFile(temp, []byte(strconv.FormatInt(n, 10)), 0o640), os.Rename(temp, m.countPath()))
+}
+
+func (m *Manager) readCount() error {
+	raw, err := os.ReadFile(m.countPath())
+	if err != nil {
+		return ignoreNotExist(err) // nobody has counted yet
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err == nil {
+		m.inDoubt.Store(n)
+	}
+	return err
 }
 
 // locked runs f under the lock "seal".
