@@ -142,6 +142,17 @@ func (c *session) ask(ctx context.Context) error {
 	return err
 }
 
+// visitor is a client of fdt's default worker that logs in, sends the statement once and goes.
+type visitor struct{ statement string }
+
+func (v *visitor) quit() {}
+
+func (v *visitor) ask(ctx context.Context) error {
+	c := session{statement: v.statement}
+	defer c.quit()
+	return c.ask(ctx)
+}
+
 func (c *session) open(ctx context.Context) (err error) {
 	for c.conn == nil {
 		c.conn, err = dialer.DialContext(ctx, "unix", fdtSocket)

@@ -52,7 +52,7 @@ func connections(ctx context.Context, s *site) (rows []row, _ error) {
 		if err := s.bareUnits(ctx, workers); err != nil {
 			return rows, err
 		}
-		figures, err := interleave(ctx, 7, s.dialer(echoAddress), s.dialer(bareAddress))
+		figures, err := interleave(ctx, 5, s.dialer(echoAddress), s.dialer(bareAddress))
 		if err != nil {
 			return rows, err
 		}

@@ -8,9 +8,10 @@ import (
 
 // request is one request of a load.
 type request struct {
-	at   time.Time // when its client began to wait for the answer
-	took time.Duration
-	err  error
+	client int
+	at     time.Time // when its client began to wait for the answer
+	took   time.Duration
+	err    error
 }
 
 // asker is one client of a load. It may keep a connection between calls of ask; quit closes it.
@@ -24,18 +25,18 @@ const answerTimeout = 10 * time.Second
 
 // steady has clients send requests on a fixed timetable, each one every so often, until ctx ends. A client whose answer comes too
 // late for its next request counts the wait from when that was due: a server does not look better for holding up its clients.
-func steady(ctx context.Context, clients int, every time.Duration, client func() asker) []request {
+func steady(ctx context.Context, clients int, every time.Duration, client func(n int) asker) []request {
 	var all sync.WaitGroup
 	logs := make([][]request, clients)
 	begun := time.Now()
 	for n := range clients {
 		all.Go(func() {
-			c := client()
+			c := client(n)
 			defer c.quit()
 			due := begun.Add(every * time.Duration(n) / time.Duration(clients))
 			free := due
 			for ; sleepUntil(ctx, due); due = due.Add(every) {
-				r := request{at: time.Now()}
+				r := request{client: n, at: time.Now()}
 				if free.After(due) {
 					r.at = due
 				}

@@ -76,6 +76,7 @@ func host(ctx context.Context, deb, release, only string) (err error) {
 	for _, args := range [][]string{
 		{"build", "-trimpath", "-o", dir, "./test/bench", "./examples/echo", "./examples/http"},
 		{"test", "-c", "-trimpath", "-o", filepath.Join(dir, "txn.test"), "./txn"},
+		{"test", "-c", "-trimpath", "-o", filepath.Join(dir, "wal.test"), "./txn/internal/wal"},
 	} {
 		build := exec.CommandContext(ctx, "go", args...)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -97,7 +98,7 @@ func host(ctx context.Context, deb, release, only string) (err error) {
 	if _, err := b.Run(ctx, "mkdir", "-p", inside, scratch); err != nil {
 		return err
 	}
-	for _, name := range []string{"bench", "echo", "http", "txn.test"} {
+	for _, name := range []string{"bench", "echo", "http", "txn.test", "wal.test"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err == nil {
 			err = b.WriteFile(ctx, filepath.Join(inside, name), data)

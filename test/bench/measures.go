@@ -20,7 +20,7 @@ func measures() []measure {
 	return []measure{
 		{"connections", connections},
 		{"reload-http", reloadsHTTP},
-		{"reload-kept", reloadsKept},
+		{"reload-call", reloadsCall},
 		{"reload-time", reloadTime},
 		{"start", startTime},
 		{"memory", memory},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -19,17 +20,16 @@ const (
 	reloadWorkers = 4                     // processes, or threads, of each server
 )
 
-// contender is a server under load that is reloaded.
+// contender is a server under load that is reloaded. Every other client connects for each request, the others keep their connection.
 type contender struct {
-	name   string
-	unit   string
-	client func() asker
+	name            string
+	unit            string
+	connects, keeps func() asker
 
-	errors, requests int
-	kinds            map[string]int
-	after, during    series // p99 over that of the time outside, by round
-	outside          series // p99 outside, ms
-	sync             sync.Mutex
+	requests, failed [2]int         // of those that connect, those that keep
+	kinds            map[string]int // of failures
+	outside          series         // p99, ms, by round
+	after, during    series         // p99 over that of outside
 }
 
 // round loads the server, reloads it meanwhile, and keeps the books.
@@ -38,11 +38,13 @@ func (c *contender) round(ctx context.Context) (float64, error) {
 	defer stop()
 	var log []request
 	var all sync.WaitGroup
-	all.Go(func() { log = steady(loaded, reloadClients, reloadEvery, c.client) })
+	all.Go(func() {
+		log = steady(loaded, reloadClients, reloadEvery, func(n int) asker { return []func() asker{c.connects, c.keeps}[n%2]() })
+	})
 	defer all.Wait()
 	time.Sleep(reloadBefore)
 	ordered := time.Now()
-	_, err := (&site{}).shell(ctx, "systemctl reload "+c.unit)
+	_, err := (&site{}).shell(ctx, "exec systemctl reload "+c.unit)
 	done := time.Now()
 	if err != nil {
 		stop()
@@ -54,9 +56,9 @@ func (c *contender) round(ctx context.Context) (float64, error) {
 
 	var outside, during, after []time.Duration
 	for _, r := range log {
-		c.requests++
+		c.requests[r.client%2]++
 		if r.err != nil {
-			c.errors++
+			c.failed[r.client%2]++
 			c.kinds[kind(r.err)]++
 			continue
 		}
@@ -72,7 +74,7 @@ func (c *contender) round(ctx context.Context) (float64, error) {
 	usual := quantile(outside, 0.99)
 	c.outside = append(c.outside, ms(usual))
 	c.after = append(c.after, float64(quantile(after, 0.99))/float64(usual))
-	if len(during) > 0 {
+	if len(during) > 10 {
 		c.during = append(c.during, float64(quantile(during, 0.99))/float64(usual))
 	}
 	return 0, nil
@@ -98,39 +100,48 @@ func race(ctx context.Context, contenders ...*contender) error {
 	}
 	_, err := interleave(ctx, reloadRounds, sides...)
 	for _, c := range contenders {
-		if c.errors > 0 {
+		if len(c.kinds) > 0 {
 			fmt.Printf("   %s: %v\n", c.name, c.kinds)
 		}
 	}
 	return err
 }
 
-// compared are the rows for one load: fdt against each of the others.
-func compared(load string, fdt *contender, peers ...*contender) (rows []row) {
-	for _, p := range peers {
-		rows = append(rows, row{
-			measure: fmt.Sprintf("reload, %s: errors", load),
-			fdt:     fmt.Sprintf("%d of %d", fdt.errors, fdt.requests), peer: fmt.Sprintf("%s %d of %d", p.name, p.errors, p.requests),
-			ratio: float64(fdt.errors), aim: below(0, "%.0f"),
-		}, row{
-			measure: fmt.Sprintf("reload, %s: p99 in the half second after, over p99 outside", load),
-			fdt:     fmt.Sprintf("outside %.2f ms", fdt.outside.median()),
-			peer:    fmt.Sprintf("%s %.2f times %.2f ms", p.name, p.after.median(), p.outside.median()),
-			ratio:   fdt.after.median(), aim: atMost(1.5),
-		}, row{
-			measure: fmt.Sprintf("reload, %s: p99 while it runs, over p99 outside", load),
-			peer:    fmt.Sprintf("%s %s", p.name, times(p.during)),
-			ratio:   fdt.during.median(), aim: noAim("%.2f"),
-		})
+// compared are the rows for one load: fdt beside all the others.
+func compared(load string, fdt *contender, peers ...*contender) []row {
+	among := func(figure func(*contender) string) string {
+		var texts []string
+		for _, p := range peers {
+			texts = append(texts, p.name+" "+figure(p))
+		}
+		return strings.Join(texts, ", ")
 	}
-	return rows
-}
-
-func times(s series) string {
-	if len(s) == 0 {
-		return "returns at once"
+	lost := func(i int) func(*contender) string {
+		return func(c *contender) string { return fmt.Sprintf("%d of %d", c.failed[i], c.requests[i]) }
 	}
-	return fmt.Sprintf("%.2f", s.median())
+	times := func(of func(*contender) series) func(*contender) string {
+		return func(c *contender) string {
+			if len(of(c)) == 0 {
+				return "none" // its reload returns at once
+			}
+			return fmt.Sprintf("%.2f × %.2f ms", of(c).median(), c.outside.median())
+		}
+	}
+	after := func(c *contender) series { return c.after }
+	during := func(c *contender) series { return c.during }
+	return []row{{
+		measure: load + ": errors, new connections", fdt: lost(0)(fdt), peer: among(lost(0)),
+		ratio: float64(fdt.failed[0]), aim: below(0, "%.0f"),
+	}, {
+		measure: load + ": errors, kept connections", fdt: lost(1)(fdt), peer: among(lost(1)),
+		ratio: float64(fdt.failed[1]), aim: below(0, "%.0f"),
+	}, {
+		measure: load + ": p99, half a second after over outside", fdt: times(after)(fdt), peer: among(times(after)),
+		ratio: fdt.after.median(), aim: atMost(1.5),
+	}, {
+		measure: load + ": p99, from order to end over outside", fdt: times(during)(fdt), peer: among(times(during)),
+		ratio: fdt.during.median(), aim: noAim("%.2f"),
+	}}
 }
 
 // The peers' addresses and fdt's for HTTP.
@@ -178,8 +189,8 @@ frontend bench
 	return err
 }
 
-// reloadsHTTP loads each server with clients that connect for each request: what a reload does to new connections. fdt's worker is
-// examples/http, an *http.Server; the peers are written in C and answer from memory, so the absolute times are theirs to win.
+// reloadsHTTP reloads each server under the same load. fdt's worker is examples/http, an *http.Server; the peers are written in C and
+// answer from memory, so the absolute times are theirs to win.
 func reloadsHTTP(ctx context.Context, s *site) (rows []row, err error) {
 	if err := s.peers(ctx); err != nil {
 		return nil, err
@@ -188,23 +199,22 @@ func reloadsHTTP(ctx context.Context, s *site) (rows []row, err error) {
 	if err := s.serve(ctx, fmt.Sprintf(tcpConfig, httpAddress, reloadWorkers), program("http")); err != nil {
 		return nil, err
 	}
-	fdt := &contender{name: "fdt", unit: "fdt", client: func() asker { return &connecting{address: httpAddress} }}
-	nginx := &contender{name: "nginx", unit: "nginx", client: func() asker { return &connecting{address: nginxAddress} }}
-	haproxy := &contender{name: "HAProxy", unit: "haproxy", client: func() asker { return &connecting{address: haproxyAddress} }}
+	contend := func(name, unit, address string) *contender {
+		return &contender{name: name, unit: unit,
+			connects: func() asker { return &connecting{address} },
+			keeps:    func() asker { return &keeping{address: address} }}
+	}
+	fdt := contend("fdt", "fdt", httpAddress)
+	nginx, haproxy := contend("nginx", "nginx", nginxAddress), contend("HAProxy", "haproxy", haproxyAddress)
 	if err := race(ctx, fdt, nginx, haproxy); err != nil {
 		return nil, err
 	}
-	return compared("connection per request", fdt, nginx, haproxy), nil
+	return compared("reload under HTTP", fdt, nginx, haproxy), nil
 }
 
-// reloadsKept loads each server with clients that keep their connection. fdt is its default worker with sessions that CALL a
-// procedure on a spool in memory, because that protocol has a goodbye, which HTTP/1.1 has not: a server of HTTP that closes an idle
-// connection cannot know whether a request is already on its way.
-func reloadsKept(ctx context.Context, s *site) (rows []row, err error) {
-	if err := s.peers(ctx); err != nil {
-		return nil, err
-	}
-	defer s.stopPeers(ctx, &err)
+// reloadsCall reloads fdt's default worker under sessions that CALL a procedure on a spool, which is in memory, or the disk would be
+// what is measured.
+func reloadsCall(ctx context.Context, s *site) (rows []row, err error) {
 	if _, err := s.shell(ctx, "install -d -o fdt -g fdt -m 2770 /run/bench-spool"); err != nil {
 		return nil, err
 	}
@@ -217,16 +227,17 @@ procedures: {remember: {parameters: {body: text}, steps: [{on: memory, put: ":bo
 	if err := s.serve(ctx, config, ""); err != nil {
 		return nil, err
 	}
-	fdt := &contender{name: "fdt", unit: "fdt", client: func() asker { return &session{statement: "CALL remember('a message')"} }}
-	nginx := &contender{name: "nginx", unit: "nginx", client: func() asker { return &keeping{address: nginxAddress} }}
-	haproxy := &contender{name: "HAProxy", unit: "haproxy", client: func() asker { return &keeping{address: haproxyAddress} }}
-	if err := race(ctx, fdt, nginx, haproxy); err != nil {
+	const statement = "CALL remember('a message')"
+	fdt := &contender{name: "fdt", unit: "fdt",
+		connects: func() asker { return &visitor{statement} },
+		keeps:    func() asker { return &session{statement: statement} }}
+	if err := race(ctx, fdt); err != nil {
 		return nil, err
 	}
-	return compared("kept connection", fdt, nginx, haproxy), nil
+	return compared("reload under CALL", fdt), nil
 }
 
 func (s *site) stopPeers(ctx context.Context, err *error) {
-	_, down := s.shell(context.WithoutCancel(ctx), "systemctl stop nginx haproxy; rm -rf /run/bench-spool/new/*")
+	_, down := s.shell(context.WithoutCancel(ctx), "systemctl stop nginx haproxy")
 	*err = errors.Join(*err, down)
 }

@@ -210,8 +210,11 @@ func byLibrary(ctx context.Context) (transfer, func() error, error) {
 		if err != nil {
 			return err
 		}
-		_, err = branch.(procedure.Execer).Exec(ctx, text, []any{account})
-		return err
+		if execer, ok := branch.(procedure.Execer); ok {
+			_, err = execer.Exec(ctx, text, []any{account})
+			return err
+		}
+		return fmt.Errorf("%s takes no SQL", on)
 	}
 	return func(ctx context.Context, client int) error {
 		s := sessions[client]
