@@ -1,0 +1,112 @@
+package txn_test
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/spool"
+)
+
+// hung is a resource that does not answer until its caller gives up.
+type hung struct {
+	down
+
+	asked chan struct{}
+}
+
+func (h hung) Resolve(ctx context.Context, gid txn.GID, what txn.Decision, p txn.Proof) (txn.Resolution, error) {
+	if h.is.Load() {
+		select {
+		case h.asked <- struct{}{}:
+		default:
+		}
+		<-ctx.Done()
+		return 0, context.Cause(ctx)
+	}
+	return h.down.Resolve(ctx, gid, what, p)
+}
+
+// TestHungResource: decisions for other resources are not held up by one that
+// hangs, and neither is the end of the worker.
+func TestHungResource(t *testing.T) {
+	p := newFastPlace(t)
+	for _, x := range []string{"x", "y"} {
+		if _, killed := p.worker(t, "begin put:a put:b prepare:"+x+" commit-prepared:"+x, "decide: durable"); !killed {
+			t.Fatal("not killed")
+		}
+	}
+	is, asked := new(atomic.Bool), make(chan struct{}, 1)
+	is.Store(true)
+	m := p.open(t, func(o *txn.Options) {
+		o.Resources[1] = hung{down{o.Resources[1].(*spool.Spool), is}, asked}
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- m.Recover(ctx) }()
+	<-asked
+	for len(p.delivered(t, "a")) == 0 {
+		if t.Context().Err() != nil {
+			t.Fatal("a waits for b")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	closeAll(t, m)
+	m = p.open(t)
+	defer closeAll(t, m)
+	p.recover(t, m)
+	p.wantMessages(t, 2, 2)
+}
+
+// TestCount: a process that does not recover learns the count from the one
+// that does.
+func TestCount(t *testing.T) {
+	p := newFastPlace(t)
+	a := p.open(t)
+	defer closeAll(t, a)
+	prepared(t, a, "x")
+	if n := a.Counts().InDoubt; n != 1 {
+		t.Errorf("%d in doubt, want 1", n)
+	}
+	lock, err := os.OpenFile(p.dir("log")+"/recovery", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := p.open(t)
+	defer closeAll(t, b)
+	hold := func() {
+		if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold()
+	wantErr(t, b.Scan(t.Context()), nil)
+	if n := b.Counts().InDoubt; n != 0 {
+		t.Errorf("%d in doubt before anybody counted", n)
+	}
+	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, a.Scan(t.Context()), nil)
+	hold()
+	wantErr(t, b.Scan(t.Context()), nil)
+	if n := b.Counts().InDoubt; n != 1 {
+		t.Errorf("%d in doubt, want 1", n)
+	}
+	wantErr(t, b.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
+	if n := b.Counts().InDoubt; n != 0 {
+		t.Errorf("%d in doubt, want 0", n)
+	}
+	if err := lock.Close(); err != nil {
+		t.Error(err)
+	}
+}
