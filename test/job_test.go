@@ -7,10 +7,18 @@ import (
 	"github.com/fdtserver/fdt/test/scenario"
 )
 
-// TestMainJob is the demonstration, as a test: every claim of it must hold.
+// TestMainJob is the demonstration, as a test: every claim of it must hold, on each supported Debian.
 func TestMainJob(t *testing.T) {
-	path := deb(t, "FDT_DEB")
-	m := boot(t, bed.Options{Disk: true})
+	for _, run := range []struct{ release, variable string }{
+		{"bookworm", "FDT_DEB"},
+		{"trixie", "FDT_RELEASE_DEB"},
+	} {
+		t.Run(run.release, func(t *testing.T) { mainJob(t, run.release, deb(t, run.variable)) })
+	}
+}
+
+func mainJob(t *testing.T, release, path string) {
+	m := boot(t, bed.Options{Release: release, Disk: true})
 	for _, sc := range scenario.All() {
 		ok := t.Run(sc.Name, func(t *testing.T) {
 			stage := &scenario.Stage{Bed: m.bed, Deb: path, Out: t.Output()}

@@ -65,6 +65,14 @@ func TestTraps(t *testing.T) {
 			works: triggers,
 		},
 		{
+			name:    "StartLimitIntervalSec=0 of a socket",
+			release: "trixie", // 252 does not count the starts of sockets
+			without: func(m machine) {
+				m.set("fdt-listen@.socket", "[Unit]\nStartLimitIntervalSec=10s\nStartLimitBurst=5\n")
+			},
+			works: restarts,
+		},
+		{
 			name: "a companion wants the master",
 			without: func(m machine) {
 				m.set("fdt-listen@.service", "[Unit]\nRequires=fdt.service\n")
@@ -236,6 +244,12 @@ func companionRestarts(m machine) string {
 		systemctl stop ` + m.socketUnit() + `.service
 		psql -X -h /run/fdt -p 7432 -c 'SELECT 1'
 	done >/dev/null 2>&1 || true`)
+	return listening(m)
+}
+
+// restarts: stopped and started often, fdt still listens.
+func restarts(m machine) string {
+	m.must("for i in {1..8}; do systemctl stop fdt; systemctl start fdt || true; done")
 	return listening(m)
 }
 

@@ -117,7 +117,8 @@ const header = "# Written by fdt-generator from the configuration that serves. D
 // RenderSocket is the socket unit of one address of a listener.
 //
 // There is no ReusePort= and no FlushPending=: both lose connections that wait in the queue. The trigger limit is
-// off because it fails the socket for good when a worker dies under load. NonBlocking= is the services' setting.
+// off because it fails the socket for good when a worker dies under load, and the start limit because five stops
+// and starts of fdt within ten seconds are no fault. NonBlocking= is the services' setting.
 func RenderSocket(l config.Listener, a config.Address) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -126,6 +127,7 @@ func RenderSocket(l config.Listener, a config.Address) string {
 	line("Description=fdt listener %s at %s", literal(l.Name), literal(a.Address))
 	line("Documentation=man:fdt.yaml(5)")
 	line("PartOf=%s", Sockets)
+	line("StartLimitIntervalSec=0")
 	line("")
 	line("[Socket]")
 	line("ListenStream=%s", literal(a.Address))
