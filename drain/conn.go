@@ -81,8 +81,8 @@ func (c *Conn) SetIdle() {
 	}
 }
 
-// Draining is closed when the server drains: say goodbye with the next reply, in one write, so that the
-// peer has it before it asks again.
+// Draining is closed when the server drains: say goodbye with the next reply, or as soon as the peer has
+// read that (see Unread), so that the peer has it before it asks again.
 func (c *Conn) Draining() <-chan struct{} { return c.loop.server.draining }
 
 // Expired is closed when the connection has been idle for Server.Idle while draining. A handler that is
@@ -162,6 +162,16 @@ func (c *Conn) Pending() bool {
 		return err
 	})
 	return !errors.Is(err, unix.EAGAIN)
+}
+
+// Unread returns how many bytes of what was written are still under way: on a unix socket those that the
+// peer has not read, on TCP those that its host has not acknowledged.
+func (c *Conn) Unread() (n int) {
+	_ = c.control(func(fd int) (err error) { // of a closed connection nothing is
+		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		return err
+	})
+	return n
 }
 
 // Read reads. It is not interrupted by the context's end, but see ErrExpired and ErrDeadline.

@@ -1,6 +1,8 @@
 package pgwire_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,8 +16,8 @@ const goodbye = "E FATAL 57P01 terminating connection due to administrator comma
 // TestGoodbye is what sessions hear from a server that drains, in each state.
 func TestGoodbye(t *testing.T) {
 	f := newFDT(t, "")
-	called, busy, failed, prepared, pinged, waiting, settings := f.connect("a"), f.connect("a"), f.connect("a"), f.connect("a"),
-		f.connect("a"), f.connect("a"), f.connect("a")
+	called, busy, failed, prepared, pinged, checked, waiting, settings := f.connect("a"), f.connect("a"), f.connect("a"),
+		f.connect("a"), f.connect("a"), f.connect("a"), f.connect("a"), f.connect("a")
 	busy.want("BEGIN", "C BEGIN", "Z T")
 	failed.want("BEGIN", "C BEGIN", "Z T")
 	prepared.want("BEGIN; CALL enqueue('p')", "C BEGIN", "C CALL", "Z T")
@@ -24,7 +26,7 @@ func TestGoodbye(t *testing.T) {
 	settings.want("SET application_name = 'x'", "C SET", "S application_name=x", "Z I")
 	ended := f.shutdown()
 
-	// A call is served, and the goodbye comes with its reply.
+	// A call is served, and the goodbye follows its reply.
 	called.want("CALL enqueue('called')", "C CALL", "Z I")
 	called.answers("then", called.read(), goodbye, "closed")
 	// A transaction goes on to its end.
@@ -38,7 +40,13 @@ func TestGoodbye(t *testing.T) {
 	prepared.want("PREPARE TRANSACTION 'p'", "C PREPARE TRANSACTION", "Z I")
 	prepared.want("COMMIT PREPARED 'p'", "C COMMIT PREPARED", "Z I")
 	prepared.answers("then", prepared.read(), goodbye, "closed")
-	// A pool that only asks whether the connection is good takes another.
+	// A pool that asks whether the connection is good may use it once. One that
+	// only asks takes another.
+	pinged.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
+	checked.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
+	checked.want("CALL enqueue('checked')", "C CALL", "Z I")
+	checked.answers("then", checked.read(), goodbye, "closed")
+	waiting.want("-- ping", "I", "Z I")
 	pinged.want("SELECT 1", goodbye, "closed")
 	waiting.want("-- ping", goodbye, "closed")
 	// Settings are not work.
@@ -46,11 +54,11 @@ func TestGoodbye(t *testing.T) {
 	settings.want("CALL enqueue('settings')", "C CALL", "Z I")
 	settings.answers("then", settings.read(), goodbye, "closed")
 
-	for _, c := range []*client{called, busy, failed, prepared, pinged, waiting, settings} {
+	for _, c := range []*client{called, busy, failed, prepared, pinged, checked, waiting, settings} {
 		_ = c.conn.Close()
 	}
 	<-ended
-	f.delivered("called", "busy", "p", "settings")
+	f.delivered("called", "busy", "p", "checked", "settings")
 }
 
 // TestGoodbyeToPings is the same for the extended protocol.
@@ -61,14 +69,18 @@ func TestGoodbyeToPings(t *testing.T) {
 		c.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
 	}
 	ended := f.shutdown()
-	for _, line := range []string{"P _ - ", "B _ _ t", "D P _", "E _ 0", "S"} {
-		empty.say(line)
+	for _, want := range [][]string{{"1", "2", "n", "I", "Z I"}, {"1", "2", "n", goodbye, "closed"}} {
+		for _, line := range []string{"P _ - ", "B _ _ t", "D P _", "E _ 0", "S"} {
+			empty.say(line)
+		}
+		empty.answers("empty", empty.flush(), want...)
 	}
-	empty.answers("empty", empty.flush(), "1", "2", "n", goodbye, "closed")
-	for _, line := range []string{"P _ - SELECT 1", "B _ _ t", "E _ 0", "S"} {
-		one.say(line)
+	for _, want := range [][]string{{"1", "2", "D 1", "C SELECT 1", "Z I"}, {"1", "2", goodbye, "closed"}} {
+		for _, line := range []string{"P _ - SELECT 1", "B _ _ t", "E _ 0", "S"} {
+			one.say(line)
+		}
+		one.answers("one", one.flush(), want...)
 	}
-	one.answers("one", one.flush(), "1", "2", goodbye, "closed")
 	_, _ = empty.conn.Close(), one.conn.Close()
 	<-ended
 }
@@ -94,6 +106,51 @@ func TestPipelineBeforeGoodbye(t *testing.T) {
 	<-ended
 	if got := len(f.messages()); got != n {
 		t.Errorf("%d messages", got)
+	}
+}
+
+// TestGoodbyeAfterReply shows that the goodbye is not sent before the client
+// has read the reply, of which drivers would take it for a part.
+func TestGoodbyeAfterReply(t *testing.T) {
+	f := newFDT(t, "")
+	c := f.connect("a")
+	ended := f.shutdown()
+	c.front.Send(&pgproto3.Query{String: "CALL enqueue('x')"})
+	if err := c.front.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	var all [4096]byte
+	n, err := c.conn.Read(all[:])
+	if want := "C\x00\x00\x00\x09CALL\x00Z\x00\x00\x00\x05I"; err != nil || string(all[:n]) != want {
+		t.Errorf("%q, %v", all[:n], err)
+	}
+	c.answers("then", c.read(), goodbye, "closed")
+	_ = c.conn.Close()
+	<-ended
+}
+
+// TestGoodbyeToHaste is what a client hears that sends the next request with
+// the reply to the last one, and how what it was told agrees with what was done.
+func TestGoodbyeToHaste(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			f := newFDT(t, "")
+			c := connect(t, network, map[string]string{"unix": f.sock, "tcp": f.tcp}[network], "a")
+			ended := f.shutdown()
+			var done []string
+			for n := range 1_000_000 {
+				body := fmt.Sprint(n)
+				got := c.query("CALL enqueue('" + body + "')")
+				if slices.Equal(got, []string{goodbye, "closed"}) {
+					break
+				}
+				c.answers(body, got, "C CALL", "Z I")
+				done = append(done, body)
+			}
+			_ = c.conn.Close()
+			<-ended
+			f.delivered(done...)
+		})
 	}
 }
 

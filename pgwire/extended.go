@@ -88,7 +88,6 @@ func (se *session) sync() error {
 			se.wire.send(f.response())
 		}
 	}
-	se.served = true
 	return se.ready()
 }
 

@@ -157,7 +157,11 @@ func (se *session) wait() error {
 	}
 	limit, reason := se.patience()
 	_ = se.conn.SetReadDeadline(limit) // a closed connection fails in Read
-	err := se.wire.await()
+	listen := se.wire.await
+	if se.leaving {
+		listen = se.farewell
+	}
+	err := listen()
 	if err == nil {
 		se.conn.SetBusy()
 		_ = se.conn.SetReadDeadline(time.Now().Add(stall)) // for the rest of the message

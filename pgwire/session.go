@@ -38,7 +38,10 @@ type session struct {
 	several  bool          // in a simple Query of more than one statement
 	used     bool          // a procedure ran in the open transaction
 	worked   bool          // something was done since the last goodbye could have been said
-	served   bool          // a request was answered
+	greeted  bool          // a probe was answered while draining
+	leaving  bool          // the goodbye is due when the client has read the reply
+	since    time.Time     // when the session was first leaving
+	over     bool          // nothing more is served
 	skipping bool          // after an error, until Sync
 	reserved bool          // has no slot, as far as is known
 
@@ -52,6 +55,9 @@ type session struct {
 // dispatch serves one message. leave is the client's goodbye; after an error
 // the session ends.
 func (se *session) dispatch(kind byte, body []byte) (leave bool, err error) {
+	if se.over && kind != 'X' {
+		return false, errGoodbye
+	}
 	if se.skipping && kind != 'S' && kind != 'X' && kind != 'H' {
 		return false, nil
 	}
@@ -111,9 +117,9 @@ func (se *session) refused(f *Failure) error {
 // statuses are ReadyForQuery's.
 var statuses = map[txn.State]byte{txn.Idle: 'I', txn.Active: 'T', txn.Failed: 'E'}
 
-// ready ends a request: the reply goes out, with the goodbye if it is time. A
-// session that has just begun, that asked for nothing yet or is between the
-// phases of two-phase commit is left some silence to go on.
+// ready ends a request: the reply goes out, and the goodbye is due if it is
+// time. A session that has just begun, that asked for nothing yet or is between
+// the phases of two-phase commit is left some silence to go on.
 func (se *session) ready() error {
 	se.settings.changed(func(name, value string) {
 		se.wire.send(&pgproto3.ParameterStatus{Name: name, Value: value})
@@ -121,10 +127,9 @@ func (se *session) ready() error {
 	status := statuses[se.txn.State()]
 	se.wire.send(&pgproto3.ReadyForQuery{TxStatus: status})
 	if status != 'T' {
-		if se.worked && se.draining() && !se.more() {
-			return errGoodbye // finish sends it with the reply
+		if status == 'I' {
+			se.leave()
 		}
-		se.worked = false
 		se.conn.SetIdle()
 	}
 	if !se.wire.buffered() { // else the reply to what is there goes with it
@@ -144,22 +149,6 @@ func (se *session) more() bool {
 	// Records that crypto/tls holds are read in spite of a deadline.
 	_ = se.conn.SetReadDeadline(time.Unix(1, 0)) // a closed connection fails in Read
 	return se.wire.await() == nil
-}
-
-func (se *session) draining() bool {
-	select {
-	case <-se.conn.Draining():
-		return true
-	default:
-		return false
-	}
-}
-
-// probed tells whether a request that only asks whether the server lives is to
-// be answered with the goodbye: a pool then takes another connection, instead
-// of losing this one at its next use.
-func (se *session) probed(p *plan) bool {
-	return p.probe() && se.served && se.txn.State() == txn.Idle && se.draining()
 }
 
 // fail is what an error does to the transaction: one that BEGIN opened waits
@@ -209,7 +198,6 @@ func (se *session) simple(query string) error {
 			return errGoodbye
 		}
 		se.wire.send(&pgproto3.EmptyQueryResponse{})
-		se.served = true
 		return se.ready()
 	}
 	se.several = len(list) > 1
@@ -229,7 +217,6 @@ func (se *session) simple(query string) error {
 		}
 		return se.refused(f)
 	}
-	se.served = true
 	return se.ready()
 }
 
