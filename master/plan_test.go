@@ -45,6 +45,8 @@ func TestPlan(t *testing.T) {
 	restarted.restarts = 1
 	looping := k(1, 1, crashed)
 	looping.restarts = crashesByMaster
+	attempt := k(1, 1, crashed)
+	attempt.asked = noon
 	old := k(1, 1, ready)
 	old.expired = true
 	deaf := k(1, 1, ready)
@@ -111,6 +113,8 @@ func TestPlan(t *testing.T) {
 			want: []action{{verb: doForget, gen: 1}, {verb: doHurry, gen: 2}}},
 		{name: "steady: who crashes again and again is taken from systemd",
 			v: view{applied: goal(1, 1), workers: []worker{looping}}, want: []action{{verb: doBackOff, unit: looping.unit}}},
+		{name: "an attempt after a back-off is one",
+			v: view{applied: goal(1, 1), resume: noon, workers: []worker{attempt}}, want: []action{{verb: doBackOff, unit: attempt.unit}}},
 		{name: "steady: back-off",
 			v: view{applied: goal(1, 1), resume: noon.Add(time.Second)}, wake: noon.Add(time.Second)},
 		{name: "steady: back-off is over",

@@ -52,7 +52,9 @@ func steady(v view, d *decision) {
 // old and one at a time.
 func capacity(v view, d *decision, t *target) {
 	for _, w := range v.of(t.gen, crashed) {
-		if w.restarts >= crashesByMaster && !w.released {
+		// One that was started after a back-off is an attempt, and gets no others from systemd.
+		attempt := !v.resume.IsZero() && !w.asked.Before(v.resume)
+		if (attempt || w.restarts >= crashesByMaster) && !w.released {
 			d.do(doBackOff, w.unit)
 		}
 	}
