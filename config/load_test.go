@@ -133,7 +133,7 @@ procedures:
       - {on: outbox, put: ":src to :dst, balance :balance, note:: :note"}
   one: {allow: alice, steps: [{on: outbox, put: x}]}
 users: {alice: "` + verifierA + `"}
-metrics: {address: "127.0.0.1:9432"}
+metrics: {}
 `
 
 func TestEverything(t *testing.T) {
@@ -171,8 +171,7 @@ func TestEverything(t *testing.T) {
 			},
 			"one": {Name: "one", Allow: []string{"alice"}, Steps: []Step{{On: "outbox", Put: "x"}}},
 		},
-		Users:   map[string]User{"alice": {"alice", verifierA}},
-		Metrics: Metrics{Address: &Address{"tcp4", "127.0.0.1:9432"}},
+		Users: map[string]User{"alice": {"alice", verifierA}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
