@@ -30,7 +30,7 @@ type plan struct {
 // lives: what pools send before they lend a connection.
 func (p *plan) probe() bool {
 	switch p.stmt.(type) {
-	case nil, statement.Show:
+	case nil:
 		return true
 	case statement.Select:
 		return p.call == nil && p.view == nil
