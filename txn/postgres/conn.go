@@ -22,6 +22,9 @@ type conn struct {
 	app       string // its application_name, by which fences find it
 	identity  string // of the store it is connected to
 	cancelled bool   // not to be used by others any more
+
+	prepared map[string]string // names of the statements that pipelines have prepared, by their text
+	named    int               // how many names were given
 }
 
 // appName is the application_name of an incarnation's sessions, below the 64 bytes of NAMEDATALEN.

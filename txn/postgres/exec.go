@@ -57,6 +57,11 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 	if err == nil {
 		return out, nil
 	}
+	return txn.Outcome{}, b.failure(ctx, err)
+}
+
+// failure is what a failed statement is reported as.
+func (b *Branch) failure(ctx context.Context, err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		err = &StatementError{pg}
 		if pg.Code == "55P03" && pg.Routine == "ProcessInterrupts" && b.opt.LockTimeout > 0 {
@@ -66,7 +71,7 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 	if cause := context.Cause(ctx); cause != nil {
 		err = fmt.Errorf("%w (%w)", cause, err)
 	}
-	return txn.Outcome{}, fmt.Errorf("resource %s: %w", b.r.opt.Name, err)
+	return fmt.Errorf("resource %s: %w", b.r.opt.Name, err)
 }
 
 func (c *conn) query(ctx context.Context, sql string, args []any) (out txn.Outcome, err error) {

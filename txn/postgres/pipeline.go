@@ -1,0 +1,152 @@
+package postgres
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fdtserver/fdt/txn"
+)
+
+// maxPrepared bounds the statements that pipelines prepare on one session.
+const maxPrepared = 256
+
+// ExecAll runs statements in order, each as Exec does, and sends those in a row that cannot end the transaction in one round trip. It
+// returns the outcomes of the statements that succeeded. The error is that of the next one; those behind it had no effect.
+func (b *Branch) ExecAll(ctx context.Context, list []txn.Statement) ([]txn.Outcome, error) {
+	var done []txn.Outcome
+	for len(list) > 0 {
+		if err := b.check(); err != nil {
+			return done, err
+		}
+		n := b.c.together(list)
+		if n < 2 {
+			n = 1
+			out, err := b.Exec(ctx, list[0].SQL, list[0].Args)
+			if err != nil {
+				return done, err
+			}
+			done = append(done, out)
+		} else {
+			outs, err := b.c.pipeline(ctx, list[:n])
+			done = append(done, outs...)
+			if err == nil {
+				err = b.check()
+			}
+			if err != nil {
+				return done, b.failure(ctx, err)
+			}
+		}
+		list = list[n:]
+	}
+	return done, nil
+}
+
+// together returns how many statements from the first on may be sent before the first one's answer has come.
+func (c *conn) together(list []txn.Statement) (n int) {
+	for _, s := range list {
+		if _, known := c.prepared[s.SQL]; !known && (len(c.prepared)+n >= maxPrepared || !harmless(s.SQL)) {
+			return n
+		}
+		for _, arg := range s.Args {
+			// Exec leaves it to the driver how the type that the server asks for is written.
+			if _, ok := arg.([]byte); ok {
+				return n
+			}
+		}
+		n++
+	}
+	return n
+}
+
+// harmless tells of a statement that it cannot end the transaction: behind one that did, the next would be run outside of it. Function
+// bodies cannot either, PL/pgSQL (PostgreSQL documentation, 43.8).
+func harmless(sql string) bool {
+	word := strings.TrimLeft(sql, " \t\r\n(")
+	if end := strings.IndexAny(word, " \t\r\n("); end >= 0 {
+		word = word[:end]
+	}
+	switch strings.ToLower(word) {
+	case "select", "insert", "update", "delete", "merge", "with", "values":
+		return true
+	}
+	return false
+}
+
+// pipeline sends statements in one go, each prepared at its first use on this session. It returns the outcomes of those that succeeded.
+func (c *conn) pipeline(ctx context.Context, list []txn.Statement) (outs []txn.Outcome, err error) {
+	if c.prepared == nil {
+		c.prepared = make(map[string]string)
+	}
+	var unsure []string // the texts whose preparation is not confirmed
+	p := c.pg.PgConn().StartPipeline(ctx)
+	defer func() {
+		if cerr := p.Close(); err == nil {
+			err = cerr
+		}
+		for _, text := range unsure {
+			delete(c.prepared, text)
+		}
+		switch code(err) {
+		case "0A000", "26000": // a plan that does not fit its table any more, or that somebody has dropped
+			c.cancelled = true
+		}
+		c.note(ctx, err)
+	}()
+	for _, s := range list {
+		name, ok := c.prepared[s.SQL]
+		if !ok {
+			c.named++
+			name = "fdt" + strconv.Itoa(c.named)
+			c.prepared[s.SQL] = name
+			unsure = append(unsure, s.SQL)
+			p.SendPrepare(name, s.SQL, nil)
+		}
+		p.SendQueryPrepared(name, texts(s.Args), nil, nil)
+	}
+	if err := p.Sync(); err != nil {
+		return nil, err
+	}
+	for len(outs) < len(list) {
+		results, err := p.GetResults()
+		if err != nil {
+			return outs, err
+		}
+		switch r := results.(type) {
+		case *pgconn.StatementDescription:
+			unsure = unsure[1:]
+		case *pgconn.ResultReader:
+			out, err := outcome(r)
+			if err != nil {
+				return outs, err
+			}
+			outs = append(outs, out)
+		}
+	}
+	return outs, nil
+}
+
+func outcome(r *pgconn.ResultReader) (out txn.Outcome, err error) {
+	for n := 0; r.NextRow(); n++ {
+		if values := r.Values(); n == 0 && len(values) > 0 && values[0] != nil {
+			first := string(values[0])
+			out.First = &first
+		}
+	}
+	tag, err := r.Close()
+	out.Rows = tag.RowsAffected()
+	return out, err
+}
+
+// texts are arguments in the form of text, which holds no bytes.
+func texts(args []any) [][]byte {
+	values := make([][]byte, len(args))
+	for i, arg := range args {
+		if s, ok := text(arg).(string); ok {
+			values[i] = []byte(s)
+		}
+	}
+	return values
+}
