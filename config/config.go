@@ -32,6 +32,9 @@ const (
 	AuthSCRAM = "scram" // SCRAM-SHA-256, RFC 7677
 	AuthCert  = "cert"  // a TLS client certificate
 	AuthTrust = "trust" // no proof; unix sockets only
+
+	// AuthProgram leaves it to the program that serves; fdt's own worker refuses it.
+	AuthProgram = "program"
 )
 
 // Listener is one named way in: one or more addresses with the same rules.

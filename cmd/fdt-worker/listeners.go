@@ -32,6 +32,9 @@ func listeners(cfg *config.Config) (map[string]pgwire.Listener, []string, error)
 		config.AuthPeer: &pgwire.Peer{Group: group}, config.AuthSCRAM: scram, config.AuthCert: pgwire.Cert{}, config.AuthTrust: pgwire.Trust{},
 	}
 	for _, l := range cfg.Listen {
+		if auth[l.Auth] == nil {
+			return nil, nil, fmt.Errorf("listener %s: auth %s is for another program as worker, see fdt-worker(8)", l.Name, l.Auth)
+		}
 		encryption, err := encryption(l.TLS, l.Auth)
 		if err != nil {
 			return nil, nil, fmt.Errorf("listener %s: %w", l.Name, err)
