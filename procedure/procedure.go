@@ -34,6 +34,16 @@ type Execer interface {
 	Exec(ctx context.Context, sql string, args []any) (txn.Outcome, error)
 }
 
+// Batcher is an Execer that runs several statements in fewer round trips than
+// one each.
+type Batcher interface {
+	Execer
+	// ExecAll runs the statements in order and returns the outcomes of those
+	// that succeeded. The error is that of the next one; those behind it have
+	// had no effect.
+	ExecAll(ctx context.Context, list []txn.Statement) ([]txn.Outcome, error)
+}
+
 // Error is a call that cannot be made or that failed by the procedure's own
 // rules, with what a client is told.
 type Error struct {
@@ -146,6 +156,7 @@ func compile(c *config.Procedure, resources map[string]config.Resource) (*Proced
 		}
 		p.steps = append(p.steps, st)
 	}
+	together(p.steps)
 	for _, col := range p.columns {
 		if _, ok := names[col.Name]; !ok {
 			return nil, fmt.Errorf("result %s: no such parameter or step", col.Name)

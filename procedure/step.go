@@ -33,6 +33,7 @@ type step struct {
 	err   Error // of an unmet expectation; an empty Message is filled in at the call
 	as    string
 	when  string
+	row   int // how many steps from this one on may go to their resource together
 }
 
 func compileStep(c *config.Step, resources map[string]config.Resource, names map[string]*value.Type) (step, error) {
@@ -121,7 +122,8 @@ func asError(err error) error {
 
 // Run runs the steps in order in the session's open transaction, with the
 // values that Bind returned, and returns the row of Columns. After an error
-// the transaction is to be failed by the caller: some steps have been run.
+// the transaction is to be failed by the caller: some steps have been run,
+// those behind the one that failed perhaps, too.
 func (p *Procedure) Run(ctx context.Context, s *txn.Session, bound []value.Value) ([]value.Value, error) {
 	if p.timeout > 0 {
 		var cancel context.CancelFunc
@@ -133,17 +135,9 @@ func (p *Procedure) Run(ctx context.Context, s *txn.Session, bound []value.Value
 	for i, pa := range p.params {
 		values[pa.Name] = bound[i]
 	}
-	for i := range p.steps {
-		if err := p.steps[i].run(ctx, s, values); err != nil {
-			if e, ok := errors.AsType[*Error](context.Cause(ctx)); ok {
-				return nil, e
-			}
-			if e, ok := errors.AsType[*Error](err); ok {
-				e := *e
-				e.Detail = fmt.Sprintf("Step %d of procedure %s, on %s.", i+1, p.name, p.steps[i].on)
-				return nil, &e
-			}
-			return nil, fmt.Errorf("step %d of procedure %s, on %s: %w", i+1, p.name, p.steps[i].on, err)
+	for i := 0; i < len(p.steps); i += p.steps[i].row {
+		if failed, err := runRow(ctx, s, p.steps[i:i+p.steps[i].row], values); err != nil {
+			return nil, p.explain(ctx, i+failed, err)
 		}
 	}
 	row := make([]value.Value, len(p.columns))
@@ -157,15 +151,21 @@ func (p *Procedure) Run(ctx context.Context, s *txn.Session, bound []value.Value
 	return row, nil
 }
 
-func (st *step) run(ctx context.Context, s *txn.Session, values map[string]value.Value) error {
-	if st.when != "" {
-		if v := values[st.when]; v.Null || v.Type == value.Bool && v.Text == "f" || v.Type == value.Unknown && falsy(v.Text) {
-			if st.as != "" {
-				values[st.as] = value.Unknown.Null()
-			}
-			return nil
-		}
+// explain makes of the error of a step what the caller is told.
+func (p *Procedure) explain(ctx context.Context, i int, err error) error {
+	if e, ok := errors.AsType[*Error](context.Cause(ctx)); ok {
+		return e
 	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		e := *e
+		e.Detail = fmt.Sprintf("Step %d of procedure %s, on %s.", i+1, p.name, p.steps[i].on)
+		return &e
+	}
+	return fmt.Errorf("step %d of procedure %s, on %s: %w", i+1, p.name, p.steps[i].on, err)
+}
+
+// run runs one step by itself.
+func (st *step) run(ctx context.Context, s *txn.Session, values map[string]value.Value) error {
 	b, err := s.Branch(ctx, st.on)
 	if err != nil {
 		return err
@@ -185,14 +185,40 @@ func (st *step) run(ctx context.Context, s *txn.Session, values map[string]value
 	if !ok {
 		return fmt.Errorf("resource %s takes no SQL", st.on)
 	}
+	out, err := execer.Exec(ctx, st.sql, st.args(values))
+	if err != nil {
+		return err
+	}
+	return st.take(out, values)
+}
+
+// skipped tells whether the step is not to be run; what it would bring is null
+// then.
+func (st *step) skipped(values map[string]value.Value) bool {
+	if st.when == "" {
+		return false
+	}
+	v := values[st.when]
+	if !v.Null && (v.Type != value.Bool || v.Text != "f") && (v.Type != value.Unknown || !falsy(v.Text)) {
+		return false
+	}
+	if st.as != "" {
+		values[st.as] = value.Unknown.Null()
+	}
+	return true
+}
+
+// args are what is bound to the placeholders.
+func (st *step) args(values map[string]value.Value) []any {
 	args := make([]any, len(st.binds))
 	for i, name := range st.binds {
 		args[i] = argument(values[name])
 	}
-	out, err := execer.Exec(ctx, st.sql, args)
-	if err != nil {
-		return err
-	}
+	return args
+}
+
+// take holds an outcome against what was expected and keeps what it brings.
+func (st *step) take(out txn.Outcome, values map[string]value.Value) error {
 	if st.rows >= 0 && out.Rows != st.rows {
 		e := st.err
 		if e.Message == "" {

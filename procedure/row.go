@@ -1,0 +1,80 @@
+package procedure
+
+import (
+	"context"
+	"slices"
+
+	"github.com/fdtserver/fdt/internal/value"
+	"github.com/fdtserver/fdt/txn"
+)
+
+// together finds the rows of steps that may go to their resource together:
+// steps with SQL on the same one, of which none needs what another brings, be
+// it the value from before.
+func together(steps []step) {
+	for i := range steps {
+		first := &steps[i]
+		brought := []string{first.as}
+		first.row = 1
+		for first.put == nil && i+first.row < len(steps) {
+			next := &steps[i+first.row]
+			replaced := slices.ContainsFunc(steps[i:i+first.row], func(st step) bool { return st.needs([]string{next.as}) })
+			if next.put != nil || next.on != first.on || next.needs(brought) || replaced {
+				break
+			}
+			brought = append(brought, next.as)
+			first.row++
+		}
+	}
+}
+
+// needs tells whether the step reads one of the names.
+func (st *step) needs(names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		return name != "" && (name == st.when || slices.Contains(st.binds, name))
+	})
+}
+
+// runRow runs a row of steps. With an error it returns which of them failed.
+func runRow(ctx context.Context, s *txn.Session, row []step, values map[string]value.Value) (int, error) {
+	var due []int
+	for i := range row {
+		if !row[i].skipped(values) {
+			due = append(due, i)
+		}
+	}
+	if len(due) > 1 {
+		b, err := s.Branch(ctx, row[0].on)
+		if err != nil {
+			return due[0], err
+		}
+		if batcher, ok := b.(Batcher); ok {
+			return runBatch(ctx, batcher, row, due, values)
+		}
+	}
+	for _, i := range due {
+		if err := row[i].run(ctx, s, values); err != nil {
+			return i, err
+		}
+	}
+	return 0, nil
+}
+
+// runBatch runs the steps that are due. A step whose expectation is not met
+// has failed though the ones behind it have been run: all are undone.
+func runBatch(ctx context.Context, b Batcher, row []step, due []int, values map[string]value.Value) (int, error) {
+	list := make([]txn.Statement, len(due))
+	for n, i := range due {
+		list[n] = txn.Statement{SQL: row[i].sql, Args: row[i].args(values)}
+	}
+	outs, failure := b.ExecAll(ctx, list)
+	for n, out := range outs {
+		if err := row[due[n]].take(out, values); err != nil {
+			return due[n], err
+		}
+	}
+	if failure != nil {
+		return due[len(outs)], failure
+	}
+	return 0, nil
+}
