@@ -22,6 +22,7 @@ func Rollouts() []Scenario {
 		{"Rollback", "fdtctl rollback, and a boot with a broken configuration", rollback},
 		{"CrashLoop", "a worker dies again and again", crashLoop},
 		{"Recycling", "workers are replaced by age", recycling},
+		{"Foreign", "gunicorn and a Go HTTP service as workers", foreign},
 		{"Adoption", "the master ends at each step of a reload; the next finishes or takes back", adoption},
 		{"Disturbed", "daemon-reload, daemon-reexec, apt-get install and a restart of dbus, at bad moments", disturbed},
 		{"HostShutdown", "a reboot with open and prepared transactions", hostShutdown},

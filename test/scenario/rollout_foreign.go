@@ -1,0 +1,136 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/fdtserver/fdt/test/load"
+)
+
+// foreign has other programs for workers, by a drop-in alone.
+func foreign(ctx context.Context, s *Stage) error {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("where are the examples: %w", err)
+	}
+	examples := filepath.Join(strings.TrimSpace(string(root)), "examples")
+	if err := s.copyExamples(ctx, examples); err != nil {
+		return err
+	}
+	for _, example := range []string{"http", "gunicorn"} {
+		if err := s.foreignWorker(ctx, example, filepath.Join(examples, example, "fdt-worker.conf")); err != nil {
+			return fmt.Errorf("%s: %w", example, err)
+		}
+	}
+	if err := s.program(ctx, ""); err != nil {
+		return err
+	}
+	if err := s.roll(ctx, settings{}); err != nil {
+		return err
+	}
+	if _, err := s.settled(ctx); err != nil {
+		return err
+	}
+	kind := s.asked(ctx, s.target())
+	s.check(kind == "served", "without the drop-in fdt's own workers are back", "%s", kind)
+	return nil
+}
+
+// copyExamples puts the programs where their drop-ins expect them.
+func (s *Stage) copyExamples(ctx context.Context, examples string) error {
+	dir, err := os.MkdirTemp("", "fdt-http-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "http"), "github.com/fdtserver/fdt/examples/http")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	if _, err := s.quiet(ctx, "mkdir -p /srv/app"); err != nil {
+		return err
+	}
+	for from, to := range map[string]string{
+		filepath.Join(dir, "http"):                 "/usr/local/bin/fdt-http",
+		filepath.Join(examples, "gunicorn/app.py"): "/srv/app/app.py",
+	} {
+		data, err := os.ReadFile(from)
+		if err == nil {
+			err = s.Bed.WriteFile(ctx, to, data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err = s.quiet(ctx, "chmod 755 /usr/local/bin/fdt-http")
+	return err
+}
+
+// web are the addresses on which the other programs listen.
+const web = "{web: {address: [\"127.0.0.1:8080\", \"[::1]:8080\", /run/fdt/web.sock], auth: program}}"
+
+// foreignWorker puts the drop-in in place and rolls that program out, over and over, under load.
+func (s *Stage) foreignWorker(ctx context.Context, name, conf string) error {
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		return err
+	}
+	if _, err := s.quiet(ctx, "mkdir -p $(dirname "+workerDropIn+")"); err != nil {
+		return err
+	}
+	if err := s.Bed.WriteFile(ctx, workerDropIn, text); err != nil {
+		return err
+	}
+	if _, err := s.quiet(ctx, "systemctl daemon-reload"); err != nil {
+		return err
+	}
+	if err := s.roll(ctx, settings{listen: web}); err != nil {
+		return err
+	}
+	if _, err := s.settled(ctx); err != nil && !errors.Is(err, errPatience) {
+		return err
+	}
+	var loads []*load.Load
+	for _, address := range []struct{ network, address string }{{"tcp", "127.0.0.1:8080"}, {"tcp", "[::1]:8080"}, {"unix", "/run/fdt/web.sock"}} {
+		target := s.at(address.address)
+		target.Network = address.network
+		loads = append(loads, load.Requests(ctx, target, 4, 10*time.Millisecond))
+	}
+	more := func() error {
+		for _, l := range loads {
+			n := l.Progress()
+			if _, err := until(ctx, "requests go on", func() (bool, error) { return l.Progress() > n+20, nil }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	const times = 3
+	for range times {
+		if err := more(); err != nil {
+			return err
+		}
+		if _, err := s.must(ctx, "systemctl reload fdt"); err != nil {
+			return err
+		}
+	}
+	if err := more(); err != nil {
+		return err
+	}
+	all := &load.Books{}
+	for _, l := range loads {
+		all.Calls = append(all.Calls, l.Stop().Calls...)
+	}
+	for _, c := range all.Lost()[:min(5, len(all.Lost()))] {
+		s.say("lost: %s after %s: %v", c.Body, c.End.Sub(c.Start), c.Err)
+	}
+	s.check(len(all.Lost()) == 0, fmt.Sprintf("%s under fdt by a drop-in alone, reloaded %d times on tcp4, tcp6 and unix: no request is lost", name, times), "%s", outcomes(all))
+	return nil
+}
