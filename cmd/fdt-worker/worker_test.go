@@ -297,6 +297,9 @@ func TestListeners(t *testing.T) {
 		}
 		return ways, err
 	}
+	if _, err := load(config.Listener{Auth: config.AuthProgram, Addresses: []config.Address{tcp}}); err == nil {
+		t.Error("served without anybody to authenticate")
+	}
 	for auth, want := range map[string]string{
 		config.AuthPeer: "*pgwire.Peer", config.AuthTrust: "pgwire.Trust", config.AuthSCRAM: "*pgwire.SCRAM", config.AuthCert: "pgwire.Cert",
 	} {
