@@ -29,6 +29,8 @@ type Target struct {
 	Network, Address string
 	// User is the PostgreSQL user of the startup message.
 	User string
+	// Password answers SCRAM-SHA-256; empty where none is asked for.
+	Password string
 	// Dial makes the connections; nil means net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -39,6 +41,7 @@ func (t Target) Connect(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Password = t.Password
 	dial := t.Dial
 	if dial == nil {
 		dial = new(net.Dialer).DialContext

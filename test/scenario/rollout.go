@@ -23,6 +23,7 @@ func Rollouts() []Scenario {
 		{"CrashLoop", "a worker dies again and again", crashLoop},
 		{"Recycling", "workers are replaced by age", recycling},
 		{"Foreign", "gunicorn and a Go HTTP service as workers", foreign},
+		{"Bus", "the master on D-Bus: who may ask what, properties and signals", onBus},
 		{"Adoption", "the master ends at each step of a reload; the next finishes or takes back", adoption},
 		{"Disturbed", "daemon-reload, daemon-reexec, apt-get install and a restart of dbus, at bad moments", disturbed},
 		{"HostShutdown", "a reboot with open and prepared transactions", hostShutdown},
@@ -44,7 +45,7 @@ func rolloutInstall(ctx context.Context, s *Stage) error {
 
 // settings are what a scenario adds to the installed configuration, as YAML in braces; the zero value rolls out quickly.
 type settings struct {
-	workers, drain, reload, listen, resources, procedures string
+	workers, drain, reload, listen, resources, procedures, users string
 }
 
 // configure writes the settings to a file beside the installed one, without applying them.
@@ -57,6 +58,7 @@ func (s *Stage) configure(ctx context.Context, c settings) error {
 		{"listen", c.listen, ""},
 		{"resources", c.resources, ""},
 		{"procedures", c.procedures, ""},
+		{"users", c.users, ""},
 	} {
 		if value := part.value; value != "" || part.fallback != "" {
 			if value == "" {

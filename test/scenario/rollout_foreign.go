@@ -28,6 +28,12 @@ func foreign(ctx context.Context, s *Stage) error {
 			return fmt.Errorf("%s: %w", example, err)
 		}
 	}
+	if _, err := s.quiet(ctx, "echo 'import nowhere' >/srv/app/app.py"); err != nil {
+		return err
+	}
+	if err := s.refusedForeign(ctx); err != nil {
+		return err
+	}
 	if err := s.program(ctx, ""); err != nil {
 		return err
 	}
@@ -39,6 +45,16 @@ func foreign(ctx context.Context, s *Stage) error {
 	}
 	kind := s.asked(ctx, s.target())
 	s.check(kind == "served", "without the drop-in fdt's own workers are back", "%s", kind)
+	return nil
+}
+
+// refusedForeign claims that an application that cannot be imported never goes live.
+func (s *Stage) refusedForeign(ctx context.Context) error {
+	out, err := s.show(ctx, "fdtctl reload")
+	target := s.at("/run/fdt/web.sock")
+	gerr := target.Get(ctx, "/still-there")
+	s.check(err != nil && strings.Contains(out, "nowhere") && gerr == nil, "gunicorn with a broken application: the reload fails, the old one serves on",
+		"%s; a request: %v", grep(out, "nowhere"), gerr)
 	return nil
 }
 
@@ -91,7 +107,7 @@ func (s *Stage) foreignWorker(ctx context.Context, name, conf string) error {
 	if _, err := s.quiet(ctx, "systemctl daemon-reload"); err != nil {
 		return err
 	}
-	if err := s.roll(ctx, settings{listen: web}); err != nil {
+	if err := s.roll(ctx, settings{listen: web, reload: "{settle: 1s}"}); err != nil {
 		return err
 	}
 	if _, err := s.settled(ctx); err != nil && !errors.Is(err, errPatience) {

@@ -2,9 +2,11 @@ package scenario
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/scram"
 	"github.com/fdtserver/fdt/test/load"
 )
 
@@ -20,7 +22,7 @@ func listeners(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context, *Stage) error{listenerAdded, listenerRemoved, listenerChanged, listenerTakenBack, listenerMode} {
+	for _, part := range []func(context.Context, *Stage) error{listenerAdded, listenerRemoved, listenerTCP, listenerChanged, listenerTakenBack, listenerMode} {
 		if err := part(ctx, s); err != nil {
 			return err
 		}
@@ -44,31 +46,68 @@ func listenerAdded(ctx context.Context, s *Stage) error {
 	return err
 }
 
-// listenerRemoved: clients that knock on an address while it goes are served or refused, and nothing else.
 func listenerRemoved(ctx context.Context, s *Stage) error {
-	const rounds = 5
+	without := settings{listen: "{extra: {address: " + socketOne + ", auth: peer, mode: 0660, group: fdt}}"}
+	if err := s.removedUnderLoad(ctx, 3, settings{listen: both}, without, s.at(socketTwo)); err != nil {
+		return err
+	}
+	one := s.asked(ctx, s.at(socketOne))
+	s.check(one == "served", "the other address of that listener serves on", "%s", one)
+	return nil
+}
+
+// listenerTCP: the same for both families of TCP.
+func listenerTCP(ctx context.Context, s *Stage) error {
+	users := "{alice: \"" + scram.New("secret").String() + "\"}"
+	with := settings{users: users, listen: `{public: {address: ["127.0.0.1:7432", "[::1]:7432"], auth: scram}}`}
+	var targets []load.Target
+	for _, address := range []string{"127.0.0.1:7432", "[::1]:7432"} {
+		t := s.at(address)
+		t.Network, t.User, t.Password = "tcp", "alice", "secret"
+		targets = append(targets, t)
+	}
+	return s.removedUnderLoad(ctx, 1, with, settings{users: users}, targets...)
+}
+
+// removedUnderLoad adds and removes addresses while clients knock on them: these are served or refused, and nothing
+// else.
+func (s *Stage) removedUnderLoad(ctx context.Context, rounds int, with, without settings, targets ...load.Target) error {
 	all := &load.Books{}
 	late := 0
 	for range rounds {
-		if err := s.roll(ctx, settings{listen: both}); err != nil {
+		if err := s.roll(ctx, with); err != nil {
 			return err
 		}
-		knock := load.Connecting(ctx, s.at(socketTwo), connectingClients, 5*time.Millisecond)
-		if _, err := until(ctx, "clients knock", func() (bool, error) { return knock.Progress() > 2*connectingClients, nil }); err != nil {
+		var knocks []*load.Load
+		for _, t := range targets {
+			knocks = append(knocks, load.Connecting(ctx, t, connectingClients/len(targets), 10*time.Millisecond))
+		}
+		knocking := func() error {
+			for _, k := range knocks {
+				n := k.Progress()
+				if _, err := until(ctx, "clients knock", func() (bool, error) { return k.Progress() > n+2*connectingClients, nil }); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if err := knocking(); err != nil {
 			return err
 		}
-		if err := s.roll(ctx, settings{listen: "{extra: {address: " + socketOne + ", auth: peer, mode: 0660, group: fdt}}"}); err != nil {
+		if err := s.roll(ctx, without); err != nil {
 			return err
 		}
-		if s.asked(ctx, s.at(socketTwo)) != "refused" {
-			late++
+		for _, t := range targets {
+			if s.asked(ctx, t) != "refused" {
+				late++
+			}
 		}
-		n := knock.Progress()
-		if _, err := until(ctx, "clients knock on", func() (bool, error) { return knock.Progress() > n+2*connectingClients, nil }); err != nil {
+		if err := knocking(); err != nil {
 			return err
 		}
-		books := knock.Stop()
-		all.Calls = append(all.Calls, books.Calls...)
+		for _, k := range knocks {
+			all.Calls = append(all.Calls, k.Stop().Calls...)
+		}
 	}
 	odd := 0
 	for _, c := range all.Lost() {
@@ -77,10 +116,13 @@ func listenerRemoved(ctx context.Context, s *Stage) error {
 			s.say("%s after %s: %v", c.Body, c.End.Sub(c.Start), c.Err)
 		}
 	}
-	s.check(odd == 0, "an address removed 5 times under knocking clients: served or refused, nothing else", "%s", outcomes(all))
-	s.check(late == 0, "a removed address refuses as soon as the reload has returned", "%d of %d times not", late, rounds)
-	one := s.asked(ctx, s.at(socketOne))
-	s.check(one == "served", "the other address of that listener serves on", "%s", one)
+	var names []string
+	for _, t := range targets {
+		names = append(names, t.Address)
+	}
+	what := fmt.Sprintf("%s removed %d times under knocking clients", strings.Join(names, " and "), rounds)
+	s.check(odd == 0, what+": served or refused, nothing else", "%s", outcomes(all))
+	s.check(late == 0, what+": refused as soon as the reload has returned", "%d times not", late)
 	return nil
 }
 
