@@ -99,6 +99,7 @@ lint: deb
 	$(call need,mandoc mmdebstrap debian-archive-keyring)
 	@echo '== gofmt, go vet, golangci-lint'
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not formatted: $$bad"; exit 1; }
+	@go mod tidy -diff
 	@go vet ./...
 	@$(LINT) run ./...
 	@echo '== man pages'
