@@ -109,8 +109,11 @@ func busError(err error) *dbus.Error {
 		return nil
 	}
 	name := errorFailed
-	if errors.Is(err, ErrStopping) {
+	switch {
+	case errors.Is(err, ErrStopping):
 		name = errorStopped
+	case errors.Is(err, ErrLeaving):
+		name = ErrorLeaving
 	}
 	return dbus.NewError(name, []any{err.Error()})
 }

@@ -21,6 +21,8 @@ import (
 var (
 	// ErrStopping answers every request that a stop of fdt.service overtakes.
 	ErrStopping = errors.New("fdt is being stopped")
+	// ErrLeaving answers every request that the master's own end overtakes; the next master goes on with it.
+	ErrLeaving = errors.New("the master was told to exit; the next one goes on")
 	// ErrNoPrevious is the answer to a rollback when no earlier snapshot is kept.
 	ErrNoPrevious = errors.New("there is no earlier generation to go back to")
 	// ErrUnknownGeneration is the answer to a drain of a generation that does not drain.

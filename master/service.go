@@ -19,6 +19,8 @@ const (
 const (
 	errorFailed  = BusName + ".Error.Failed"
 	errorStopped = BusName + ".Error.Stopping"
+	// ErrorLeaving is for ErrLeaving: what becomes of the request shows when the next master is there.
+	ErrorLeaving = BusName + ".Error.Leaving"
 )
 
 // kind is what a request asks for.
@@ -104,12 +106,12 @@ func (m *Master) ask1(ctx context.Context, r request) (answer, error) {
 	select {
 	case m.requests <- r:
 	case <-ctx.Done():
-		return answer{}, context.Cause(ctx)
+		return answer{}, ErrLeaving
 	}
 	select {
 	case a := <-r.reply:
 		return a, a.err
 	case <-ctx.Done():
-		return answer{}, context.Cause(ctx)
+		return answer{}, ErrLeaving
 	}
 }

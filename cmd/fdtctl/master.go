@@ -61,7 +61,7 @@ func call(ctx context.Context, method string, out any, args ...any) error {
 		switch e.Name {
 		case "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
 			return errors.New("the master does not run: systemctl status fdt")
-		case "org.freedesktop.DBus.Error.NoReply":
+		case "org.freedesktop.DBus.Error.NoReply", master.ErrorLeaving:
 			return &lostError{"the master died or was restarted before it answered; see fdtctl status and journalctl -u fdt"}
 		case "org.freedesktop.DBus.Error.AccessDenied":
 			return errors.New("only root may do this; members of group fdt may ask for the status")
