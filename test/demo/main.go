@@ -33,6 +33,7 @@ func run(ctx context.Context) (err error) {
 	deb := flag.String("deb", "", "`package` to install")
 	release := flag.String("release", "bookworm", "Debian `release`: bookworm or trixie")
 	only := flag.String("only", "", "play just Install and the `scenario` of this name")
+	rollouts := flag.Bool("rollouts", false, "play what reloads must stand instead of the main job")
 	flag.Parse()
 
 	fmt.Printf("== booting Debian %s with systemd in a container\n", *release)
@@ -44,7 +45,11 @@ func run(ctx context.Context) (err error) {
 
 	s := &scenario.Stage{Bed: b, Deb: *deb, Out: os.Stdout}
 	var failed error
-	for i, sc := range scenario.All() {
+	scenarios := scenario.All()
+	if *rollouts {
+		scenarios = scenario.Rollouts()
+	}
+	for i, sc := range scenarios {
 		if i > 0 && *only != "" && sc.Name != *only {
 			continue
 		}

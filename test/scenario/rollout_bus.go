@@ -62,14 +62,12 @@ func onBus(ctx context.Context, s *Stage) error {
 		return err
 	}
 	defer func() { _ = watch.kill() }()
-	if _, err := until(ctx, "busctl listens", func() (bool, error) { return strings.Contains(watch.output(), "Monitoring"), nil }); err != nil {
-		return err
-	}
-	if _, err := s.must(ctx, "systemctl reload fdt"); err != nil {
-		return err
-	}
 	var absent string
 	_, err = until(ctx, "signals tell of the reload", func() (bool, error) {
+		// When busctl has begun to listen is not told by every version.
+		if _, err := s.must(ctx, "systemctl reload fdt"); err != nil {
+			return false, err
+		}
 		absent = ""
 		for _, word := range []string{"PropertiesChanged", `"Step"`, `"settling"`, `"Generations"`, `"Workers"`, `"Generation"`} {
 			if !strings.Contains(watch.output(), word) {
