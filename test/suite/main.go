@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,7 +80,9 @@ func goTest(ctx context.Context, t *tally, out io.Writer, env, args []string) er
 	c := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
 	c.Env = append(os.Environ(), env...)
 	c.Stderr = out
-	c.Cancel = func() error { return c.Process.Signal(unix.SIGINT) }
+	// The test's own process must hear of it too: go test would wait for it.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGINT) }
 	c.WaitDelay = time.Minute
 	events, err := c.StdoutPipe()
 	if err != nil {
