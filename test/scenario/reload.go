@@ -10,13 +10,12 @@ import (
 	"github.com/fdtserver/fdt/test/load"
 )
 
-// The loads of the main job. Kept sessions pause for much longer than a goodbye takes to follow a reply: who sends in the
-// very moment in which the server says goodbye hears that as the answer, and on a crowded machine moments are long.
+// The loads of the main job.
 const (
 	connectingClients = 16
 	sessionClients    = 64
 	connectingPace    = 20 * time.Millisecond
-	sessionPace       = 250 * time.Millisecond
+	sessionPace       = 50 * time.Millisecond
 )
 
 // traffic is the steady load beside a scenario.
