@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
-	"encoding/binary"
 	"sync"
 )
 
@@ -24,6 +23,14 @@ func (o Origin) bits() uint32 {
 // Owns tells whether a session with the process number is this worker's.
 func (o Origin) Owns(pid uint32) bool { return pid>>sessionBits == o.bits() }
 
+// Lengths in bytes of a session's secret. Protocol 3.2 made it longer: a client may be given from 4 to
+// maxSecret bytes.
+const (
+	shortSecret = 4
+	longSecret  = 32 // as PostgreSQL 18
+	maxSecret   = 256
+)
+
 // registry finds sessions by process number.
 type registry struct {
 	mu   sync.Mutex
@@ -31,10 +38,9 @@ type registry struct {
 	byID map[uint32]*session
 }
 
-// add gives a session its process number and secret.
+// add gives a session its process number, and fills its secret.
 func (r *registry) add(se *session, o Origin) {
-	var secret [4]byte
-	_, _ = rand.Read(secret[:]) // never fails, crypto/rand.Read
+	_, _ = rand.Read(se.secret) // never fails, crypto/rand.Read
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byID == nil {
@@ -44,7 +50,7 @@ func (r *registry) add(se *session, o Origin) {
 		r.next = r.next%(1<<sessionBits-1) + 1
 		pid := o.bits()<<sessionBits | r.next
 		if _, taken := r.byID[pid]; !taken {
-			se.pid, se.secret = pid, binary.BigEndian.Uint32(secret[:])
+			se.pid = pid
 			r.byID[pid] = se
 			return
 		}
@@ -59,11 +65,11 @@ func (r *registry) remove(se *session) {
 
 // Cancel cancels the statement that the session runs, if it runs one. A wrong
 // secret does nothing, as PostgreSQL.
-func (s *Server) Cancel(pid, secret uint32) {
+func (s *Server) Cancel(pid uint32, secret []byte) {
 	s.sessions.mu.Lock()
 	se := s.sessions.byID[pid]
 	s.sessions.mu.Unlock()
-	if se == nil || subtle.ConstantTimeEq(int32(se.secret), int32(secret)) == 0 { //nolint:gosec // the same bits
+	if se == nil || subtle.ConstantTimeCompare(se.secret, secret) == 0 {
 		return
 	}
 	se.running.Lock()
@@ -74,7 +80,7 @@ func (s *Server) Cancel(pid, secret uint32) {
 }
 
 // request serves a CancelRequest, for a session here or elsewhere.
-func (s *Server) request(ctx context.Context, pid, secret uint32) {
+func (s *Server) request(ctx context.Context, pid uint32, secret []byte) {
 	if s.Origin.Owns(pid) {
 		s.Cancel(pid, secret)
 	} else if s.Relay != nil {

@@ -2,7 +2,6 @@ package pgwire_test
 
 import (
 	"context"
-	"encoding/binary"
 	"testing"
 	"time"
 
@@ -16,13 +15,19 @@ import (
 // sleepers counts the statements that sleep in PostgreSQL.
 func sleepers(t *testing.T) int {
 	t.Helper()
+	return count(t, "state = 'active' AND query LIKE 'SELECT pg_sleep(%'")
+}
+
+// count counts PostgreSQL's sessions for which a condition holds.
+func count(t *testing.T, condition string) int {
+	t.Helper()
 	conn, err := pgx.Connect(t.Context(), database.pg.DSN("postgres"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
 	var n int
-	err = conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(%'").Scan(&n)
+	err = conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE "+condition).Scan(&n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,13 +65,46 @@ func TestCancel(t *testing.T) {
 	f.delivered()
 }
 
+// TestLongSecret is a session of protocol 3.2, whose secret is longer, here and at another worker.
+func TestLongSecret(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	other := newFDT(t, "", func(o *fdt, _ *config.Config) {
+		o.wire.Origin = pgwire.Origin{Generation: 1}
+		o.wire.Relay = func(_ context.Context, pid uint32, secret []byte) { f.wire.Cancel(pid, secret) }
+	})
+	for _, version := range []uint32{pgproto3.ProtocolVersion30, pgproto3.ProtocolVersion30 + 1, pgproto3.ProtocolVersion32, pgproto3.ProtocolVersion32 + 7} {
+		c := dial(t, "unix", f.sock)
+		c.raw(startupPacket(version, pairs("user", "a")...))
+		c.read()
+		want := 4
+		if version >= pgproto3.ProtocolVersion32 {
+			want = 32
+		}
+		if n := len(c.key.SecretKey); n != want {
+			t.Errorf("version 3.%d: a secret of %d bytes", version&0xffff, n)
+		}
+		for _, sock := range []string{f.sock, other.sock} {
+			asleep(t, c)
+			for _, wrong := range [][]byte{c.key.SecretKey[:want-1], append(c.key.SecretKey[:want:want], 0), make([]byte, 256)} {
+				cancelRequest(t, "unix", sock, &pgproto3.BackendKeyData{ProcessID: c.key.ProcessID, SecretKey: wrong})
+			}
+			if n := sleepers(t); n != 1 {
+				t.Fatalf("%d sleep", n)
+			}
+			cancelRequest(t, "unix", sock, c.key)
+			c.answers("cancelled", c.read(), "E ERROR 57014 canceling statement due to user request", "Z I")
+			eventually(t, "awake", func() bool { return sleepers(t) == 0 })
+		}
+	}
+}
+
 // TestCancelElsewhere passes a CancelRequest on to the worker that it names.
 func TestCancelElsewhere(t *testing.T) {
 	dsn := withBank(t)
 	there := newFDT(t, dsn, func(f *fdt, _ *config.Config) { f.wire.Origin = pgwire.Origin{Generation: 70, Slot: 3} })
 	here := newFDT(t, dsn, func(f *fdt, _ *config.Config) {
 		f.wire.Origin = pgwire.Origin{Generation: 71, Slot: 3}
-		f.wire.Relay = func(_ context.Context, pid, secret uint32) {
+		f.wire.Relay = func(_ context.Context, pid uint32, secret []byte) {
 			if there.wire.Origin.Owns(pid) {
 				there.wire.Cancel(pid, secret)
 			}
@@ -78,7 +116,7 @@ func TestCancelElsewhere(t *testing.T) {
 	c.answers("cancelled", c.read(), "E ERROR 57014 canceling statement due to user request", "Z I")
 	// A worker that knows no other drops it.
 	alone := newFDT(t, "")
-	cancelRequest(t, "unix", alone.sock, &pgproto3.BackendKeyData{ProcessID: 77 << 16, SecretKey: binary.BigEndian.AppendUint32(nil, 1)})
+	cancelRequest(t, "unix", alone.sock, &pgproto3.BackendKeyData{ProcessID: 77 << 16, SecretKey: []byte{0, 0, 0, 1}})
 }
 
 // TestDeath shows that a client's death rolls its transaction back at once,

@@ -1,23 +1,33 @@
 package pgwire_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+
+	"github.com/fdtserver/fdt/internal/testdb"
 )
 
-func (f *fdt) pgx(mode pgx.QueryExecMode) *pgx.Conn {
+func (f *fdt) pgx(mode pgx.QueryExecMode, more ...string) *pgx.Conn {
 	f.t.Helper()
-	cfg, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=7432 user=alice dbname=db sslmode=disable", f.dir))
+	cfg, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=7432 user=alice dbname=db sslmode=disable %s", f.dir, strings.Join(more, " ")))
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	cfg.DefaultQueryExecMode = mode
+	cfg.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Minute}
+	}
 	conn, err := pgx.ConnectConfig(f.t.Context(), cfg)
 	if err != nil {
 		f.t.Fatal(err)
@@ -96,20 +106,63 @@ func TestPGX(t *testing.T) {
 }
 
 // TestContext shows that a driver's cancelled context cancels the statement in
-// the database, too.
+// the database, too: one that waits for a row there lets go of what it has, in
+// each version of the protocol that the driver speaks.
 func TestContext(t *testing.T) {
 	f := newFDT(t, withBank(t))
-	c := f.pgx(pgx.QueryExecModeExec)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() {
-		_, err := c.Exec(ctx, "CALL sleep(60::float8)")
-		done <- err
-	}()
-	eventually(t, "asleep", func() bool { return sleepers(t) == 1 })
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Error(err)
+	pg := postgresql(t)
+	holder := f.connect("a")
+	holder.want("BEGIN; CALL deposit(7, 1)", "C BEGIN", "C CALL", "Z T")
+	for _, version := range []string{"3.0", "3.2"} {
+		c := f.pgx(pgx.QueryExecModeExec, "max_protocol_version="+version)
+		before := complaints(t, pg, "57014")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		tx, err := c.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), "CALL deposit(8, 1)"); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, err := tx.Exec(ctx, "CALL deposit(7, 1)")
+			done <- err
+		}()
+		eventually(t, "waiting for the row", func() bool { return waiting(t) == 1 })
+		cancel()
+		err = <-done
+		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "57014" {
+			t.Errorf("version %s: %v", version, err)
+		}
+		eventually(t, "no longer waiting", func() bool { return waiting(t) == 0 })
+		if n := complaints(t, pg, "57014"); n != before+1 {
+			t.Errorf("version %s: PostgreSQL cancelled %d statements", version, n-before)
+		}
+		// What it had locked is free, while its transaction waits for its end.
+		other := f.connect("a")
+		other.want("CALL deposit(8, 1)", "C CALL", "Z I")
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
-	eventually(t, "awake", func() bool { return sleepers(t) == 0 })
+	holder.want("COMMIT", "C COMMIT", "Z I")
+	holder.want("CALL balance(7)", "T balance:1700/-1/0", "D 1", "C CALL", "Z I")
+	holder.want("CALL balance(8)", "T balance:1700/-1/0", "D 2", "C CALL", "Z I")
+}
+
+// waiting counts the statements that wait for a lock in PostgreSQL.
+func waiting(t *testing.T) int {
+	t.Helper()
+	return count(t, "wait_event_type = 'Lock'")
+}
+
+// complaints counts the errors with an SQLSTATE in PostgreSQL's log.
+func complaints(t *testing.T, pg *testdb.Postgres, code string) int {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(pg.Dir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(log, []byte("\n"+code+" ERROR:"))
 }

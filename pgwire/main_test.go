@@ -55,7 +55,7 @@ func postgresql(t *testing.T) *testdb.Postgres {
 	database.Lock()
 	defer database.Unlock()
 	if database.pg == nil {
-		pg, err := testdb.StartPostgres("timezone=UTC")
+		pg, err := testdb.StartPostgres("timezone=UTC", "log_line_prefix=%e ")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -72,7 +72,7 @@ type Server struct {
 	// where they are; Relay passes on a CancelRequest that belongs to
 	// another worker, and may be nil.
 	Origin Origin
-	Relay  func(ctx context.Context, pid, secret uint32)
+	Relay  func(ctx context.Context, pid uint32, secret []byte)
 
 	// Logger gets what an operator should know: refused clients, cut
 	// sessions. slog.Default if nil.

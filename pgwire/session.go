@@ -29,7 +29,7 @@ type session struct {
 	operator bool
 	database string
 	pid      uint32
-	secret   uint32
+	secret   []byte // for CancelRequest
 
 	txn      *txn.Session
 	settings settings

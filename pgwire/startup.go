@@ -87,8 +87,11 @@ func (se *session) request() ([]byte, error) {
 		}
 		code := binary.BigEndian.Uint32(packet)
 		switch {
-		case code == codeCancel && len(packet) == 12:
-			se.server.request(se.ctx, binary.BigEndian.Uint32(packet[4:]), binary.BigEndian.Uint32(packet[8:]))
+		case code == codeCancel:
+			if n := len(packet) - 8; n < 1 || n > maxSecret {
+				return nil, errGarbage
+			}
+			se.server.request(se.ctx, binary.BigEndian.Uint32(packet[4:]), packet[8:])
 			return nil, errDone
 		case code == codeSSL && !asked[code], code == codeGSS && !asked[code]:
 			asked[code] = true
@@ -125,7 +128,12 @@ func (se *session) negotiate(packet []byte) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if minor := version & 0xffff; minor > newestMinor || len(options) > 0 {
+	minor := version & 0xffff
+	se.secret = make([]byte, shortSecret)
+	if minor >= 2 {
+		se.secret = make([]byte, longSecret)
+	}
+	if minor > newestMinor || len(options) > 0 {
 		// Of a newer minor version, 3.0 and 3.2 are what is spoken here.
 		se.wire.send(&pgproto3.NegotiateProtocolVersion{
 			NewestMinorProtocol: 3<<16 | min(minor, newestMinor), UnrecognizedOptions: options,
@@ -217,7 +225,7 @@ func (se *session) welcome(params map[string]string) error {
 	for _, key := range reported {
 		se.wire.send(&pgproto3.ParameterStatus{Name: catalog[key].name, Value: se.settings.get(key)})
 	}
-	se.wire.send(&pgproto3.BackendKeyData{ProcessID: se.pid, SecretKey: binary.BigEndian.AppendUint32(nil, se.secret)})
+	se.wire.send(&pgproto3.BackendKeyData{ProcessID: se.pid, SecretKey: se.secret})
 	return se.ready()
 }
 

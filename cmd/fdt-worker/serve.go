@@ -195,8 +195,8 @@ func resident() int64 {
 
 // relay passes a CancelRequest on to the workers that may have the session:
 // process numbers hold the low bits of the generation only.
-func relay(dir string) func(ctx context.Context, pid, secret uint32) {
-	return func(ctx context.Context, pid, secret uint32) {
+func relay(dir string) func(ctx context.Context, pid uint32, secret []byte) {
+	return func(ctx context.Context, pid uint32, secret []byte) {
 		socks, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is sound
 		for _, path := range socks {
 			gen, slot, ok := unit.ParseInstance(strings.TrimSuffix(filepath.Base(path), ".sock"))

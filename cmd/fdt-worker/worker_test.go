@@ -147,8 +147,8 @@ func TestWorker(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	pid, secret := c.PgConn().PID(), uint32(0)
-	if err := control.Call(t.Context(), path, control.OpCancel, control.Cancel{PID: pid, Secret: secret}, nil); err != nil {
+	key := control.Cancel{PID: c.PgConn().PID(), Secret: make([]byte, 4)}
+	if err := control.Call(t.Context(), path, control.OpCancel, key, nil); err != nil {
 		t.Error(err) // it drains, and answers
 	}
 	if err := cmd.Wait(); err != nil {
@@ -259,7 +259,7 @@ func TestRelay(t *testing.T) {
 		})
 	}
 	const pid = (1<<10|3)<<16 | 1 // generation 1 or 33, slot 3, first session
-	relay(dir)(t.Context(), pid, 7)
+	relay(dir)(t.Context(), pid, []byte{7})
 	if a, b := <-got, <-got; a+b != "1-333-3" && a+b != "33-31-3" {
 		t.Errorf("asked %s and %s", a, b)
 	}

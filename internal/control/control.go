@@ -74,7 +74,7 @@ type Check struct {
 // gave it.
 type Cancel struct {
 	PID    uint32 `json:"pid"`
-	Secret uint32 `json:"secret"`
+	Secret []byte `json:"secret"`
 }
 
 // Drain is the argument of OpDrain.

@@ -51,7 +51,7 @@ func TestCall(t *testing.T) {
 			if err := json.Unmarshal(args, &c); err != nil {
 				return nil, err
 			}
-			if c != (control.Cancel{PID: 1, Secret: 2}) {
+			if c.PID != 1 || string(c.Secret) != "secret" {
 				return nil, errors.New("wrong key")
 			}
 			return nil, nil
@@ -67,7 +67,7 @@ func TestCall(t *testing.T) {
 	if err := control.Call(ctx, path, control.OpStatus, nil, &got); err != nil || got != want {
 		t.Errorf("status: %+v, %v", got, err)
 	}
-	if err := control.Call(ctx, path, control.OpCancel, control.Cancel{PID: 1, Secret: 2}, nil); err != nil {
+	if err := control.Call(ctx, path, control.OpCancel, control.Cancel{PID: 1, Secret: []byte("secret")}, nil); err != nil {
 		t.Error(err)
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
