@@ -102,6 +102,7 @@ func (m *Manager) register(ctx context.Context, t *transaction, gid GID, client 
 	if err != nil {
 		return nil, err
 	}
+	m.at("vote: claimed")
 	if _, err := j.note(st.record(kindPreparing)); err != nil {
 		return nil, errors.Join(err, c.remove())
 	}

@@ -37,6 +37,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		script, die string
 		want        outcome
 	}{
+		{vote, "vote: claimed", nothing},
 		{vote, "vote: preparing", nothing},
 		{vote, "send prepare b", nothing},
 		{vote, "got prepare b", nothing},
@@ -92,6 +93,7 @@ func (p place) check(t *testing.T, want outcome, oneSpool bool) {
 	m := p.open(t)
 	defer closeAll(t, m)
 	p.recover(t, m)
+	p.wantNoneOpen(t, m)
 	s := m.NewSession(alice)
 	if want == doubt {
 		if n := m.Counts().InDoubt; n != 1 {
@@ -126,6 +128,20 @@ func (p place) recover(t *testing.T, m *txn.Manager) {
 		t.Fatal(err)
 	}
 	txn.Retry(m, t.Context())
+}
+
+// wantNoneOpen checks that what was decided is finished, though nobody asks.
+func (p place) wantNoneOpen(t *testing.T, m *txn.Manager) {
+	t.Helper()
+	list, err := m.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tx := range list {
+		if tx.Phase != txn.Prepared && !tx.Phase.Terminal() {
+			t.Errorf("%s is still %s after recovery", tx.Name(), tx.Phase)
+		}
+	}
 }
 
 func (p place) wantMessages(t *testing.T, a, b int) {

@@ -136,6 +136,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	if err := r.look(); err != nil {
 		return err
 	}
+	r.conclude()
 	r.apply(ctx, plan(r.s, findings{dead: r.dead, found: r.found, fenced: r.fenced}))
 	r.count(ctx)
 	r.add(r.compact(ctx))

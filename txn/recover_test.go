@@ -1,9 +1,14 @@
 package txn_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"os"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -108,5 +113,76 @@ func TestCount(t *testing.T) {
 	}
 	if err := lock.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRetention: an outcome that nobody acknowledged is shown as long as it is
+// kept, and no longer.
+func TestRetention(t *testing.T) {
+	p := newFastPlace(t)
+	for _, test := range []struct {
+		retain time.Duration
+		want   int
+	}{{time.Hour, 1}, {time.Nanosecond, 0}} {
+		m := p.open(t, func(o *txn.Options) { o.Limits.Retain = test.retain })
+		if test.want > 0 {
+			prepared(t, m, "x")
+			wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
+		}
+		wantErr(t, m.Scan(t.Context()), nil)
+		list, err := m.List(t.Context())
+		wantErr(t, err, nil)
+		if len(list) != test.want {
+			t.Errorf("kept for %s, after a scan there are %d outcomes, want %d", test.retain, len(list), test.want)
+		}
+		closeAll(t, m)
+	}
+}
+
+// TestConcludeLate: a claim that a dead worker left behind its log is not
+// concluded by what was read of it, if something came between.
+func TestConcludeLate(t *testing.T) {
+	for name, test := range map[string]struct {
+		between func(claim string) error
+		want    error
+		after   int // transactions listed
+	}{
+		"failure": {func(string) error { return syscall.EIO }, syscall.EIO, 1},
+		"ended":   {os.Remove, nil, 0},
+		"taken over": {func(claim string) error {
+			raw, err := os.ReadFile(claim)
+			next := bytes.ReplaceAll(raw, []byte(`"claimant":1,`), []byte(`"claimant":99,`))
+			return errors.Join(err, os.WriteFile(claim, next, 0o600))
+		}, nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newFastPlace(t)
+			if _, killed := p.worker(t, "begin put:a put:b prepare:x rollback-prepared:x", "end: noted"); !killed {
+				t.Fatal("not killed")
+			}
+			claims, err := filepath.Glob(p.dir("claims") + "/x-*")
+			if err != nil || len(claims) != 1 {
+				t.Fatal(claims, err)
+			}
+			var once sync.Once
+			m := p.open(t, func(o *txn.Options) {
+				txn.SetFault(o, func(step string) (err error) {
+					if step == "take claim" {
+						once.Do(func() { err = test.between(claims[0]) })
+					}
+					return err
+				})
+			})
+			defer closeAll(t, m)
+			wantErr(t, m.Scan(t.Context()), test.want)
+			list, err := m.List(t.Context())
+			wantErr(t, err, nil)
+			if len(list) != test.after || len(list) == 1 && list[0].Phase != txn.Aborting {
+				t.Errorf("after the scan there are %+v", list)
+			}
+			wantErr(t, m.Scan(t.Context()), nil)
+			p.wantNoneOpen(t, m)
+		})
 	}
 }
