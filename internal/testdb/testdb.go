@@ -81,11 +81,16 @@ func directory(prefix string, cred *syscall.Credential) (string, error) {
 	return dir, nil
 }
 
+// environ is the environment of a server's programs. mariadbd deletes other servers' temporary tables from a directory that they share.
+func environ(dir string) []string {
+	return []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=" + dir, "TMPDIR=" + dir}
+}
+
 // run runs one program of the installation to its end.
 func run(dir string, cred *syscall.Credential, argv ...string) error {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = dir
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=" + dir}
+	cmd.Env = environ(dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, out)
@@ -115,7 +120,7 @@ func (s *server) start(deadline time.Time) error {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(s.argv[0], s.argv[1:]...)
 	cmd.Dir = s.dir
-	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=" + s.dir}, s.env...)
+	cmd.Env = append(environ(s.dir), s.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred, Setpgid: true, Pdeathsig: s.death}
 	exited := make(chan struct{})

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -90,7 +91,7 @@ func TestBank(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	settle(t, at, h)
+	settle(t, at, h, my)
 	audit(t, at, h, pg, my)
 }
 
@@ -143,11 +144,11 @@ func pause(ctx context.Context, low, high time.Duration) bool {
 }
 
 // settle recovers what the dead left, decides as their coordinators had decided or would have, and returns when all is quiet.
-func settle(t *testing.T, at place, h *heard) {
+func settle(t *testing.T, at place, h *heard, my *testdb.MariaDB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	m, rms, err := at.manager(ctx, "bank settle")
+	m, rms, err := at.manager(ctx, "bank settle", slog.New(slog.NewTextHandler(t.Output(), nil)))
 	must(t, err)
 	var recovery sync.WaitGroup
 	recovering, stop := context.WithCancel(ctx)
@@ -187,7 +188,7 @@ func settle(t *testing.T, at place, h *heard) {
 			return
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("%d transactions are still open: %+v", len(open), open)
+			t.Fatalf("%d transactions are still open: %+v\n%s", len(open), open, evidence(my))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -50,7 +50,7 @@ func newPair(t *testing.T) *pair {
 		log: t.TempDir(), claims: t.TempDir(), spool: t.TempDir(), postgres: p.pg.DSN("postgres"),
 		mariadb: strings.Replace(p.my.DSN("fdt", "bank"), p.my.Socket(), socket, 1),
 	}
-	m, rms, err := at.manager(t.Context(), "flows")
+	m, rms, err := at.manager(t.Context(), "flows", nil)
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var recovery sync.WaitGroup

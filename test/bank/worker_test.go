@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -45,13 +46,13 @@ func (p place) resources() (list []txn.Resource, err error) {
 	return []txn.Resource{pg, my, out}, err
 }
 
-func (p place) manager(ctx context.Context, program string) (*txn.Manager, []txn.Resource, error) {
+func (p place) manager(ctx context.Context, program string, log *slog.Logger) (*txn.Manager, []txn.Resource, error) {
 	rms, err := p.resources()
 	if err != nil {
 		return nil, nil, err
 	}
 	m, err := txn.Open(ctx, txn.Options{
-		LogDir: p.log, ClaimDir: p.claims, MachineID: "bank", Resources: rms, Program: program,
+		LogDir: p.log, ClaimDir: p.claims, MachineID: "bank", Resources: rms, Program: program, Logger: log,
 		Limits: txn.Limits{Transaction: 10 * time.Second, Lock: time.Second, Enlist: 2 * time.Second, Phase: 5 * time.Second, Scan: time.Second},
 	})
 	return m, rms, err
@@ -66,7 +67,7 @@ const (
 // work is the life of a worker: it transfers until it is killed or its log fails, and tells on stdout what it was promised.
 func work(prefix string) error {
 	ctx := context.Background()
-	m, _, err := placeFromEnviron().manager(ctx, "bank "+prefix)
+	m, _, err := placeFromEnviron().manager(ctx, "bank "+prefix, nil)
 	if err != nil {
 		return err
 	}

@@ -94,10 +94,14 @@ type holder struct {
 }
 
 // kill returns when the session is gone from the server, and with it what it had not prepared. KILL only asks; the lock is given up
-// after the transaction.
+// after the transaction. No connection is held between two looks, so that a session which is slow to end holds up no other's end.
 func (r *Resource) kill(ctx context.Context, h holder) error {
-	return r.privileged(ctx, func(c *conn) error {
-		return poll(ctx, func() (bool, error) { return c.end(ctx, h) })
+	return poll(ctx, func() (gone bool, err error) {
+		err = r.privileged(ctx, func(c *conn) error {
+			gone, err = c.end(ctx, h)
+			return err
+		})
+		return gone, err
 	})
 }
 

@@ -139,11 +139,11 @@ func (r *Resource) Outcome(ctx context.Context, gid txn.GID, proof txn.Proof) (d
 func (r *Resource) Fence(ctx context.Context, id txn.LogID, incarnation uint64) error {
 	const text = `WITH RECURSIVE slot(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM slot WHERE n < ?)
 		SELECT IS_USED_LOCK(CONCAT(?, n)) AS holder FROM slot HAVING holder IS NOT NULL`
-	err := r.privileged(ctx, func(c *conn) error {
-		return poll(ctx, func() (bool, error) {
+	err := poll(ctx, func() (gone bool, err error) {
+		err = r.privileged(ctx, func(c *conn) error {
 			rows, err := c.QueryContext(ctx, text, slots-1, lockPrefix(id, incarnation))
 			if err != nil {
-				return false, err
+				return err
 			}
 			var holders []uint64
 			for err == nil && rows.Next() {
@@ -155,8 +155,10 @@ func (r *Resource) Fence(ctx context.Context, id txn.LogID, incarnation uint64) 
 			for _, id := range holders {
 				err = errors.Join(err, c.kill(ctx, id))
 			}
-			return len(holders) == 0, err
+			gone = len(holders) == 0
+			return err
 		})
+		return gone, err
 	})
 	if err == nil {
 		err = r.settled(ctx)
