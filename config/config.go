@@ -67,6 +67,9 @@ type Workers struct {
 type Recycle struct {
 	After  time.Duration
 	Memory int64 // bytes of resident memory
+	// Grace is how old a worker must be before its memory counts: one that needs more than the limit from its start
+	// must not be exchanged for its like again and again without a pause.
+	Grace time.Duration
 }
 
 // Backoff is how long nothing is started in the place of a worker that dies again and again: First at first, twice

@@ -126,6 +126,7 @@ func workersFields(w *Workers) []field {
 		{key: "recycle", def: "{}", doc: "When a worker is replaced by a fresh one.", kind: mapping([]field{
 			{key: "after", def: "24h", kind: duration(&w.Recycle.After, 0), doc: "Age; 0s means never."},
 			{key: "memory", def: "1GiB", kind: size(&w.Recycle.Memory), doc: "Resident memory; 0 means never."},
+			{key: "grace", def: "5m", kind: duration(&w.Recycle.Grace, 0), doc: "Age from which memory counts: longer than a start needs."},
 		})},
 		{key: "backoff", def: "{}", doc: "How long nothing is started in the place of a worker that dies again and again.", kind: mapping([]field{
 			{key: "first", def: "500ms", kind: duration(&w.Backoff.First, time.Millisecond), doc: "At first; twice as long each time."},

@@ -44,7 +44,7 @@ func defaults() *Config {
 			Name: "local", Addresses: []Address{{Network: "unix", Address: "/run/fdt/.s.PGSQL.7432"}},
 			Auth: AuthPeer, Mode: 0o666, Backlog: 4096,
 		}},
-		Workers:     Workers{Count: runtime.NumCPU(), Threads: 256, Recycle: Recycle{After: 24 * time.Hour, Memory: 1 << 30}, Backoff: Backoff{First: 500 * time.Millisecond, Longest: 30 * time.Second}},
+		Workers:     Workers{Count: runtime.NumCPU(), Threads: 256, Recycle: Recycle{After: 24 * time.Hour, Memory: 1 << 30, Grace: 5 * time.Minute}, Backoff: Backoff{First: 500 * time.Millisecond, Longest: 30 * time.Second}},
 		Drain:       Drain{Timeout: 10 * time.Minute, Idle: 5 * time.Second, Shutdown: time.Minute, Generations: 3},
 		Reload:      Reload{ReadyTimeout: 30 * time.Second, Settle: 2 * time.Second, Surge: Surge{Percent: 100}},
 		Transaction: Transaction{Timeout: time.Minute, IdleTimeout: time.Minute, LockTimeout: 10 * time.Second},
@@ -113,7 +113,7 @@ listen:
     backlog: 16
     tls: {certificate: /etc/fdt/tls.crt, key: /etc/fdt/tls.key, client_ca: /etc/fdt/ca.crt}
   inner: {address: "10.0.0.1:0543"}
-workers: {count: 3, threads: 8, recycle: {after: 1d12h, memory: 0}, backoff: {first: 1s, longest: 1m}}
+workers: {count: 3, threads: 8, recycle: {after: 1d12h, memory: 0, grace: 1s}, backoff: {first: 1s, longest: 1m}}
 drain: {timeout: 1d, idle: 100ms, shutdown: 0s, generations: 1}
 reload: {ready_timeout: 1m30s, settle: 0s, surge: 2}
 transaction: {timeout: 0s, idle_timeout: 1.5s, lock_timeout: 1ms}
@@ -147,7 +147,7 @@ func TestEverything(t *testing.T) {
 				Auth: AuthCert, Mode: 0o666, Backlog: 16, TLS: &TLS{"/etc/fdt/tls.crt", "/etc/fdt/tls.key", "/etc/fdt/ca.crt"}},
 			"inner": {Name: "inner", Addresses: []Address{{"tcp4", "10.0.0.1:543"}}, Auth: AuthSCRAM, Mode: 0o666, Backlog: 4096},
 		},
-		Workers:     Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour}, Backoff: Backoff{First: time.Second, Longest: time.Minute}},
+		Workers:     Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour, Grace: time.Second}, Backoff: Backoff{First: time.Second, Longest: time.Minute}},
 		Drain:       Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Generations: 1},
 		Reload:      Reload{ReadyTimeout: 90 * time.Second, Surge: Surge{Count: 2}},
 		Transaction: Transaction{IdleTimeout: 1500 * time.Millisecond, LockTimeout: time.Millisecond},

@@ -69,7 +69,12 @@ func (m *Master) judge(ctx context.Context, unit string, faults map[string]strin
 			m.log.Warn("a resource fails in the generation that serves as well", "resource", name, "error", faults[name])
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("%s fails its self-check: resource %s: %s", unit, name, faults[name]))
+		prefix := "resource " + name + ": "
+		fault := faults[name]
+		for strings.HasPrefix(fault, prefix) {
+			fault = strings.TrimPrefix(fault, prefix)
+		}
+		lines = append(lines, fmt.Sprintf("%s fails its self-check: %s%s", unit, prefix, fault))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -9,10 +9,6 @@ import (
 	"github.com/fdtserver/fdt/internal/journal"
 )
 
-// settled is how old a worker must be before its memory counts: one that needs more than the limit from its
-// start must not be exchanged for its like again and again without a pause.
-const settled = 5 * time.Minute
-
 // age marks the workers that workers.recycle wants replaced, from their own answers.
 func (m *Master) age(c counts) {
 	if m.applied == nil {
@@ -31,7 +27,7 @@ func outlived(limit config.Recycle, s control.Status, now time.Time) bool {
 		return false
 	}
 	age := now.Sub(s.Since)
-	return limit.After > 0 && age > limit.After || limit.Memory > 0 && s.Memory > limit.Memory && age > settled
+	return limit.After > 0 && age > limit.After || limit.Memory > 0 && s.Memory > limit.Memory && age > limit.Grace
 }
 
 // event is the log with the identifier of an event that operators know, by internal/journal.

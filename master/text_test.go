@@ -256,7 +256,7 @@ func TestProperties(t *testing.T) {
 }
 
 func TestOutlived(t *testing.T) {
-	limit := config.Recycle{After: time.Hour, Memory: 1000}
+	limit := config.Recycle{After: time.Hour, Memory: 1000, Grace: time.Minute}
 	at := func(age time.Duration, memory int64) control.Status {
 		return control.Status{State: "serving", Since: noon.Add(-age), Memory: memory}
 	}
@@ -267,9 +267,9 @@ func TestOutlived(t *testing.T) {
 	}{
 		{limit, at(time.Hour, 0), false},
 		{limit, at(time.Hour+1, 0), true},
-		{limit, at(settled, 1001), false},
-		{limit, at(settled+1, 1001), true},
-		{limit, at(settled+1, 1000), false},
+		{limit, at(limit.Grace, 1001), false},
+		{limit, at(limit.Grace+1, 1001), true},
+		{limit, at(limit.Grace+1, 1000), false},
 		{config.Recycle{}, at(1000*time.Hour, 1e12), false},
 		{limit, control.Status{State: "draining", Since: noon.Add(-2 * time.Hour)}, false},
 		{limit, control.Status{State: "serving"}, false},

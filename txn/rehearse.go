@@ -6,17 +6,18 @@ import (
 )
 
 // Rehearse has a transaction of its own prepared on every resource and rolled
-// back, in parallel, to tell whether transactions will get through. It returns
-// why not, by resource, and leaves nothing in doubt: recovery rolls back what
-// it could not, even after this process's death. It may outlast ctx by the
-// limit of phase one.
-func (m *Manager) Rehearse(ctx context.Context) map[string]error {
+// back, in parallel, to tell whether transactions will get through; try, if not
+// nil, is called with each branch before it is prepared, and must change
+// nothing. It returns why not, by resource, and leaves nothing in doubt:
+// recovery rolls back what it could not, even after this process's death. It
+// may outlast ctx by the limit of phase one.
+func (m *Manager) Rehearse(ctx context.Context, try func(ctx context.Context, resource string, b Branch) error) map[string]error {
 	faults := map[string]error{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for name := range m.resources {
 		all.Go(func() {
-			if err := m.rehearse(ctx, name); err != nil {
+			if err := m.rehearse(ctx, name, try); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				faults[name] = err
@@ -27,7 +28,7 @@ func (m *Manager) Rehearse(ctx context.Context) map[string]error {
 	return faults
 }
 
-func (m *Manager) rehearse(ctx context.Context, resource string) (err error) {
+func (m *Manager) rehearse(ctx context.Context, resource string, try func(context.Context, string, Branch) error) (err error) {
 	s := m.NewSession(Principal{User: "fdt", Addr: "self-check"})
 	defer func() {
 		if cerr := s.Close(ctx); err == nil {
@@ -40,6 +41,11 @@ func (m *Manager) rehearse(ctx context.Context, resource string) (err error) {
 	b, err := s.Branch(ctx, resource)
 	if err != nil {
 		return err
+	}
+	if try != nil {
+		if err := try(ctx, resource, b); err != nil {
+			return err
+		}
 	}
 	// A spool without a message has nothing to prepare.
 	if p, ok := b.(interface {

@@ -83,7 +83,7 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 	opts := []worker.Option{
 		worker.WithLogger(log), worker.WithListeners(names...), worker.WithDrainTimeout(cfg.Drain.Timeout),
 		worker.WithStatus(func() string { return line(server.Counts(), manager.Counts()) }),
-		worker.WithControl(lc, &control.Server{Handlers: handlers(p, server, manager, wire)}),
+		worker.WithControl(lc, &control.Server{Handlers: handlers(p, server, manager, wire, procedures)}),
 	}
 	if pending(dir, p.gen) {
 		opts = append(opts, worker.WithRequired())
@@ -147,7 +147,7 @@ func line(c drain.Counts, t txn.Counts) string {
 }
 
 // handlers are the operations of the control socket.
-func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server) control.Handlers {
+func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server, procedures *procedure.Set) control.Handlers {
 	began := time.Now()
 	return control.Handlers{
 		control.OpStatus: func(context.Context, json.RawMessage) (any, error) {
@@ -164,7 +164,7 @@ func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server
 		},
 		control.OpCheck: func(ctx context.Context, _ json.RawMessage) (any, error) {
 			answer := control.Check{Faults: map[string]string{}}
-			for name, fault := range m.Rehearse(ctx) {
+			for name, fault := range m.Rehearse(ctx, procedures.Try) {
 				answer.Faults[name] = fault.Error()
 			}
 			return answer, nil

@@ -64,7 +64,8 @@ type Status struct {
 	Detail     string    `json:"detail,omitempty"`
 }
 
-// Check is a worker's answer to OpCheck: it has prepared a transaction on each of its resources and rolled it back.
+// Check is a worker's answer to OpCheck: it has had each of its resources read the procedures' statements and prepare a
+// transaction, and rolled that back.
 type Check struct {
 	// Faults are the resources on which that failed, each with the reason.
 	Faults map[string]string `json:"faults,omitempty"`

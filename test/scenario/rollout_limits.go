@@ -270,7 +270,7 @@ func crashLoop(ctx context.Context, s *Stage) error {
 	return s.roll(ctx, settings{})
 }
 
-// recycling replaces workers by age.
+// recycling replaces workers by age, and one that has grown by its memory.
 func recycling(ctx context.Context, s *Stage) error {
 	if err := s.roll(ctx, settings{workers: "{count: 2, recycle: {after: 1s}}"}); err != nil {
 		return err
@@ -282,6 +282,57 @@ func recycling(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
+	err = s.recycled(ctx, "workers.recycle.after: replaced one at a time", func(before, after status) bool {
+		old := slices.Collect(maps.Values(before.pids()))
+		return !slices.ContainsFunc(slices.Collect(maps.Values(after.pids())), func(pid int) bool { return slices.Contains(old, pid) })
+	})
+	if err != nil {
+		return err
+	}
+
+	// A session makes its worker grow by what it sends, and keeps it so.
+	if err := s.roll(ctx, settings{workers: "{count: 2, recycle: {memory: 64MiB, grace: 1s}}", drain: "{idle: 200ms, timeout: 60s}"}); err != nil {
+		return err
+	}
+	if _, err := s.settled(ctx); err != nil {
+		return err
+	}
+	glutton, err := s.target().Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = glutton.Close(ctx) }()
+	message := strings.Repeat("x", 8<<20)
+	if _, err := glutton.Exec(ctx, "BEGIN").ReadAll(); err != nil {
+		return err
+	}
+	err = s.recycled(ctx, "workers.recycle.memory: the one that has grown is replaced", func(before, after status) bool {
+		_, _ = glutton.Exec(ctx, "CALL enqueue('"+message+"')").ReadAll()
+		gone := 0
+		for unit, pid := range before.pids() {
+			if after.pids()[unit] != pid {
+				gone++
+			}
+		}
+		return gone == 1
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := glutton.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
+		return fmt.Errorf("the session that made a worker grow: %w", err)
+	}
+	if err := s.roll(ctx, settings{}); err != nil {
+		return err
+	}
+	if _, err := s.settled(ctx); err != nil {
+		return err
+	}
+	return s.unnoticed(ctx, t, "recycling")
+}
+
+// recycled waits until workers are replaced as done tells, and claims that new ones came before old ones went.
+func (s *Stage) recycled(ctx context.Context, claim string, done func(before, after status) bool) error {
 	before, err := s.status(ctx)
 	if err != nil {
 		return err
@@ -291,27 +342,14 @@ func recycling(ctx context.Context, s *Stage) error {
 		return err
 	}
 	var after status
-	took, err := until(ctx, "every worker is another one", func() (bool, error) {
-		if after, err = s.status(ctx); err != nil || len(after.serving()) != 2 {
-			return false, err
-		}
-		for _, pid := range after.pids() {
-			if slices.Contains(slices.Collect(maps.Values(before.pids())), pid) {
-				return false, nil
-			}
-		}
-		return true, nil
+	took, err := until(ctx, claim, func() (bool, error) {
+		after, err = s.status(ctx)
+		return err == nil && len(after.serving()) == 2 && done(before, after), err
 	})
 	if err := errors.Join(m.stop(), err); err != nil {
 		return err
 	}
-	s.check(m.least >= 2 && m.most <= 3 && after.Generation == before.Generation, "workers.recycle.after: replaced one at a time, new before old, in the same generation",
-		"%d to %d workers in %d looks, all replaced after %s", m.least, m.most, m.looks, took.Round(100*time.Millisecond))
-	if err := s.roll(ctx, settings{}); err != nil {
-		return err
-	}
-	if _, err := s.settled(ctx); err != nil {
-		return err
-	}
-	return s.unnoticed(ctx, t, "recycling")
+	s.check(m.least >= 2 && m.most <= 3 && after.Generation == before.Generation, claim+", new before old, in the same generation",
+		"%d to %d workers in %d looks, %v then %v, after %s", m.least, m.most, m.looks, before.pids(), after.pids(), took.Round(100*time.Millisecond))
+	return nil
 }

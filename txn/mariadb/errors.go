@@ -10,14 +10,15 @@ import (
 
 // Numbers of the server's errors on which the code decides, of mysqld_error.h.
 const (
-	errDenied      = 1227 // ER_SPECIFIC_ACCESS_DENIED_ERROR
-	errNoThread    = 1094 // ER_NO_SUCH_THREAD
-	errLockWait    = 1205 // ER_LOCK_WAIT_TIMEOUT
-	errXANota      = 1397 // ER_XAER_NOTA
-	errXARollback  = 1402 // ER_XA_RBROLLBACK
-	errShutdown    = 1053 // ER_SERVER_SHUTDOWN
-	errInterrupted = 1317 // ER_QUERY_INTERRUPTED
-	errKilled      = 1927 // ER_CONNECTION_KILLED
+	errDenied       = 1227 // ER_SPECIFIC_ACCESS_DENIED_ERROR
+	errNoThread     = 1094 // ER_NO_SUCH_THREAD
+	errUnpreparable = 1295 // ER_UNSUPPORTED_PS
+	errLockWait     = 1205 // ER_LOCK_WAIT_TIMEOUT
+	errXANota       = 1397 // ER_XAER_NOTA
+	errXARollback   = 1402 // ER_XA_RBROLLBACK
+	errShutdown     = 1053 // ER_SERVER_SHUTDOWN
+	errInterrupted  = 1317 // ER_QUERY_INTERRUPTED
+	errKilled       = 1927 // ER_CONNECTION_KILLED
 )
 
 // states gives errors the SQLSTATE that PostgreSQL's clients know, where MariaDB's says less.

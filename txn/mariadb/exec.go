@@ -24,6 +24,22 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 	return out, nil
 }
 
+// Try has the server read one statement, with the tables and types in it, and does not run it. A statement that the protocol of prepared statements does not
+// have is taken as it is.
+func (b *Branch) Try(ctx context.Context, text string) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	statement, err := b.c.PrepareContext(ctx, text)
+	if err == nil {
+		return statement.Close()
+	}
+	if number(err) == errUnpreparable {
+		return nil
+	}
+	return b.fault("statement", wrap(ctx, err))
+}
+
 // run chooses between the driver's two calls: one has the count of rows changed, the other the rows.
 func (c *conn) run(ctx context.Context, text string, args []any) (out txn.Outcome, err error) {
 	if writes(text) {

@@ -60,6 +60,19 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 	return txn.Outcome{}, b.failure(ctx, err)
 }
 
+// Try has the server read one statement, with the tables and types in it, and does not run it. An error fails the branch.
+func (b *Branch) Try(ctx context.Context, sql string) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	_, err := b.c.pg.PgConn().Prepare(ctx, "", sql, nil)
+	b.c.note(ctx, err)
+	if err != nil {
+		return b.failure(ctx, err)
+	}
+	return nil
+}
+
 // failure is what a failed statement is reported as.
 func (b *Branch) failure(ctx context.Context, err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
