@@ -129,6 +129,10 @@ func obey(ctx context.Context, m *txn.Manager, s *txn.Session, word string) erro
 			return err
 		}
 		return b.(faultyBranch).Branch.(*spool.Branch).Put(ctx, []byte("message"))
+	case "xid":
+		id, err := s.XID(ctx)
+		fmt.Println("xid", id)
+		return err
 	case "commit":
 		return s.Commit(ctx)
 	case "prepare":

@@ -70,6 +70,9 @@ func clientName(gid string) string {
 	return "x-" + hex.EncodeToString(sum[:16])
 }
 
+// path is where the claim of that name is.
+func (c claims) path(name string) string { return filepath.Join(c.dir, name) }
+
 func isClaimName(name string) bool {
 	return strings.HasPrefix(name, "x-") || strings.HasPrefix(name, gidPrefix)
 }
@@ -83,7 +86,7 @@ func (c claims) create(st claimState) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	cl := &claim{file: f, path: filepath.Join(c.dir, claimName(&st.Transaction)), fault: c.fault}
+	cl := &claim{file: f, path: c.path(claimName(&st.Transaction)), fault: c.fault}
 	_, err = ofd.TryLock(f) // nobody else knows it
 	if err == nil {
 		err = cl.set(st)
@@ -115,7 +118,7 @@ func (c claims) tryTake(name string) (*claim, error) {
 
 func (c claims) open(name string, lock func(*os.File) error) (*claim, error) {
 	for {
-		cl := &claim{path: filepath.Join(c.dir, name), fault: c.fault}
+		cl := &claim{path: c.path(name), fault: c.fault}
 		var err error
 		if cl.file, err = os.OpenFile(cl.path, os.O_RDWR|os.O_APPEND|syscall.O_CLOEXEC, 0); err != nil {
 			return nil, err
@@ -199,7 +202,7 @@ func (c claims) list() ([]claimState, error) {
 		if !isClaimName(e.Name()) {
 			continue
 		}
-		st, err := readClaim(filepath.Join(c.dir, e.Name()))
+		st, err := readClaim(c.path(e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // ended meanwhile
 		}

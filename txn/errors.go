@@ -55,6 +55,9 @@ var (
 // ErrGIDTooLong is ErrGIDInvalid, by the name of its commonest cause.
 var ErrGIDTooLong = ErrGIDInvalid
 
+// ErrFutureXID is the answer to XactStatus of an id that was never given away.
+var ErrFutureXID = &Error{"22023", "transaction ID is in the future"}
+
 // At COMMIT PREPARED and ROLLBACK PREPARED.
 var (
 	ErrUnknownGID        = &Error{"42704", "prepared transaction does not exist"}

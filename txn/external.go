@@ -103,7 +103,14 @@ func (m *Manager) register(ctx context.Context, t *transaction, gid GID, client 
 		return nil, err
 	}
 	m.at("vote: claimed")
-	if _, err := j.note(st.record(kindPreparing)); err != nil {
+	r := st.record(kindPreparing)
+	r.Named = t.named
+	if _, err = j.note(r); err == nil && t.named {
+		// From here on its other name tells how it ends, and this one nothing.
+		t.named = false
+		_, err = j.note(record{Kind: kindForget, GID: t.gid})
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.remove())
 	}
 	return c, nil
@@ -441,6 +448,15 @@ func (m *Manager) concluded(c *claim, hazard string) error {
 		return c.remove()
 	}
 	return c.release()
+}
+
+// forgetLocal drops an outcome that the session's client has acknowledged.
+func (m *Manager) forgetLocal(gid GID) error {
+	j, err := m.ours(context.Background())
+	if err == nil {
+		_, err = j.note(record{Kind: kindForget, GID: gid})
+	}
+	return err
 }
 
 // forget drops an outcome that its coordinator has acknowledged.

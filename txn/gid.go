@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// Limits of the parts of a GID, so that its text never exceeds 64 bytes, the
-// longest gtrid that MariaDB takes (XA, CAE C193 §4.2).
+// Limits of the parts of a GID, so that both fit the 63 bits of an XID and its
+// text the 64 bytes of the longest gtrid that MariaDB takes (XA, CAE C193 §4.2).
 const (
-	maxIncarnation = 1e10 - 1
-	maxSequence    = 1e13 - 1
+	maxIncarnation = 1<<(63-sequenceBits) - 1
+	maxSequence    = 1<<sequenceBits - 1
 	gidPrefix      = "fdt1-"
 	// MaxGIDLen is the longest text of a GID in bytes.
 	MaxGIDLen = 64

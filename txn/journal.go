@@ -156,6 +156,11 @@ func fill(log *wal.Log, payloads [][]byte) (err error) {
 func (j *journal) gid(role Role) (GID, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.next > maxSequence {
+		err := fmt.Errorf("%w: incarnation %d has no numbers left", ErrPoisoned, j.incarnation)
+		j.lost(err) // the next one has
+		return GID{}, err
+	}
 	if j.next > j.through {
 		through := j.through + sequenceBlock
 		if err := j.force(record{Kind: kindBlock, Through: through}); err != nil {

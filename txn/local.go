@@ -13,7 +13,8 @@ import (
 type transaction struct {
 	m          *Manager
 	who        Principal
-	gid        GID // zero until a resource is used
+	gid        GID  // zero until a resource is used
+	named      bool // its client may ask how it ended
 	opt        TxOptions
 	began      time.Time
 	branches   []*enlisted
@@ -85,10 +86,11 @@ func (t *transaction) prepare(ctx context.Context, gid GID) ([]BranchID, error) 
 func (t *transaction) rollback(ctx context.Context) error {
 	ctx, cancel := t.m.detached(ctx)
 	defer cancel()
-	return t.each(func(e *enlisted) error {
+	err := t.each(func(e *enlisted) error {
 		e.over = true
 		return e.branch.Rollback(ctx)
 	})
+	return errors.Join(err, t.undone(ctx))
 }
 
 // rollbackPrepared undoes branches that were told to prepare, and returns
@@ -129,7 +131,7 @@ func (t *transaction) left() {
 // later.
 func (m *Manager) commit(ctx context.Context, t *transaction) (warning, err error) {
 	writers := len(t.branches)
-	if t.opt.ReadOnly || writers <= 1 {
+	if !t.named && (t.opt.ReadOnly || writers <= 1) {
 		return nil, t.onePhase(ctx)
 	}
 	detached, cancel := m.detached(ctx)
@@ -139,7 +141,7 @@ func (m *Manager) commit(ctx context.Context, t *transaction) (warning, err erro
 	if err != nil {
 		return nil, errors.Join(ErrRolledBack, err, m.giveUp(detached, t))
 	}
-	if len(branches) == 0 {
+	if len(branches) == 0 && !t.named {
 		return nil, nil
 	}
 	j, err := m.ours(ctx)
@@ -166,7 +168,7 @@ func (m *Manager) giveUp(ctx context.Context, t *transaction) error {
 	if missing := t.rollbackPrepared(ctx, t.gid); len(missing) > 0 {
 		m.left.add(&leftover{gid: t.gid, decision: Abort, branches: missing})
 	}
-	return nil
+	return t.undone(ctx)
 }
 
 // carryOut is phase two of a transaction that was decided here. What a

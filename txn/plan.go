@@ -76,7 +76,7 @@ func planHistory(s *survey, f findings, gid GID, h *history) (action, bool) {
 	switch {
 	case h.handsOff != "":
 		return action{verb: verbAlarm, gid: gid, why: h.handsOff}, true
-	case h.ended || !f.dead[h.responsible()]:
+	case h.ended || h.bare() || !f.dead[h.responsible()]:
 		return action{}, false
 	case h.decision != 0:
 		return action{verb: verbFinish, gid: gid, decision: h.decision}, true
@@ -101,6 +101,9 @@ func planBranch(s *survey, f findings, resource string, gid GID) (action, bool) 
 		return alarm(fmt.Sprintf("sequence number %d was never reserved: the log is an older copy", gid.Sequence))
 	}
 	h := s.histories[gid]
+	if h != nil && h.bare() {
+		h = nil
+	}
 	switch {
 	case h != nil && h.handsOff != "", h != nil && !h.ended:
 		return action{}, false // planHistory's

@@ -15,6 +15,7 @@ type kind string
 const (
 	kindOpen      kind = "open"      // first of a file: whose log it is, sequence numbers through Through
 	kindBlock     kind = "block"     // sequence numbers through Through may be used
+	kindNamed     kind = "named"     // a client may ask how it ended; none is prepared yet
 	kindPreparing kind = "preparing" // X: before the first Prepare is sent
 	kindPrepared  kind = "prepared"  // X: before the vote
 	kindCommit    kind = "commit"    // the decision
@@ -26,7 +27,7 @@ const (
 )
 
 var knownKinds = map[kind]bool{
-	kindOpen: true, kindBlock: true, kindPreparing: true, kindPrepared: true, kindCommit: true,
+	kindOpen: true, kindBlock: true, kindNamed: true, kindPreparing: true, kindPrepared: true, kindCommit: true,
 	kindAbort: true, kindHeuristic: true, kindEnd: true, kindDead: true, kindForget: true,
 }
 
@@ -36,6 +37,7 @@ type record struct {
 	At          time.Time  `json:"at"`
 	GID         GID        `json:"gid,omitzero"`
 	ClientGID   string     `json:"client_gid,omitempty"`
+	Named       bool       `json:"named,omitzero"` // of preparing: known by another name before
 	Owner       string     `json:"owner,omitempty"`
 	Addr        string     `json:"addr,omitempty"`
 	Database    string     `json:"database,omitempty"`
@@ -55,7 +57,7 @@ func (r *record) urgent() bool {
 	switch r.Kind {
 	case kindCommit, kindAbort, kindHeuristic, kindEnd, kindDead, kindForget:
 		return true
-	case kindOpen, kindBlock, kindPreparing, kindPrepared:
+	case kindOpen, kindBlock, kindNamed, kindPreparing, kindPrepared:
 		return false
 	}
 	return false

@@ -26,6 +26,7 @@ type Session struct {
 	tx       *transaction // nil when idle
 	warnings []error
 	decided  string // client gid of the last decision, not acknowledged yet
+	ended    GID    // of the last transaction with an XID, likewise
 }
 
 // savepoint is a client's savepoint and the name the resources know it by.
@@ -117,14 +118,8 @@ func (s *Session) Branch(ctx context.Context, resource string) (Branch, error) {
 
 func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 	t := s.tx
-	if t.gid.IsZero() {
-		j, err := s.m.ours(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if t.gid, err = j.gid(RoleLocal); err != nil {
-			return nil, err
-		}
+	if _, err := s.number(ctx); err != nil {
+		return nil, err
 	}
 	within, cancel := context.WithTimeoutCause(ctx, s.m.opt.Limits.Enlist,
 		fmt.Errorf("%w within %s", ErrExhausted, s.m.opt.Limits.Enlist))
@@ -240,6 +235,9 @@ func (s *Session) Commit(ctx context.Context) error {
 		return err
 	}
 	t := s.take()
+	if t.named {
+		s.ended = t.gid
+	}
 	if failed {
 		return errors.Join(fmt.Errorf("%w: because of: %w", ErrFailedTransaction, t.failure), t.rollback(ctx))
 	}
@@ -259,29 +257,27 @@ func (s *Session) Rollback(ctx context.Context) error {
 	if err := s.step(EventRollback); err != nil {
 		return err
 	}
-	return s.take().rollback(ctx)
+	t := s.take()
+	if t.named {
+		s.ended = t.gid
+	}
+	return t.rollback(ctx)
 }
 
 // Prepare is phase one for an outside coordinator, under its own name gid. On
 // nil the transaction is in doubt, durable, and no longer the session's; on an
 // error for which InDoubt does not hold it was rolled back.
 func (s *Session) Prepare(ctx context.Context, gid string) error {
-	late := s.late()
+	err := s.late()
 	if err := s.step(EventPrepare); err != nil {
 		return err
 	}
-	t := s.take()
-	if late != nil {
-		return errors.Join(late, t.rollback(ctx))
+	if err == nil {
+		_, err = s.number(ctx) // PostgreSQL prepares empty transactions, too
 	}
-	if t.gid.IsZero() { // PostgreSQL prepares empty transactions, too
-		j, err := s.m.ours(ctx)
-		if err != nil {
-			return err
-		}
-		if t.gid, err = j.gid(RoleLocal); err != nil {
-			return err
-		}
+	t := s.take()
+	if err != nil {
+		return errors.Join(err, t.rollback(ctx))
 	}
 	return s.m.vote(ctx, t, gid)
 }
@@ -314,10 +310,15 @@ func (s *Session) decide(ctx context.Context, gid string, d Decision) error {
 }
 
 // Acknowledge says that the client has read the answer to its last
-// CommitPrepared or RollbackPrepared: a further message of it came, or an
-// orderly goodbye. The outcome is forgotten then; without it, it is kept for
-// Limits.Retain, so that a client that lost the answer may ask again.
+// CommitPrepared or RollbackPrepared, or to the end of a transaction with an
+// XID: a further message of it came, or an orderly goodbye. The outcome is
+// forgotten then; without it, it is kept for Limits.Retain, so that a client
+// that lost the answer may ask again.
 func (s *Session) Acknowledge() error {
+	if gid := s.ended; !gid.IsZero() {
+		s.ended = GID{}
+		return s.m.forgetLocal(gid)
+	}
 	if s.decided == "" {
 		return nil
 	}

@@ -17,6 +17,7 @@ import (
 // added in any order: a decision often lies in another log than the vote.
 type history struct {
 	tx        Transaction
+	named     time.Time // when its client asked for its id, or gave it to a coordinator after that
 	prepared  bool
 	decision  Decision  // 0: none
 	decidedAt time.Time // also of an end without a decision
@@ -41,7 +42,7 @@ type rank int
 
 func (k kind) rank() rank {
 	switch k {
-	case kindPreparing, kindPrepared:
+	case kindNamed, kindPreparing, kindPrepared:
 		return 0
 	case kindCommit, kindAbort, kindHeuristic:
 		return 1
@@ -60,6 +61,8 @@ func (h *history) add(file uint64, r record, known bool) {
 	}
 	h.see(file, r.Kind.rank())
 	switch r.Kind {
+	case kindNamed:
+		h.named = r.At
 	case kindPreparing, kindPrepared:
 		h.opening(r)
 	case kindCommit:
@@ -97,6 +100,9 @@ func (h *history) opening(r record) {
 		return // the vote knows more
 	}
 	h.prepared = r.Kind == kindPrepared
+	if r.Named {
+		h.named = r.At
+	}
 	t := &h.tx
 	t.ClientGID, t.Owner, t.Addr, t.Database = r.ClientGID, r.Owner, r.Addr, r.Database
 	t.Since, t.Branches = r.At, r.Branches
@@ -144,14 +150,22 @@ func (h *history) responsible() uint64 {
 	return h.tx.GID.Incarnation
 }
 
+// bare tells whether nothing is known but that its client may ask for it: its
+// branches are those of a transaction that no log knows.
+func (h *history) bare() bool {
+	return h.tx.GID.Role == RoleLocal && !h.named.IsZero() && h.decision == 0 && !h.ended
+}
+
 // done tells whether nobody will ever ask for the transaction again.
 func (h *history) done(now time.Time, retain time.Duration) bool {
 	switch {
+	case h.bare():
+		return h.handsOff == "" && now.Sub(h.named) > retain
 	case !h.ended || h.handsOff != "":
 		return false
-	case h.forgotten || h.tx.GID.Role == RoleLocal && !h.tx.Heuristic && h.tx.Hazard == "":
+	case h.forgotten || h.tx.GID.Role == RoleLocal && h.named.IsZero() && !h.tx.Heuristic && h.tx.Hazard == "":
 		return true
-	case h.decision == 0:
+	case h.decision == 0 && h.named.IsZero():
 		return true // rolled back before it voted: nobody knows of it
 	case h.tx.Heuristic || h.tx.Hazard != "":
 		return false // by an operator only
@@ -255,9 +269,10 @@ func (s *survey) add(n uint64, r record, known bool) {
 }
 
 // named returns the gid by which the logs know a branch's transaction: not
-// every resource can keep the role.
+// every resource can keep the role. One that was given to a coordinator after
+// its client had asked for its id is known by both.
 func (s *survey) named(gid GID) GID {
-	for _, role := range []Role{RoleLocal, RoleExternal} {
+	for _, role := range []Role{RoleExternal, RoleLocal} {
 		if as := (GID{gid.Log, gid.Incarnation, gid.Sequence, role}); s.histories[as] != nil {
 			return as
 		}
