@@ -38,8 +38,6 @@ type claimState struct {
 	// lock free, that incarnation is dead and its log must be read.
 	Deciding   Decision `json:"deciding,omitzero"`
 	DecidingBy uint64   `json:"deciding_by,omitzero"`
-	// HandsOff says why only an operator may decide.
-	HandsOff string `json:"hands_off,omitempty"`
 	// Decision is what was decided.
 	Decision Decision `json:"decision,omitzero"`
 }

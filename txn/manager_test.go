@@ -116,13 +116,18 @@ func (p place) delivered(t testing.TB, name string) []string {
 
 var alice = txn.Principal{User: "alice", Addr: "unix", Database: "alice"}
 
+// putter is the branch of a spool, whatever is wrapped around it.
+type putter interface {
+	Put(ctx context.Context, body []byte) error
+}
+
 func put(t testing.TB, s *txn.Session, resource, body string) {
 	t.Helper()
 	b, err := s.Branch(t.Context(), resource)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.(*spool.Branch).Put(t.Context(), []byte(body)); err != nil {
+	if err := b.(putter).Put(t.Context(), []byte(body)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -82,8 +82,8 @@ func (h *history) claimWorthy() bool {
 // claim is what the logs say, as a claim. Where a log is damaged, a decision
 // may be lost that was made after the vote: then only an operator decides.
 func (h *history) claim(s *survey) claimState {
-	st := claimState{Transaction: h.tx, Claimant: h.responsible(), Decision: h.decision, HandsOff: h.handsOff}
-	st.Phase = h.phase()
+	st := claimState{Transaction: h.tx, Claimant: h.responsible(), Decision: h.decision}
+	st.Phase, st.HandsOff = h.phase(), h.handsOff
 	for n, err := range s.damaged {
 		if n >= h.tx.GID.Incarnation && h.decision == 0 {
 			st.HandsOff = joinHazards(st.HandsOff, fmt.Sprintf("log %d: %v", n, err))

@@ -9,6 +9,7 @@ type Transaction struct {
 	Phase     Phase      `json:"phase"`
 	Heuristic bool       `json:"heuristic,omitempty"` // an operator decided
 	Hazard    string     `json:"hazard,omitempty"`    // what went against the decision, or is unknown
+	HandsOff  string     `json:"hands_off,omitempty"` // why only an operator may decide
 	Owner     string     `json:"owner"`
 	Addr      string     `json:"addr,omitempty"`
 	Database  string     `json:"database,omitempty"`

@@ -26,7 +26,7 @@ func commands() []command {
 		{name: "reload", usage: "[--wait-drained] [--timeout D]", about: "roll out the configuration and the program; wait for the answer", run: runReload},
 		{name: "rollback", usage: "[--wait-drained] [--timeout D]", about: "roll out the previous generation's configuration", run: runRollback},
 		{name: "drain", usage: "GENERATION [--now | --within D]", about: "shorten the deadline of an old generation", run: runDrain},
-		{name: "txn", usage: "list|show|commit|rollback|forget [GID]", about: "transactions in doubt: list, show, settle", run: runTxn},
+		{name: "txn", usage: "list|show|commit|rollback|forget|resolve", about: "transactions in doubt: list, show, settle", run: runTxn},
 		{name: "password", usage: "USER", about: "make a line for users: from a password", run: runPassword},
 		{name: "check", usage: "[-quiet | -schema] [DIR]", about: "report every fault of the configuration", run: runCheck},
 		{name: "stop-hook", about: "what fdt-stop.service runs at its stop", hidden: true, run: runStopHook},

@@ -37,24 +37,32 @@ const txnUsage = `Usage: fdtctl txn list [--json]
        fdtctl txn commit GID
        fdtctl txn rollback GID
        fdtctl txn forget GID
+       fdtctl txn resolve --all [--commit | --rollback] [--json]
 
-GID is the coordinator's name of the transaction, or fdt's own.
+GID is the coordinator's name of the transaction, or fdt's own. resolve carries
+out what is decided, and tells what stays open and why; with --commit or
+--rollback it decides what is in doubt, too.
 `
 
 // txnCommand is one fdtctl txn at work.
 type txnCommand struct {
 	run, lib, etc string // directories
 	asJSON        bool
+	rest          txn.Decision // of resolve: what becomes of those in doubt
 	stdout        io.Writer
 	stderr        io.Writer
 }
 
-// txnVerbs are the subcommands of txn that take a gid.
+// errOpen: resolve has told what stays open.
+var errOpen = errors.New("transactions stay open")
+
+// txnVerbs are the subcommands of txn but for list. All but resolve take a gid.
 var txnVerbs = map[string]func(*txnCommand, context.Context, *txn.Manager, txn.Principal, string) error{
 	"show":     (*txnCommand).show,
 	"commit":   (*txnCommand).commit,
 	"rollback": (*txnCommand).rollback,
 	"forget":   (*txnCommand).forget,
+	"resolve":  (*txnCommand).resolve,
 }
 
 // runTxn lists, shows and settles transactions, whether the service runs or
@@ -67,6 +75,12 @@ func runTxn(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&c.lib, "lib", "/var/lib/fdt", "")
 	flags.StringVar(&c.etc, "etc", config.Dir, "")
 	flags.BoolVar(&c.asJSON, "json", false, "")
+	var all, commit, rollback bool
+	if len(args) > 0 && args[0] == "resolve" {
+		flags.BoolVar(&all, "all", false, "")
+		flags.BoolVar(&commit, "commit", false, "")
+		flags.BoolVar(&rollback, "rollback", false, "")
+	}
 	given := args
 	if len(args) > 0 && (args[0] == "help" || strings.HasPrefix(args[0], "-h") || args[0] == "--help") {
 		fmt.Fprint(stdout, txnUsage)
@@ -77,7 +91,7 @@ func runTxn(args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	wants := 1
-	if args[0] == "list" {
+	if args[0] == "list" || args[0] == "resolve" {
 		wants = 0
 	} else if txnVerbs[args[0]] == nil {
 		fmt.Fprintf(stderr, "fdtctl txn: unknown subcommand %q\n%s", args[0], txnUsage)
@@ -86,6 +100,15 @@ func runTxn(args []string, stdout, stderr io.Writer) int {
 	rest, code, done := parse(flags, args[1:], wants, stderr)
 	if done {
 		return code
+	}
+	switch {
+	case args[0] == "resolve" && (!all || commit && rollback):
+		fmt.Fprintf(stderr, "fdtctl txn resolve: give --all, and at most one of --commit and --rollback\n")
+		return 2
+	case commit:
+		c.rest = txn.Commit
+	case rollback:
+		c.rest = txn.Abort
 	}
 	if os.Geteuid() == 0 {
 		code, err := asServiceUser(given, stdout, stderr)
@@ -177,7 +200,7 @@ func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err er
 	if verb == "list" {
 		return c.list(ctx, m)
 	}
-	return txnVerbs[verb](c, ctx, m, who, args[0])
+	return txnVerbs[verb](c, ctx, m, who, strings.Join(args, ""))
 }
 
 // config is the configuration that serves; with the service stopped, the one
@@ -204,7 +227,11 @@ func (c *txnCommand) list(ctx context.Context, m *txn.Manager) error {
 		return err
 	}
 	if c.asJSON {
-		return c.print(all)
+		list := make([]aged, len(all))
+		for i, t := range all {
+			list[i] = withAge(t)
+		}
+		return c.print(list)
 	}
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(c.stdout, "No transaction waits for a decision or for a resource.")
@@ -222,6 +249,14 @@ func (c *txnCommand) list(ctx context.Context, m *txn.Manager) error {
 	return w.Flush()
 }
 
+// aged is a transaction as JSON.
+type aged struct {
+	txn.Transaction
+	Age float64 `json:"age"` // seconds since Since
+}
+
+func withAge(t txn.Transaction) aged { return aged{t, time.Since(t.Since).Seconds()} }
+
 func (c *txnCommand) print(v any) error {
 	out := json.NewEncoder(c.stdout)
 	out.SetIndent("", "  ")
@@ -234,12 +269,12 @@ func (c *txnCommand) show(ctx context.Context, m *txn.Manager, _ txn.Principal, 
 		return err
 	}
 	if c.asJSON {
-		return c.print(t)
+		return c.print(withAge(t))
 	}
 	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
 		{"gid", t.ClientGID}, {"fdt's gid", t.GID.String()}, {"state", state(t)}, {"since", t.Since.Format(time.RFC3339) + " (" + age(t.Since) + ")"},
-		{"owner", t.Owner}, {"client", t.Addr}, {"database", t.Database}, {"decided by", t.Decider}, {"hazard", t.Hazard},
+		{"owner", t.Owner}, {"client", t.Addr}, {"database", t.Database}, {"decided by", t.Decider}, {"hazard", t.Hazard}, {"left alone", t.HandsOff},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(w, "%s:\t%s\n", line[0], plain(line[1]))
@@ -277,6 +312,41 @@ func (c *txnCommand) forget(ctx context.Context, m *txn.Manager, who txn.Princip
 	}
 	_, err := fmt.Fprintf(c.stdout, "%s: forgotten\n", plain(gid))
 	return err
+}
+
+// resolve prints a line for each transaction that was open. Those that stay so
+// make it fail, after all was told.
+func (c *txnCommand) resolve(ctx context.Context, m *txn.Manager, who txn.Principal, _ string) error {
+	all, err := m.ResolveAll(ctx, who, c.rest)
+	if len(all) == 0 && err == nil && !c.asJSON {
+		_, err := fmt.Fprintln(c.stdout, "Nothing waits for a decision or for a resource.")
+		return err
+	}
+	open := 0
+	for _, t := range all {
+		if t.Left != "" {
+			open++
+		}
+		if c.asJSON {
+			continue
+		}
+		fmt.Fprintf(c.stdout, "%s: %s%s\n", plain(t.Name()), state(t.Transaction), reason(t))
+	}
+	if c.asJSON {
+		err = errors.Join(err, c.print(all))
+	}
+	if open > 0 {
+		err = errors.Join(err, fmt.Errorf("%w: %d of %d", errOpen, open, len(all)))
+	}
+	return err
+}
+
+// reason is why a transaction stays open, or what is wrong with its end.
+func reason(t txn.Settled) string {
+	if why := t.Left + t.Hazard; why != "" {
+		return ": " + strings.ReplaceAll(why, "\n", "; ")
+	}
+	return ""
 }
 
 // state is the phase in an operator's words.

@@ -113,8 +113,8 @@ func TestTxn(t *testing.T) {
 		t.Errorf("%s%v", out, err)
 	}
 	out, err = h.says(t, "list")
-	var all []txn.Transaction
-	if err = errors.Join(err, json.Unmarshal([]byte(out), &all)); err != nil || len(all) != 2 {
+	var all []aged
+	if err = errors.Join(err, json.Unmarshal([]byte(out), &all)); err != nil || len(all) != 2 || all[0].Age <= 0 || all[0].Owner != "alice" {
 		t.Errorf("%s%v", out, err)
 	}
 	for _, gid := range []string{"x", "y"} {
@@ -129,6 +129,37 @@ func TestTxn(t *testing.T) {
 	}
 	if out, err := h.says(t, "list"); err != nil || out != "[]\n" {
 		t.Errorf("%s%v", out, err)
+	}
+}
+
+// TestTxnResolve settles what has a decision, and what has none only by
+// explicit word.
+func TestTxnResolve(t *testing.T) {
+	h := newHost(t)
+	if out, err := h.says(t, "resolve"); err != nil || out != "Nothing waits for a decision or for a resource.\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	h.asJSON = true
+	if out, err := h.says(t, "resolve"); err != nil || out != "[]\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	h.prepare(t, "x")
+	out, err := h.says(t, "resolve")
+	var all []txn.Settled
+	if jerr := json.Unmarshal([]byte(out), &all); !errors.Is(err, errOpen) || jerr != nil || len(all) != 1 || all[0].Phase != txn.Prepared || all[0].Left == "" {
+		t.Errorf("%s%v, %v", out, err, jerr)
+	}
+	h.asJSON = false
+	want := "x: in doubt: waits for the decision of its coordinator, user alice\n"
+	if out, err := h.says(t, "resolve"); !errors.Is(err, errOpen) || out != want {
+		t.Errorf("%s%v", out, err)
+	}
+	h.rest = txn.Commit
+	if out, err := h.says(t, "resolve"); err != nil || out != "x: committed (operator)\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	if list, _ := filepath.Glob(h.root + "/lib/outbox/new/*"); len(list) != 1 {
+		t.Errorf("delivered %q", list)
 	}
 }
 
@@ -166,7 +197,7 @@ func TestTxnCommandLine(t *testing.T) {
 	var out, errs bytes.Buffer
 	for want, lines := range map[int][][]string{
 		0: {{"help"}, {"-h"}, {"--help"}},
-		2: {{}, {"nonsense"}, {"list", "x"}, {"commit"}, {"show", "a", "b"}, {"list", "--nonsense"}},
+		2: {{}, {"nonsense"}, {"list", "x"}, {"resolve"}, {"resolve", "x"}, {"resolve", "--all", "--commit", "--rollback"}, {"list", "--all"}, {"commit"}, {"show", "a", "b"}, {"list", "--nonsense"}},
 	} {
 		for _, args := range lines {
 			if code := runTxn(args, &out, &errs); code != want {

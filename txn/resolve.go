@@ -1,0 +1,109 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Settled is what ResolveAll found or did about one transaction.
+type Settled struct {
+	Transaction        // as it stands now
+	Left        string `json:"left,omitempty"` // why it is still open; empty once it has ended
+}
+
+// ResolveAll does at once what recovery does in time, with or without workers:
+// it rolls back what dead workers left undecided, and tells every decision to
+// the resources that are yet to know it. What is in doubt it leaves to its
+// coordinator, unless rest is a decision, an operator's then as by Decide. It
+// returns every transaction that was open, in the order of List. The error
+// tells what recovery could not do; the rest was done.
+func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) ([]Settled, error) {
+	if !who.Operator {
+		return nil, ErrNotOwner
+	}
+	before, err := m.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	scanned := m.scanNow(ctx)
+	m.retry(ctx, nil)
+	all, err := m.List(ctx)
+	if err != nil {
+		return nil, errors.Join(scanned, err)
+	}
+	why := map[GID]error{}
+	for i := range all {
+		why[all[i].GID] = m.resolve(ctx, who, &all[i], rest)
+	}
+	after, err := m.List(ctx)
+	if err != nil {
+		return nil, errors.Join(scanned, err)
+	}
+	now := map[GID]Transaction{}
+	for _, t := range after {
+		now[t.GID] = t
+	}
+	settled := []Settled{}
+	for _, t := range before {
+		if _, kept := now[t.GID]; t.Phase.Terminal() || t.Phase == Prepared && !kept {
+			continue // it is not ours to tell how a coordinator ended it meanwhile
+		}
+		s := Settled{Transaction: t}
+		is, kept := now[t.GID]
+		switch {
+		case kept:
+			s.Transaction = is
+		case t.Phase == Committing:
+			s.Phase = Committed // an end that nobody asks for is not kept
+		default:
+			s.Phase = Aborted // likewise
+		}
+		s.Left = s.left(why[t.GID])
+		settled = append(settled, s)
+	}
+	return settled, scanned
+}
+
+// scanNow is Scan that waits for another process that recovers.
+func (m *Manager) scanNow(ctx context.Context) error {
+	unlock, err := m.home.lock(ctx, "recovery")
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.scan(ctx), unlock())
+}
+
+// resolve carries one transaction on as far as it may. The error tells why it
+// could not be carried further.
+func (m *Manager) resolve(ctx context.Context, who Principal, t *Transaction, rest Decision) error {
+	switch t.Phase {
+	case Committing:
+		return m.settle(ctx, who, claimName(t), Commit, true)
+	case Aborting:
+		return m.settle(ctx, who, claimName(t), Abort, true)
+	case Prepared:
+		if rest != 0 {
+			return m.Decide(ctx, who, t.Name(), rest)
+		}
+	case Preparing, Committed, Aborted:
+	}
+	return nil
+}
+
+// left tells why the transaction is still open, err being the last refusal.
+func (t *Transaction) left(err error) string {
+	switch {
+	case t.Phase.Terminal():
+		return ""
+	case err != nil:
+		return err.Error()
+	case t.HandsOff != "":
+		return "left to an operator: " + t.HandsOff
+	case t.Phase == Preparing:
+		return "its worker collects the votes"
+	case t.Phase == Prepared:
+		return fmt.Sprintf("waits for the decision of its coordinator, user %s", t.Owner)
+	}
+	return "a worker is telling its resources"
+}

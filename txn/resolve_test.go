@@ -1,0 +1,171 @@
+package txn_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/spool"
+)
+
+var root = txn.Principal{User: "root", Operator: true}
+
+// absent is a spool that may be down, but lets branches vote.
+type absent struct {
+	*spool.Spool
+
+	down *bool
+}
+
+func (a absent) Resolve(ctx context.Context, gid txn.GID, d txn.Decision, p txn.Proof) (txn.Resolution, error) {
+	if *a.down {
+		return 0, errBroken
+	}
+	return a.Spool.Resolve(ctx, gid, d, p)
+}
+
+func (a absent) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branch, error) {
+	b, err := a.Spool.Enlist(ctx, opt)
+	return absentBranch{b.(*spool.Branch), a.down}, err
+}
+
+type absentBranch struct {
+	*spool.Branch
+
+	down *bool
+}
+
+func (b absentBranch) CommitPrepared(ctx context.Context, gid txn.GID) error {
+	if *b.down {
+		return errBroken
+	}
+	return b.Branch.CommitPrepared(ctx, gid)
+}
+
+// resolved is what ResolveAll told, by name.
+func resolved(t *testing.T, m *txn.Manager, rest txn.Decision) (map[string]txn.Settled, error) {
+	t.Helper()
+	all, err := m.ResolveAll(t.Context(), root, rest)
+	told := map[string]txn.Settled{}
+	for _, s := range all {
+		told[s.Name()] = s
+	}
+	return told, err
+}
+
+// TestResolveAll: what is decided is finished once its resource is back, what
+// was abandoned is rolled back, what is in doubt stays unless an operator
+// decides, and what a worker is about is its own.
+func TestResolveAll(t *testing.T) {
+	p := newFastPlace(t)
+	_, err := p.open(t).ResolveAll(t.Context(), alice, 0)
+	wantErr(t, err, txn.ErrNotOwner)
+	down := true
+	flaky := func(o *txn.Options) { o.Resources[1] = absent{o.Resources[1].(*spool.Spool), &down} }
+
+	if _, killed := p.worker(t, "begin put:a put:b prepare:abandoned", "vote: prepared"); !killed {
+		t.Fatal("not killed")
+	}
+	worker := p.open(t, flaky) // alive all the time
+	for _, gid := range []string{"commit", "rollback", "doubt"} {
+		prepared(t, worker, gid)
+	}
+	s := worker.NewSession(alice)
+	wantErr(t, s.CommitPrepared(t.Context(), "commit"), txn.ErrUnreachable)
+	wantErr(t, s.RollbackPrepared(t.Context(), "rollback"), txn.ErrUnreachable)
+	begin(t, s)
+	put(t, s, "a", "local in a")
+	put(t, s, "b", "local in b")
+	local := s.GID().String()
+	wantErr(t, s.Commit(t.Context()), nil)
+
+	m := p.open(t, flaky)
+	told, err := resolved(t, m, 0)
+	wantErr(t, err, nil)
+	for gid, phase := range map[string]txn.Phase{
+		"commit": txn.Committing, "rollback": txn.Aborting, "doubt": txn.Prepared, local: txn.Committing, "abandoned": txn.Preparing,
+	} {
+		if got := told[gid]; got.Phase != phase || got.Left == "" {
+			t.Errorf("%s: %s, left because of %q", gid, got.Phase, got.Left)
+		}
+	}
+	if got := told["commit"].Left; !strings.Contains(got, errBroken.Error()) && !strings.Contains(got, "a moment ago") {
+		t.Errorf("committing, left because of %q", got)
+	}
+	closeAll(t, m)
+
+	down = false
+	m = p.open(t, flaky)
+	told, err = resolved(t, m, 0)
+	wantErr(t, err, nil)
+	for gid, phase := range map[string]txn.Phase{
+		"commit": txn.Committed, "rollback": txn.Aborted, local: txn.Committed, "abandoned": txn.Aborted,
+	} {
+		if got := told[gid]; got.Phase != phase || got.Left != "" {
+			t.Errorf("%s: %s, left because of %q", gid, got.Phase, got.Left)
+		}
+	}
+	if got := told["doubt"].Left; got != "waits for the decision of its coordinator, user alice" {
+		t.Errorf("in doubt, left because of %q", got)
+	}
+	want(t, p.delivered(t, "b"), "commit in b", "local in b")
+
+	told, err = resolved(t, m, txn.Abort)
+	wantErr(t, err, nil)
+	if got := told["doubt"]; len(told) != 1 || got.Phase != txn.Aborted || !got.Heuristic || got.Left != "" {
+		t.Errorf("%+v", told)
+	}
+	told, err = resolved(t, m, 0)
+	if err != nil || len(told) != 0 {
+		t.Errorf("%+v, %v", told, err)
+	}
+	p.wantTidy(t)
+	closeAll(t, m)
+	closeAll(t, worker)
+}
+
+// TestResolveWhileVoting leaves alone what a worker collects votes for, and
+// what its coordinator decides meanwhile.
+func TestResolveWhileVoting(t *testing.T) {
+	p := newFastPlace(t)
+	inVote, goOn := make(chan struct{}), make(chan struct{})
+	m := p.open(t, func(o *txn.Options) {
+		txn.SetFault(o, func(step string) error {
+			if step == "vote: prepared" {
+				close(inVote)
+				<-goOn
+			}
+			return nil
+		})
+	})
+	defer closeAll(t, m)
+	s := m.NewSession(alice)
+	begin(t, s)
+	put(t, s, "a", "x")
+	vote := make(chan error)
+	go func() { vote <- s.Prepare(t.Context(), "x") }()
+	<-inVote
+	other := p.open(t)
+	defer closeAll(t, other)
+	told, err := resolved(t, other, txn.Abort)
+	if err != nil || told["x"].Phase != txn.Preparing || told["x"].Left != "its worker collects the votes" {
+		t.Errorf("%+v, %v", told, err)
+	}
+	close(goOn)
+	wantErr(t, <-vote, nil)
+	decided := p.open(t, func(o *txn.Options) {
+		txn.SetFault(o, func(step string) error {
+			if step == "lock recovery" {
+				_ = s.CommitPrepared(t.Context(), "x")
+				_ = s.Acknowledge()
+			}
+			return nil
+		})
+	})
+	defer closeAll(t, decided)
+	if told, err := resolved(t, decided, txn.Abort); err != nil || len(told) != 0 {
+		t.Errorf("%+v, %v", told, err)
+	}
+	want(t, p.delivered(t, "a"), "x")
+}
