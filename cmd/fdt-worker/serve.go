@@ -69,6 +69,11 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 		err = errors.Join(err, manager.Close(ctx))
 	}()
 
+	if pending(dir, p.gen) {
+		if err := manager.Stranded(ctx); err != nil {
+			return err
+		}
+	}
 	wire := &pgwire.Server{
 		Manager: manager, Procedures: procedures, Listeners: ways, IdleTimeout: cfg.Transaction.IdleTimeout,
 		Origin: pgwire.Origin{Generation: p.gen, Slot: p.slot}, Relay: relay(filepath.Join(p.run, "worker")), Logger: log,
@@ -93,13 +98,16 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 		defer checks.Wait()
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
-		checks.Go(func() { check(ctx, rms, log) }) // READY does not wait for databases
+		checks.Go(func() { check(ctx, manager, rms, log) }) // READY does not wait for databases
 		return worker.Run(server, append(opts, worker.WithContext(ctx))...)
 	})
 }
 
-// check tells the operator what is wrong with the databases.
-func check(ctx context.Context, rms []txn.Resource, log *slog.Logger) {
+// check tells the operator what is wrong with the databases, and of what is open in those that are configured no more.
+func check(ctx context.Context, manager *txn.Manager, rms []txn.Resource, log *slog.Logger) {
+	if err := manager.Stranded(ctx); err != nil && ctx.Err() == nil {
+		log.WarnContext(ctx, "transactions cannot be finished", slog.Any("error", err))
+	}
 	for _, text := range resources.Check(ctx, rms) {
 		if ctx.Err() == nil {
 			log.WarnContext(ctx, "a database does not suit transactions", "warning", text)

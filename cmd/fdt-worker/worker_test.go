@@ -32,6 +32,7 @@ import (
 	"github.com/fdtserver/fdt/internal/unit"
 	"github.com/fdtserver/fdt/pgwire"
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/spool"
 )
 
 // asWorker makes the test binary a worker: only a process of its own can be
@@ -195,6 +196,7 @@ func TestFailures(t *testing.T) {
 			return h.moved(filepath.Join(h.dir, "outbox"))
 		}},
 		{"no log", "1-0", h.name(), "transaction log: ", 1, func() func() { return h.moved(filepath.Join(h.lib, "txn")) }},
+		{"stranded transaction", "2-0", h.name(), `is not configured, and transactions wait there: `, 1, h.strand},
 		{"no control socket", "1-0", h.name(), "control: ", 1, func() func() { return h.moved(filepath.Join(h.run, "worker")) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -208,6 +210,37 @@ func TestFailures(t *testing.T) {
 				t.Errorf("%v\n%s\nwant %s", err, out, c.want)
 			}
 		})
+	}
+}
+
+// strand leaves a transaction in doubt on a resource that the configuration does not name.
+func (h *host) strand() (undo func()) {
+	h.t.Helper()
+	elsewhere, err := spool.Open("elsewhere", filepath.Join(h.dir, "outbox"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	m, err := txn.Open(h.t.Context(), txn.Options{
+		LogDir: filepath.Join(h.lib, "txn"), ClaimDir: filepath.Join(h.run, "txn"), Resources: []txn.Resource{elsewhere},
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	s := m.NewSession(txn.Principal{User: "root"})
+	if err := s.Begin(h.t.Context(), txn.TxOptions{}); err != nil {
+		h.t.Fatal(err)
+	}
+	b, err := s.Branch(h.t.Context(), "elsewhere")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := errors.Join(b.(*spool.Branch).Put(h.t.Context(), nil), s.Prepare(h.t.Context(), "x")); err != nil {
+		h.t.Fatal(err)
+	}
+	return func() {
+		if err := errors.Join(s.RollbackPrepared(h.t.Context(), "x"), s.Acknowledge(), m.Close(h.t.Context())); err != nil {
+			h.t.Error(err)
+		}
 	}
 }
 

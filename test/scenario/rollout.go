@@ -17,6 +17,7 @@ func Rollouts() []Scenario {
 		{"Listeners", "addresses come, go and change under load on those that stay", listeners},
 		{"Canary", "generations that say READY=1 and are no good", canary},
 		{"Rehearsal", "a transaction prepared on PostgreSQL and MariaDB before a generation may serve", rehearsal},
+		{"Doubt", "resources that go or change their store while a transaction is in doubt there", doubt},
 		{"Surge", "workers exchanged in batches", surge},
 		{"Generations", "old generations are bounded, and hurry when told", generations},
 		{"Queue", "reloads at once, by SIGHUP, with progress, during a stop", queue},

@@ -1,0 +1,77 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// identifyWithin bounds how long Stranded waits for a resource to say which
+// store it is.
+const identifyWithin = 5 * time.Second
+
+// Stranded tells whether transactions are open with branches that this
+// manager's resources do not hold: on a resource that is not configured, or
+// whose name has come to mean another store. The error names them, by resource.
+// A resource that cannot be reached is given the benefit of the doubt.
+func (m *Manager) Stranded(ctx context.Context) error {
+	all, err := m.List(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, identifyWithin)
+	defer cancel()
+	known := map[string]string{} // identity by resource
+	missing := map[string][]string{}
+	for i, t := range all {
+		if t.Phase.Terminal() {
+			continue
+		}
+		for _, b := range t.Branches {
+			if why := m.strange(ctx, known, b); why != "" {
+				missing[why] = append(missing[why], all[i].Name())
+			}
+		}
+	}
+	var errs []error
+	for _, why := range slices.Sorted(maps.Keys(missing)) {
+		errs = append(errs, fmt.Errorf("%s, and transactions wait there: %s; see fdtctl txn list, settle them first", why, some(missing[why])))
+	}
+	return errors.Join(errs...)
+}
+
+// strange tells why a branch cannot be reached by its resource; empty if it
+// can, or if nobody knows.
+func (m *Manager) strange(ctx context.Context, known map[string]string, b BranchID) string {
+	r := m.resources[b.Resource]
+	if r == nil {
+		return fmt.Sprintf("resource %q is not configured", b.Resource)
+	}
+	is, asked := known[b.Resource]
+	if !asked {
+		is, _ = r.Identity(ctx) // down: not another
+		known[b.Resource] = is
+	}
+	if is != "" && b.Identity != "" && is != b.Identity {
+		return fmt.Sprintf("resource %q is %s now, it was %s", b.Resource, is, b.Identity)
+	}
+	return ""
+}
+
+// some shows the first of many names, quoted.
+func some(names []string) string {
+	const most = 3
+	var shown []string
+	for _, n := range names[:min(most, len(names))] {
+		shown = append(shown, fmt.Sprintf("%q", n))
+	}
+	text := strings.Join(shown, ", ")
+	if more := len(names) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
