@@ -72,7 +72,11 @@ type GID struct {
 // String returns fdt1-LOG-INCARNATION-SEQUENCE-ROLE, at most 64 bytes of
 // lower-case letters, digits and hyphens but for the final L or X.
 func (g GID) String() string {
-	return fmt.Sprintf("%s%s-%d-%d-%c", gidPrefix, g.Log, g.Incarnation, g.Sequence, g.Role)
+	text := append(make([]byte, 0, MaxGIDLen), gidPrefix...)
+	text = append(hex.AppendEncode(text, g.Log[:]), '-')
+	text = append(strconv.AppendUint(text, g.Incarnation, 10), '-')
+	text = append(strconv.AppendUint(text, g.Sequence, 10), '-', byte(g.Role))
+	return string(text)
 }
 
 // IsZero tells whether g names no transaction.

@@ -32,22 +32,26 @@ type enlisted struct {
 	over     bool // ended, needs nothing more
 }
 
-// each runs f for every branch that is not over, in parallel, and returns when
-// all have returned.
+// each runs f for every branch that is not over, in parallel, the last one in
+// the caller's goroutine, and returns when all have returned.
 func (t *transaction) each(f func(*enlisted) error) error {
 	errs := make([]error, len(t.branches))
-	var wg sync.WaitGroup
-	for i, e := range t.branches {
-		if e.over {
-			continue
-		}
-		wg.Go(func() {
+	run := func(i int) {
+		if e := t.branches[i]; !e.over {
 			if err := f(e); err != nil {
 				errs[i] = fmt.Errorf("resource %s: %w", e.id.Resource, err)
 			}
-		})
+		}
 	}
-	wg.Wait()
+	var others sync.WaitGroup
+	for i := range t.branches {
+		if i < len(t.branches)-1 {
+			others.Go(func() { run(i) })
+		} else {
+			run(i)
+		}
+	}
+	others.Wait()
 	return errors.Join(errs...)
 }
 

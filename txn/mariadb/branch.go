@@ -21,6 +21,7 @@ type Branch struct {
 	c      *conn  // nil when the branch has ended, or its session is lost
 	gone   holder // the lost session whose end is not known; zero if none
 	opt    txn.BranchOptions
+	xid    string // as in statements
 	proof  txn.Proof
 	store  string // identity of its connection
 	marked bool   // a marker is to be written
@@ -36,9 +37,10 @@ func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branc
 		if err != nil {
 			return nil, r.unavailable(err)
 		}
-		if err = r.begin(ctx, c, opt); err == nil {
+		xid := r.xid(opt.GID)
+		if err = c.begin(ctx, opt, xid); err == nil {
 			e := evidence{slot: c.slot, id: c.id, marked: r.opt.Marker != "" && !opt.ReadOnly}
-			return &Branch{r: r, c: c, opt: opt, marked: e.marked, proof: e.proof(), store: c.store}, nil
+			return &Branch{r: r, c: c, opt: opt, xid: xid, marked: e.marked, proof: e.proof(), store: c.store}, nil
 		}
 		r.pool.Drop(c)
 		if !lost(err) || ctx.Err() != nil {
@@ -51,7 +53,7 @@ func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branc
 	}
 }
 
-func (r *Resource) begin(ctx context.Context, c *conn, opt txn.BranchOptions) error {
+func (c *conn) begin(ctx context.Context, opt txn.BranchOptions, xid string) error {
 	if err := c.lockTimeout(ctx, opt.LockTimeout); err != nil {
 		return err
 	}
@@ -67,7 +69,7 @@ func (r *Resource) begin(ctx context.Context, c *conn, opt txn.BranchOptions) er
 			return err
 		}
 	}
-	return c.exec(ctx, "XA START "+r.xid(opt.GID))
+	return c.exec(ctx, "XA START "+xid)
 }
 
 // lockTimeout bounds the waits for locks of rows and of tables, in whole seconds; 0 is the server's default.
@@ -122,12 +124,14 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 		}
 		return txn.VoteReadOnly, nil
 	}
-	if err := b.finish(ctx); err != nil {
+	if err := b.mark(ctx); err != nil {
 		return 0, err
 	}
-	if err := b.c.exec(ctx, "XA PREPARE "+b.r.xid(gid)); err != nil {
+	// In one round trip. Which of the two failed makes no difference to what follows.
+	if err := b.c.exec(ctx, "BEGIN NOT ATOMIC XA END "+b.xid+"; XA PREPARE "+b.xid+"; END"); err != nil {
 		return 0, b.broken(ctx, "prepare", err)
 	}
+	b.idle = true
 	if gid.Role == txn.RoleExternal {
 		b.r.pool.Part()
 		b.r.parking.put(gid, b.c)
@@ -136,8 +140,8 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 	return txn.VotePrepared, nil
 }
 
-// finish adds the marker and ends the branch's work.
-func (b *Branch) finish(ctx context.Context) error {
+// mark adds the marker, if there is to be one.
+func (b *Branch) mark(ctx context.Context) error {
 	if err := b.check(); err != nil {
 		return err
 	}
@@ -146,10 +150,6 @@ func (b *Branch) finish(ctx context.Context) error {
 			return b.broken(ctx, "marker", err)
 		}
 	}
-	if err := b.c.exec(ctx, "XA END "+b.r.xid(b.opt.GID)); err != nil {
-		return b.broken(ctx, "end", err)
-	}
-	b.idle = true
 	return nil
 }
 
@@ -164,10 +164,18 @@ func (b *Branch) broken(ctx context.Context, what string, err error) error {
 
 // Commit is the one-phase commit. If its outcome is lost, Resource.Outcome can tell it where there is a marker.
 func (b *Branch) Commit(ctx context.Context) error {
-	if err := b.finish(ctx); err != nil {
+	err := b.mark(ctx)
+	if err == nil {
+		// By itself: where its answer is lost, nothing was committed.
+		if err = b.c.exec(ctx, "XA END "+b.xid); err != nil {
+			err = b.broken(ctx, "end", err)
+		}
+	}
+	if err != nil {
 		return errors.Join(err, b.Rollback(ctx))
 	}
-	err := b.c.exec(ctx, "XA COMMIT "+b.r.xid(b.opt.GID)+" ONE PHASE")
+	b.idle = true
+	err = b.c.exec(ctx, "XA COMMIT "+b.xid+" ONE PHASE")
 	if err == nil {
 		b.release()
 		return nil
@@ -196,11 +204,10 @@ func (b *Branch) Rollback(ctx context.Context) error {
 
 // undo is XA ROLLBACK, in any state of the branch. The session is free or lost afterwards.
 func (b *Branch) undo(ctx context.Context) error {
-	xid := b.r.xid(b.opt.GID)
 	if !b.idle {
-		_ = b.c.exec(ctx, "XA END "+xid) // the server refuses where InnoDB has undone it; XA ROLLBACK is due all the same
+		_ = b.c.exec(ctx, "XA END "+b.xid) // the server refuses where InnoDB has undone it; XA ROLLBACK is due all the same
 	}
-	err := b.c.exec(ctx, "XA ROLLBACK "+xid)
+	err := b.c.exec(ctx, "XA ROLLBACK "+b.xid)
 	if err == nil || number(err) == errXARollback {
 		b.release()
 		return nil
@@ -214,7 +221,7 @@ func (b *Branch) CommitPrepared(ctx context.Context, gid txn.GID) error {
 	if b.c == nil {
 		return b.fault("commit prepared", errOver)
 	}
-	err := b.c.exec(ctx, "XA COMMIT "+b.r.xid(gid))
+	err := b.c.exec(ctx, "XA COMMIT "+b.xid)
 	if err == nil {
 		b.release()
 		return nil

@@ -22,6 +22,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -188,6 +189,9 @@ func (l *Log) Force(n Number) error {
 			continue
 		}
 		l.syncing = true
+		l.mu.Unlock()
+		runtime.Gosched() // who is about to append shares this sync
+		l.mu.Lock()
 		covers := l.last
 		l.mu.Unlock()
 		err := l.sync()
