@@ -46,7 +46,7 @@ func openJournal(ctx context.Context, h *home, program string, fault faultFunc, 
 	opening := j.opening()
 	first, err := opening.encode()
 	if err == nil {
-		j.log, err = h.writeLog(n, [][]byte{first}, fault)
+		j.log, err = h.writeLog(n, each(first), fault)
 	}
 	if err == nil {
 		err = h.publishLog(n)
@@ -75,7 +75,7 @@ func (j *journal) rotate(s *survey, keep [][]byte, renumbered func()) error {
 	if err != nil {
 		return err
 	}
-	log, err := j.home.writeLog(j.incarnation, append([][]byte{first}, keep...), j.fault)
+	log, err := j.home.writeLog(j.incarnation, each(append([][]byte{first}, keep...)...), j.fault)
 	if err != nil {
 		return fmt.Errorf("rotate log: %w", err)
 	}
@@ -83,7 +83,7 @@ func (j *journal) rotate(s *survey, keep [][]byte, renumbered func()) error {
 	defer j.swap.Unlock()
 	err = j.log.Err()
 	if err == nil {
-		err = copyTail(log, wal.Replay(j.log.File(), s.read[j.incarnation]))
+		err = fill(log, wal.Replay(j.log.File(), s.read[j.incarnation]))
 	}
 	if err == nil {
 		err = j.home.publishLog(j.incarnation)
@@ -97,18 +97,24 @@ func (j *journal) rotate(s *survey, keep [][]byte, renumbered func()) error {
 	return old.Close()
 }
 
-// copyTail copies records as they are, durably.
-func copyTail(to *wal.Log, tail iter.Seq2[[]byte, error]) error {
-	var last wal.Number
-	for payload, err := range tail {
-		if err == nil {
-			last, err = to.Append(payload, wal.Urgent)
-		}
-		if err != nil {
-			return err
+// fill writes records as they are, durably.
+func fill(log *wal.Log, payloads iter.Seq2[[]byte, error]) error {
+	last, err := log.AppendAll(payloads)
+	if err != nil {
+		return err
+	}
+	return log.Force(last)
+}
+
+// each yields payloads that are at hand.
+func each(payloads ...[]byte) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for _, p := range payloads {
+			if !yield(p, nil) {
+				return
+			}
 		}
 	}
-	return to.Force(last)
 }
 
 // publishLog gives a log that writeLog made its name, in place of an older one.
@@ -122,7 +128,7 @@ func (h *home) publishLog(incarnation uint64) error {
 
 // writeLog makes a whole log durable, which publishLog gives its name. It is
 // locked before.
-func (h *home) writeLog(incarnation uint64, payloads [][]byte, fault faultFunc) (*wal.Log, error) {
+func (h *home) writeLog(incarnation uint64, payloads iter.Seq2[[]byte, error], fault faultFunc) (*wal.Log, error) {
 	name := logName(incarnation)
 	temp := h.path(name + ".new")
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_CLOEXEC, 0o640)
@@ -140,16 +146,6 @@ func (h *home) writeLog(incarnation uint64, payloads [][]byte, fault faultFunc) 
 		return nil, errors.Join(err, log.Close(), os.Remove(temp))
 	}
 	return log, nil
-}
-
-func fill(log *wal.Log, payloads [][]byte) (err error) {
-	var last wal.Number
-	for _, payload := range payloads {
-		if last, err = log.Append(payload, wal.Urgent); err != nil {
-			return err
-		}
-	}
-	return log.Force(last)
 }
 
 // gid gives away a gid, reserving numbers first if need be.

@@ -43,7 +43,8 @@ func (m *Manager) marked(mark string) bool {
 	return err == nil && string(raw) == mark
 }
 
-// rebuildClaims derives all claims anew. The caller holds the lock "seal".
+// rebuildClaims derives all claims anew. The caller holds the lock "seal", for
+// which everybody who needs a claim waits until the mark is there.
 func (m *Manager) rebuildClaims(ctx context.Context, mark string) error {
 	if err := m.claims.clear(); err != nil {
 		return err
@@ -59,11 +60,7 @@ func (m *Manager) rebuildClaims(ctx context.Context, mark string) error {
 		if h.tx.GID.Role != RoleExternal && !h.claimWorthy() || m.done(h) {
 			continue
 		}
-		c, err := m.claims.create(h.claim(s))
-		if err == nil {
-			err = c.release()
-		}
-		if err != nil {
+		if err := m.claims.put(h.claim(s)); err != nil {
 			return err
 		}
 	}
@@ -161,7 +158,7 @@ func (m *Manager) compact(ctx context.Context, s *survey, dead map[uint64]bool, 
 		case 2*len(keep) < all-2: // without open and dead
 			whole, err := s.frame(n, keep)
 			if err == nil {
-				err = m.home.rewrite(n, whole)
+				err = m.home.rewrite(n, each(whole...))
 			}
 			errs = append(errs, err)
 		}

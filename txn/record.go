@@ -74,6 +74,9 @@ func (r *record) encode() ([]byte, error) {
 // decodeRecord reads a record. Fields it does not know are ignored; known is
 // false for a kind it does not know, whose gid, if it has one, is filled in.
 func decodeRecord(payload []byte) (r record, known bool, err error) {
+	if r, ok := (&quick{rest: payload}).record(); ok && r.Kind != "" {
+		return r, knownKinds[r.Kind], nil
+	}
 	if err := json.Unmarshal(payload, &r); err != nil {
 		return record{}, false, fmt.Errorf("record %.80q: %w", payload, err)
 	}

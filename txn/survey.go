@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"slices"
 	"syscall"
@@ -332,19 +333,31 @@ func (h *home) seal(n uint64) error {
 	if _, known := h.sealed.Load(n); known {
 		return nil
 	}
-	payloads, err := h.payloads(n)
+	f, err := os.Open(h.path(logName(n)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err = errors.Join(err, h.fault.at("read log")); err != nil {
+		return fmt.Errorf("log of incarnation %d: %w", n, err)
+	}
+	defer func() { _ = f.Close() }() // read only
+	whole := wal.Replay(f, wal.Position{})
+	last, err := lastOf(whole)
 	if err != nil {
 		return fmt.Errorf("log of incarnation %d: %w", n, err)
 	}
-	last := len(payloads) - 1
-	if r, _, err := decodeRecord(payloads[last]); err != nil || r.Kind != kindDead || r.Incarnation != n {
+	if r, _, err := decodeRecord(last); err != nil || r.Kind != kindDead || r.Incarnation != n {
 		dead := record{Kind: kindDead, At: time.Now(), Incarnation: n}
 		end, err := dead.encode()
 		if err == nil {
-			err = h.rewrite(n, append(payloads, end))
+			err = h.rewrite(n, func(yield func([]byte, error) bool) {
+				for payload, err := range whole {
+					if !yield(payload, err) {
+						return
+					}
+				}
+				yield(end, nil)
+			})
 		}
 		if err != nil {
 			return err
@@ -354,28 +367,22 @@ func (h *home) seal(n uint64) error {
 	return nil
 }
 
-// payloads reads a whole log.
-func (h *home) payloads(n uint64) ([][]byte, error) {
-	f, err := os.Open(h.path(logName(n)))
-	if err = errors.Join(err, h.fault.at("read log")); err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // read only
-	var all [][]byte
-	for payload, err := range wal.Replay(f, wal.Position{}) {
+// lastOf returns the last of all payloads, of which there must be one.
+func lastOf(payloads iter.Seq2[[]byte, error]) (last []byte, err error) {
+	for payload, err := range payloads {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, payload)
+		last = payload
 	}
-	if len(all) == 0 {
+	if last == nil {
 		return nil, errors.New("no record is readable")
 	}
-	return all, nil
+	return last, nil
 }
 
 // rewrite replaces the log of a dead incarnation.
-func (h *home) rewrite(n uint64, payloads [][]byte) error {
+func (h *home) rewrite(n uint64, payloads iter.Seq2[[]byte, error]) error {
 	log, err := h.writeLog(n, payloads, nil)
 	if err == nil {
 		err = errors.Join(h.publishLog(n), log.Close())

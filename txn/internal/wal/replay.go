@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 )
 
 // DamagedError: a record that was durable once is no longer readable, with
@@ -32,8 +33,9 @@ func Replay(r io.ReaderAt, from Position) iter.Seq2[[]byte, error] {
 		off := from.Offset
 		want := from.Number + 1
 		var damaged *DamagedError
+		ahead := &window{from: r}
 		for {
-			f, ok, err := readFrame(r, off)
+			f, ok, err := readFrame(ahead, off)
 			if err == nil && (!ok || f.number != want) {
 				bad := off
 				var after Number
@@ -41,6 +43,7 @@ func Replay(r io.ReaderAt, from Position) iter.Seq2[[]byte, error] {
 				if err == nil && after == 0 {
 					break // the end, or a torn tail
 				}
+				ahead = &window{from: r}
 				again, ok, rerr := readFrame(r, bad)
 				switch {
 				case err != nil || rerr != nil:
@@ -65,6 +68,27 @@ func Replay(r io.ReaderAt, from Position) iter.Seq2[[]byte, error] {
 			yield(nil, damaged)
 		}
 	}
+}
+
+// window reads ahead, so that small reads one after the other cost few system
+// calls. What it holds may be older than what the file holds now.
+type window struct {
+	from io.ReaderAt
+	buf  []byte
+	at   int64 // of buf in the file
+}
+
+func (w *window) ReadAt(p []byte, off int64) (int, error) {
+	if i := off - w.at; i >= 0 && i+int64(len(p)) <= int64(len(w.buf)) {
+		return copy(p, w.buf[i:]), nil
+	}
+	w.buf, w.at = slices.Grow(w.buf[:0], max(batch, len(p))), off
+	n, err := w.from.ReadAt(w.buf[:max(batch, len(p))], off)
+	w.buf = w.buf[:n]
+	if n >= len(p) {
+		err = nil
+	}
+	return copy(p, w.buf), err
 }
 
 // findBehind looks behind off for the first good record with a higher number
