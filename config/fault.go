@@ -79,13 +79,16 @@ func masked(line string) string {
 // excerptWidth bounds a quoted line, in characters.
 const excerptWidth = 100
 
+// breaks are what YAML 1.1 ends a line with, section 5.4.
+var breaks = regexp.MustCompile(`\r\n|[\r\n\x{85}\x{2028}\x{2029}]`)
+
 // excerpt quotes one line of a file with a caret under the width characters from column on.
 func excerpt(text string, line, column, width int) string {
-	if line < 1 {
+	lines := breaks.Split(text, -1)
+	if line < 1 || line > len(lines) {
 		return ""
 	}
-	lines := strings.Split(text, "\n")
-	runes := []rune(masked(strings.TrimRight(lines[line-1], "\r")))
+	runes := []rune(masked(lines[line-1]))
 	for i, r := range runes {
 		if !unicode.IsPrint(r) {
 			runes[i] = ' '

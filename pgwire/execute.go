@@ -76,7 +76,7 @@ func (se *session) control(ctx context.Context, stmt statement.Statement) (strin
 		if st.Values == nil {
 			return "SET", se.resetOne(st.Name)
 		}
-		return "SET", se.set(st.Name, st.Values, st.Local)
+		return "SET", se.set(ctx, st.Name, st.Values, st.Local)
 	case statement.SetTransaction:
 		return "SET", se.setTransaction(ctx, st)
 	case statement.Reset:
@@ -179,8 +179,11 @@ func (se *session) begin(ctx context.Context, m statement.Modes) error {
 	if !se.implicit {
 		se.warn("25001", "there is already a transaction in progress")
 	}
+	if err := se.alter(ctx, m); err != nil {
+		return err
+	}
 	se.implicit = false
-	return se.alter(ctx, m)
+	return nil
 }
 
 // alter changes the modes of the open transaction, which must not have done
@@ -220,18 +223,27 @@ func (se *session) setTransaction(ctx context.Context, st statement.SetTransacti
 		}
 		return nil
 	}
-	if se.txn.State() == txn.Idle && se.several {
-		if err := se.open(ctx, st.Modes); err != nil {
-			return err
-		}
-		se.implicit = true
-		return nil
+	se.pointless("SET TRANSACTION")
+	return se.apply(ctx, st.Modes)
+}
+
+// apply gives the modes to the open transaction, or to one for the rest of the request.
+func (se *session) apply(ctx context.Context, m statement.Modes) error {
+	if se.txn.State() != txn.Idle {
+		return se.alter(ctx, m)
 	}
-	if se.txn.State() == txn.Idle {
-		se.warn("25P01", "SET TRANSACTION can only be used in transaction blocks")
-		return nil
+	if err := se.open(ctx, m); err != nil {
+		return err
 	}
-	return se.alter(ctx, st.Modes)
+	se.implicit = true
+	return nil
+}
+
+// pointless warns of what ends with the transaction while there is no block. A Query of several statements is one.
+func (se *session) pointless(what string) {
+	if !se.several && (se.txn.State() == txn.Idle || se.implicit) {
+		se.warn("25P01", what+" can only be used in transaction blocks")
+	}
 }
 
 func (se *session) warn(code, message string) {
@@ -344,15 +356,14 @@ func (se *session) rollbackTo(ctx context.Context, name string) error {
 	return nil
 }
 
-// prepare is PREPARE TRANSACTION. A failed transaction ends with it, as in
-// PostgreSQL, which answers ROLLBACK and no error; drivers take that for a yes,
-// so here it is one.
+// prepare is PREPARE TRANSACTION. Where there is nothing to prepare, and in a
+// failed transaction, which ends with it, PostgreSQL answers ROLLBACK and no
+// error; drivers take that for a yes, so here it is one.
 func (se *session) prepare(ctx context.Context, gid string) error {
-	switch se.txn.State() {
-	case txn.Active, txn.Closed:
-	case txn.Idle:
+	switch state := se.txn.State(); {
+	case state == txn.Idle, se.implicit && !se.several:
 		return txn.ErrNoTransaction
-	case txn.Failed:
+	case state == txn.Failed:
 		if _, err := se.end(ctx, false, false); err != nil {
 			return err
 		}
@@ -395,7 +406,7 @@ func (se *session) decide(ctx context.Context, what, gid string, f func(context.
 }
 
 // set is SET; a few settings are the transaction's own modes.
-func (se *session) set(name string, list []string, local bool) error {
+func (se *session) set(ctx context.Context, name string, list []string, local bool) error {
 	key, value, err := parseSetting(name, list)
 	if err != nil {
 		return err
@@ -403,15 +414,14 @@ func (se *session) set(name string, list []string, local bool) error {
 	on := value == "on"
 	switch key {
 	case "transaction_isolation":
-		return se.setTransaction(se.ctx, statement.SetTransaction{Modes: statement.Modes{Isolation: &value}})
+		return se.apply(ctx, statement.Modes{Isolation: &value})
 	case "transaction_read_only":
-		return se.setTransaction(se.ctx, statement.SetTransaction{Modes: statement.Modes{ReadOnly: &on}})
+		return se.apply(ctx, statement.Modes{ReadOnly: &on})
 	case "transaction_deferrable":
-		return se.setTransaction(se.ctx, statement.SetTransaction{Modes: statement.Modes{Deferrable: &on}})
+		return se.apply(ctx, statement.Modes{Deferrable: &on})
 	}
-	if local && se.txn.State() == txn.Idle && !se.several {
-		se.warn("25P01", "SET LOCAL can only be used in transaction blocks")
-		return nil
+	if local {
+		se.pointless("SET LOCAL")
 	}
 	se.settings.set(key, value, local)
 	return nil

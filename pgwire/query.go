@@ -81,8 +81,8 @@ func currentSetting(se *session, args []value.Value) (value.Value, error) {
 }
 
 func setConfig(se *session, args []value.Value) (value.Value, error) {
-	if args[0].Null || args[2].Null {
-		return value.Value{}, errorf("22004", "null value not allowed")
+	if args[0].Null {
+		return value.Value{}, errorf("22004", "SET requires parameter name")
 	}
 	key, v, err := parseSetting(args[0].Text, []string{args[1].Text})
 	if err != nil {

@@ -156,6 +156,7 @@ func (se *session) more() bool {
 func (se *session) fail(f *Failure) {
 	if se.txn.State() == txn.Active && !se.implicit {
 		se.txn.Fail(f)
+		se.settings.fail()
 		return
 	}
 	se.abandon()

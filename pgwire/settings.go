@@ -291,6 +291,14 @@ func (s *settings) end(committed bool) {
 	s.open, s.begun, s.saved = false, layers{}, nil
 }
 
+// fail takes back what was set since the last savepoint.
+func (s *settings) fail() {
+	s.now = s.begun
+	if n := len(s.saved); n > 0 {
+		s.now = s.saved[n-1].at
+	}
+}
+
 func (s *settings) savepoint(name string) {
 	s.saved = append(s.saved, savedLayers{name, s.now})
 }
