@@ -100,7 +100,7 @@ func (se *session) call(ctx context.Context, p *plan, params []value.Value) ([][
 	if !p.call.Allowed(se.user) {
 		return nil, errorf("42501", "permission denied for procedure %s", p.call.Name())
 	}
-	args, err := se.arguments(p.args, params)
+	args, err := se.arguments(ctx, p.args, params)
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +108,8 @@ func (se *session) call(ctx context.Context, p *plan, params []value.Value) ([][
 	if err != nil {
 		return nil, err
 	}
-	if se.txn.State() == txn.Idle {
-		if err := se.open(ctx, statement.Modes{}); err != nil {
-			return nil, err
-		}
-		se.implicit = true
+	if err := se.implicitly(ctx); err != nil {
+		return nil, err
 	}
 	se.used, se.worked = true, true
 	if end, ok := se.txn.Deadline(); ok {
@@ -128,6 +125,14 @@ func (se *session) call(ctx context.Context, p *plan, params []value.Value) ([][
 		return nil, nil
 	}
 	return [][]value.Value{row}, nil
+}
+
+// implicitly opens a transaction for the request, if none is open.
+func (se *session) implicitly(ctx context.Context) error {
+	if se.txn.State() != txn.Idle {
+		return nil
+	}
+	return se.apply(ctx, statement.Modes{})
 }
 
 // open begins a transaction with the modes, and the session's defaults for

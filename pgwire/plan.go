@@ -24,6 +24,7 @@ type plan struct {
 	call *procedure.Procedure // of CALL, and of SELECT from a function
 	args []statement.Arg      // of call
 	view *view                // of SELECT from pg_prepared_xacts
+	xact bool                 // asks for a transaction's name or outcome
 }
 
 // probe tells whether the statement does nothing but ask whether the server
@@ -33,7 +34,7 @@ func (p *plan) probe() bool {
 	case nil:
 		return true
 	case statement.Select:
-		return p.call == nil && p.view == nil
+		return p.call == nil && p.view == nil && !p.xact
 	}
 	return false
 }
@@ -49,6 +50,7 @@ type planner struct {
 	procedures *procedure.Set
 	params     []*value.Type // nil while not known
 	none       bool          // parameters cannot be bound
+	xact       bool          // of the plan
 }
 
 // unspecified are the OIDs by which a client leaves a parameter's type open.
@@ -279,6 +281,7 @@ func (pl *planner) builtin(f statement.Func) (*builtin, error) {
 		return nil, &Failure{Code: "42883", Message: "function " + f.Name + " does not exist with " +
 			strconv.Itoa(len(f.Args)) + " arguments", Hint: whatFdtIs, Position: f.Position}
 	}
+	pl.xact = pl.xact || f.Name == nameXID || f.Name == nameStatus
 	for i, a := range f.Args {
 		t, err := pl.typeOf(a.Value)
 		if err != nil {
@@ -320,6 +323,7 @@ func (pl *planner) query(p *plan, st statement.Select) error {
 		}
 		p.columns = append(p.columns, column{label(item), t})
 	}
+	p.xact = pl.xact
 	return nil
 }
 

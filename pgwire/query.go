@@ -2,8 +2,10 @@ package pgwire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,28 +24,40 @@ type builtin struct {
 	typ  *value.Type
 	args []*value.Type
 	min  int // of args, those that must be given
-	call func(se *session, args []value.Value) (value.Value, error)
+	call func(ctx context.Context, se *session, args []value.Value) (value.Value, error)
 }
 
 func text(s string) value.Value { return value.Value{Type: value.Text, Text: s} }
 func name(s string) value.Value { return value.Value{Type: value.Name, Text: s} }
 
-func whoami(se *session, _ []value.Value) (value.Value, error)   { return name(se.user), nil }
-func whereami(se *session, _ []value.Value) (value.Value, error) { return name(se.database), nil }
+func whoami(_ context.Context, se *session, _ []value.Value) (value.Value, error) {
+	return name(se.user), nil
+}
+func whereami(_ context.Context, se *session, _ []value.Value) (value.Value, error) {
+	return name(se.database), nil
+}
 
-func now(*session, []value.Value) (value.Value, error) { return moment(time.Now()), nil }
+func now(context.Context, *session, []value.Value) (value.Value, error) {
+	return moment(time.Now()), nil
+}
 
 func moment(t time.Time) value.Value {
 	v, _ := value.Timestamptz.Parse(t.UTC().Format("2006-01-02 15:04:05.999999Z"))
 	return v
 }
 
-func nothing(*session, []value.Value) (value.Value, error) {
+func nothing(context.Context, *session, []value.Value) (value.Value, error) {
 	return value.Value{Type: value.Void}, nil
 }
 
+// Functions by which a client that lost the answer to COMMIT learns the outcome.
+const (
+	nameXID    = "pg_current_xact_id"
+	nameStatus = "pg_xact_status"
+)
+
 var builtins = map[string]builtin{
-	"version": {value.Text, nil, 0, func(*session, []value.Value) (value.Value, error) {
+	"version": {value.Text, nil, 0, func(context.Context, *session, []value.Value) (value.Value, error) {
 		return text("PostgreSQL " + ServerVersion + ", a transaction server that speaks PostgreSQL's protocol"), nil
 	}},
 	"current_database": {value.Name, nil, 0, whereami},
@@ -52,24 +66,26 @@ var builtins = map[string]builtin{
 	"current_role":     {value.Name, nil, 0, whoami},
 	"session_user":     {value.Name, nil, 0, whoami},
 	"user":             {value.Name, nil, 0, whoami},
-	"current_schema": {value.Name, nil, 0, func(*session, []value.Value) (value.Value, error) {
+	"current_schema": {value.Name, nil, 0, func(context.Context, *session, []value.Value) (value.Value, error) {
 		return name("public"), nil
 	}},
 	"current_timestamp": {value.Timestamptz, nil, 0, now},
 	"now":               {value.Timestamptz, nil, 0, now},
 	"clock_timestamp":   {value.Timestamptz, nil, 0, now},
-	"pg_backend_pid": {value.Int4, nil, 0, func(se *session, _ []value.Value) (value.Value, error) {
+	"pg_backend_pid": {value.Int4, nil, 0, func(_ context.Context, se *session, _ []value.Value) (value.Value, error) {
 		return value.Value{Type: value.Int4, Text: fmt.Sprint(se.pid)}, nil
 	}},
-	"pg_is_in_recovery": {value.Bool, nil, 0, func(*session, []value.Value) (value.Value, error) {
+	"pg_is_in_recovery": {value.Bool, nil, 0, func(context.Context, *session, []value.Value) (value.Value, error) {
 		return value.Value{Type: value.Bool, Text: "f"}, nil
 	}},
 	"pg_advisory_unlock_all": {value.Void, nil, 0, nothing},
 	"current_setting":        {value.Text, []*value.Type{value.Text, value.Bool}, 1, currentSetting},
 	"set_config":             {value.Text, []*value.Type{value.Text, value.Text, value.Bool}, 3, setConfig},
+	nameXID:                  {value.XID8, nil, 0, currentXID},
+	nameStatus:               {value.Text, []*value.Type{value.XID8}, 1, xactStatus},
 }
 
-func currentSetting(se *session, args []value.Value) (value.Value, error) {
+func currentSetting(_ context.Context, se *session, args []value.Value) (value.Value, error) {
 	if args[0].Null {
 		return value.Text.Null(), nil
 	}
@@ -80,7 +96,34 @@ func currentSetting(se *session, args []value.Value) (value.Value, error) {
 	return text(v), err
 }
 
-func setConfig(se *session, args []value.Value) (value.Value, error) {
+// currentXID names the transaction, for a client that may lose the answer to its end.
+func currentXID(ctx context.Context, se *session, _ []value.Value) (value.Value, error) {
+	if err := se.implicitly(ctx); err != nil {
+		return value.Value{}, err
+	}
+	se.used, se.worked = true, true
+	id, err := se.txn.XID(ctx)
+	return value.Value{Type: value.XID8, Text: strconv.FormatUint(uint64(id), 10)}, err
+}
+
+// xactStatus tells how a transaction stands that currentXID named, here or in another session.
+func xactStatus(ctx context.Context, se *session, args []value.Value) (value.Value, error) {
+	if args[0].Null {
+		return value.Text.Null(), nil
+	}
+	se.worked = true
+	id, _ := strconv.ParseUint(args[0].Text, 10, 64) // it is an xid8's
+	status, err := se.server.Manager.XactStatus(ctx, txn.XID(id))
+	if errors.Is(err, txn.ErrFutureXID) {
+		return value.Value{}, errorf("22023", "transaction ID %d is in the future", id)
+	}
+	if status == txn.XactUnknown {
+		return value.Text.Null(), err
+	}
+	return text(string(status)), err
+}
+
+func setConfig(_ context.Context, se *session, args []value.Value) (value.Value, error) {
 	if args[0].Null {
 		return value.Value{}, errorf("22004", "SET requires parameter name")
 	}
@@ -93,7 +136,7 @@ func setConfig(se *session, args []value.Value) (value.Value, error) {
 }
 
 // eval computes an expression.
-func (se *session) eval(e statement.Expr, params []value.Value) (value.Value, error) {
+func (se *session) eval(ctx context.Context, e statement.Expr, params []value.Value) (value.Value, error) {
 	switch e := e.(type) {
 	case statement.Const:
 		return constant(e), nil
@@ -102,20 +145,20 @@ func (se *session) eval(e statement.Expr, params []value.Value) (value.Value, er
 	case statement.Cast:
 		t, _ := value.Lookup(e.Type) // planned
 		if a, ok := e.Of.(statement.Array); ok && t.Elem != nil {
-			return se.array(a, t, params)
+			return se.array(ctx, a, t, params)
 		}
-		v, err := se.eval(e.Of, params)
+		v, err := se.eval(ctx, e.Of, params)
 		if err != nil {
 			return v, err
 		}
 		return v.As(t)
 	case statement.Array:
-		return se.array(e, nil, params)
+		return se.array(ctx, e, nil, params)
 	case statement.Func:
 		b := builtins[e.Name]
 		args := make([]value.Value, len(e.Args))
 		for i, a := range e.Args {
-			v, err := se.eval(a.Value, params)
+			v, err := se.eval(ctx, a.Value, params)
 			if err == nil {
 				args[i], err = v.As(b.args[i])
 			}
@@ -123,19 +166,19 @@ func (se *session) eval(e statement.Expr, params []value.Value) (value.Value, er
 				return v, err
 			}
 		}
-		return b.call(se, args)
+		return b.call(ctx, se, args)
 	}
 	return value.Value{}, errorf("0A000", "fdt takes constants and parameters here, no columns")
 }
 
 // array computes an array of the type; nil stands for what its elements have
 // in common.
-func (se *session) array(a statement.Array, t *value.Type, params []value.Value) (value.Value, error) {
+func (se *session) array(ctx context.Context, a statement.Array, t *value.Type, params []value.Value) (value.Value, error) {
 	if t == nil {
 		list := leaves(a)
 		types := make([]*value.Type, len(list))
 		for i, e := range list {
-			v, err := se.eval(e, params)
+			v, err := se.eval(ctx, e, params)
 			if err != nil {
 				return v, err
 			}
@@ -151,9 +194,9 @@ func (se *session) array(a statement.Array, t *value.Type, params []value.Value)
 	for i, e := range a.Elems {
 		var err error
 		if row, ok := e.(statement.Array); ok {
-			list[i], err = se.array(row, t, params)
+			list[i], err = se.array(ctx, row, t, params)
 		} else {
-			list[i], err = se.eval(e, params)
+			list[i], err = se.eval(ctx, e, params)
 		}
 		if err != nil {
 			return value.Value{}, err
@@ -169,7 +212,7 @@ func (se *session) query(ctx context.Context, p *plan, st statement.Select, para
 	}
 	row := make([]value.Value, len(st.Items))
 	for i, item := range st.Items {
-		v, err := se.eval(item.Expr, params)
+		v, err := se.eval(ctx, item.Expr, params)
 		if err != nil {
 			return nil, err
 		}
@@ -182,10 +225,10 @@ func (se *session) query(ctx context.Context, p *plan, st statement.Select, para
 }
 
 // arguments evaluates the arguments of a call.
-func (se *session) arguments(list []statement.Arg, params []value.Value) ([]procedure.Arg, error) {
+func (se *session) arguments(ctx context.Context, list []statement.Arg, params []value.Value) ([]procedure.Arg, error) {
 	args := make([]procedure.Arg, len(list))
 	for i, a := range list {
-		v, err := se.eval(a.Value, params)
+		v, err := se.eval(ctx, a.Value, params)
 		if err != nil {
 			return nil, err
 		}
@@ -300,7 +343,7 @@ func (se *session) prepared(ctx context.Context, v *view, params []value.Value) 
 	}
 	want := make([]value.Value, len(v.where))
 	for i, f := range v.where {
-		e, err := se.eval(f.value, params)
+		e, err := se.eval(ctx, f.value, params)
 		if err != nil {
 			return nil, err
 		}
