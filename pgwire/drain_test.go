@@ -2,11 +2,14 @@ package pgwire_test
 
 import (
 	"fmt"
+	"net"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/config"
 )
@@ -152,6 +155,41 @@ func TestGoodbyeToHaste(t *testing.T) {
 			f.delivered(done...)
 		})
 	}
+}
+
+// TestGoodbyeCrossed is what a client hears that has not looked before it sends: its request is not run, and the
+// goodbye is its answer.
+func TestGoodbyeCrossed(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			f := newFDT(t, "")
+			c := connect(t, network, map[string]string{"unix": f.sock, "tcp": f.tcp}[network], "a")
+			ended := f.shutdown()
+			c.want("CALL enqueue('before')", "C CALL", "Z I")
+			eventually(t, "the goodbye is there", func() bool { return readable(t, c.conn) })
+			c.want("CALL enqueue('crossed')", goodbye, "closed")
+			_ = c.conn.Close()
+			<-ended
+			f.delivered("before")
+		})
+	}
+}
+
+// readable tells whether something can be read.
+func readable(t *testing.T, conn net.Conn) (is bool) {
+	t.Helper()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		is = n > 0
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return is
 }
 
 // TestGoodbyeToIdle shows that silent sessions are told after drain.idle, also

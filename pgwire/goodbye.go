@@ -16,6 +16,12 @@ import (
 // there is some silence, and what comes in spite of it is served. A client that
 // never leaves a silence hears the goodbye as the answer to a request, which
 // then was not run.
+//
+// So does one that sends when the goodbye is under way already. That cannot be
+// helped: what was said cannot be unsaid, so the request must not be run, and
+// the protocol has no way to ask a client to stop sending first. To shut the
+// socket for input before would only turn the answer into a failure to write,
+// which says less, and cut off a client that had just begun a transaction.
 const (
 	// nearby is the silence on a unix socket, where the kernel tells when the
 	// reply was read; faraway is the one on TCP, from when its host has it.
