@@ -117,6 +117,14 @@ func (c *Conn) Acquire(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// Crowded reports that no slot is free: others may wait for this connection's place.
+func (c *Conn) Crowded() bool {
+	s := c.loop.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slots.free == 0
+}
+
 // Reserved reports that the connection has no slot yet: see Acquire.
 func (c *Conn) Reserved() bool {
 	s := c.loop.server

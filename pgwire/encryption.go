@@ -113,7 +113,7 @@ func (a applicant) Ask(m pgproto3.BackendMessage) ([]byte, error) {
 	if w.fault != nil {
 		return nil, w.fault
 	}
-	if err := w.await(); err != nil {
+	if err := a.se.hear(); err != nil {
 		return nil, err
 	}
 	kind, body, err := w.message()

@@ -48,6 +48,7 @@ var (
 	errGoodbye     = &Failure{Fatal: true, Code: "57P01", Message: "terminating connection due to administrator command", Hint: "The server is being reloaded or stopped; connect again."}
 	errIdleTooLong = &Failure{Fatal: true, Code: "25P03", Message: "terminating connection due to idle-in-transaction timeout"}
 	errNoSlot      = &Failure{Fatal: true, Code: "53300", Message: "sorry, too many clients already", Hint: "All slots are taken: see workers.threads in fdt.yaml(5)."}
+	errCrowded     = &Failure{Fatal: true, Code: "53300", Message: "sorry, too many clients already", Hint: "All slots are taken, and this connection was silent before it was authenticated."}
 	errTooLong     = &Failure{Fatal: true, Code: "25P04", Message: "terminating connection due to transaction timeout"}
 )
 

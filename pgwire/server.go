@@ -53,7 +53,8 @@ type Server struct {
 	// only make it shorter.
 	IdleTimeout time.Duration
 
-	// StartupTimeout bounds startup and authentication.
+	// StartupTimeout bounds startup and authentication. While no slot is free, a
+	// client that is silent before it is known goes sooner, with 53300.
 	StartupTimeout time.Duration
 
 	// ReserveTimeout is how long a session that has no slot yet may be

@@ -25,6 +25,7 @@ type session struct {
 	ctx    context.Context //nolint:containedctx // the connection's own, for its whole life
 	wire   wire
 
+	limit    time.Time // of startup and authentication
 	user     string
 	operator bool
 	database string

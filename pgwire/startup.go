@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -26,6 +27,11 @@ const (
 // newestMinor is the newest minor version of protocol 3 that is spoken.
 const newestMinor = 2
 
+// hesitation is how long a client that is not known yet may be silent while
+// others may wait for its place. One that means to speak sends its first packet
+// with the last of TCP's handshake.
+const hesitation = 500 * time.Millisecond
+
 // start takes a connection from its first byte to the first ReadyForQuery. It
 // returns false if there is no session: everything has been said then.
 func (se *session) start() bool {
@@ -39,7 +45,9 @@ func (se *session) start() bool {
 		if se.tls != nil {
 			_ = se.tls.CloseWrite() // a client that has gone misses nothing
 		}
-		se.conn.Linger(lingering)
+		if !errors.Is(err, errCrowded) { // from whom there is nothing to be read
+			se.conn.Linger(lingering)
+		}
 		se.log().Info("client refused", "sqlstate", f.Code, "reason", f.Message)
 	}
 	return false
@@ -49,8 +57,7 @@ func (se *session) start() bool {
 var errDone = errors.New("nothing more to serve")
 
 func (se *session) greet() error {
-	limit := time.Now().Add(se.server.StartupTimeout)
-	_ = se.conn.SetReadDeadline(limit) // a closed connection fails in Read
+	se.limit = time.Now().Add(se.server.StartupTimeout)
 	packet, err := se.request()
 	if err != nil {
 		return err
@@ -65,12 +72,33 @@ func (se *session) greet() error {
 	return se.welcome(params)
 }
 
+// hear waits for a client that is not known yet.
+func (se *session) hear() error {
+	for now := time.Now(); ; now = time.Now() {
+		soon := now.Add(hesitation)
+		if soon.After(se.limit) {
+			soon = se.limit
+		}
+		_ = se.conn.SetReadDeadline(soon) // a closed connection fails in Read
+		err := se.wire.await()
+		switch {
+		case err == nil:
+			_ = se.conn.SetReadDeadline(se.limit) // for the rest of the packet
+			return nil
+		case !errors.Is(err, os.ErrDeadlineExceeded), !soon.Before(se.limit):
+			return err
+		case se.conn.Crowded():
+			return errCrowded
+		}
+	}
+}
+
 // request reads until a startup message comes; what may come before it is
 // answered. Encryption may be asked for once each, as libpq does.
 func (se *session) request() ([]byte, error) {
 	cfg := se.server.Listeners[se.conn.Listener()].TLS
 	for asked := map[uint32]bool{}; ; {
-		if err := se.wire.await(); err != nil {
+		if err := se.hear(); err != nil {
 			return nil, err
 		}
 		se.conn.SetBusy()

@@ -8,7 +8,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -117,6 +120,73 @@ func TestSlowStartup(t *testing.T) {
 	early := dial(t, "unix", f.sock)
 	_ = early.conn.Close()
 	eventually(t, "gone", func() bool { return f.server.Counts().Open == 0 })
+}
+
+// TestSilent shows that ten thousand clients who say nothing keep nobody out for long: who is known is served all the
+// time, who comes later in a moment, and only as many as there are slots take memory.
+func TestSilent(t *testing.T) {
+	const silent, threads, most = 10000, 1000, 32 << 10 // bytes for each that is served
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < silent+3*threads {
+		t.Fatalf("%d descriptors are too few: %v", limit.Cur, err)
+	}
+	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.server.Threads, f.server.Reserve = threads, 16 })
+	known := f.connect("a")
+	known.want("CALL enqueue('before')", "C CALL", "Z I")
+	before := memory()
+	var all sync.WaitGroup
+	var conns sync.Map
+	var left atomic.Int64
+	left.Store(silent)
+	for range 64 {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				conn, err := net.Dial("unix", f.sock)
+				for ; errors.Is(err, syscall.EAGAIN); conn, err = net.Dial("unix", f.sock) { // the kernel's queue is full
+					time.Sleep(time.Millisecond)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				conns.Store(conn, nil)
+			}
+		})
+	}
+	eventually(t, "crowded", func() bool { return f.server.Counts().Open >= threads })
+	known.want("CALL enqueue('crowded')", "C CALL", "Z I")
+	late := connect(t, "tcp", f.tcp, "a")
+	late.want("CALL enqueue('late')", "C CALL", "Z I")
+	if f.server.Counts().Accepted > silent {
+		t.Error("late came last")
+	}
+	if grown := memory() - before; grown > threads*most {
+		t.Errorf("%d bytes more", grown)
+	}
+	all.Wait()
+	eventually(t, "room again", func() bool { c := f.server.Counts(); return c.Accepted == silent+2 && c.Open < threads+16 })
+	told := 0
+	conns.Range(func(c, _ any) bool {
+		conn := c.(net.Conn)
+		_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond)) // it is there, or never comes
+		if b, _ := io.ReadAll(conn); bytes.Contains(b, []byte("\x00C53300\x00")) {
+			told++
+		}
+		return conn.Close() == nil
+	})
+	if told < silent-2*threads {
+		t.Errorf("%d were told why they had to go", told)
+	}
+	known.want("CALL enqueue('after')", "C CALL", "Z I")
+	f.delivered("before", "crowded", "late", "after")
+}
+
+// memory is what this process holds after a collection, in bytes.
+func memory() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse)
 }
 
 // TestPeer logs in by what the kernel says.
