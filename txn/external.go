@@ -167,6 +167,7 @@ func (m *Manager) enterDoubt(ctx context.Context, t *transaction, c *claim, bran
 		return m.hold(c, err)
 	}
 	m.inDoubt.Add(1)
+	m.oldest.CompareAndSwap(0, st.Since.UnixNano())
 	m.at("vote: published")
 	return c.release()
 }

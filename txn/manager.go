@@ -72,6 +72,7 @@ type Manager struct {
 
 	active  atomic.Int64
 	inDoubt atomic.Int64 // as of the last scan or list
+	oldest  atomic.Int64 // of those, in nanoseconds since 1970; 0 if there is none
 	left    leftovers
 	swept   sweeper
 	fences  fences
@@ -239,14 +240,19 @@ func (m *Manager) NewSession(p Principal) *Session { return &Session{m: m, who: 
 
 // Counts returns a snapshot; it reads memory only.
 func (m *Manager) Counts() Counts {
-	return Counts{Active: int(m.active.Load()), InDoubt: int(max(0, m.inDoubt.Load())), Leftover: m.left.count()}
+	c := Counts{Active: int(m.active.Load()), InDoubt: int(max(0, m.inDoubt.Load())), Leftover: m.left.count()}
+	if at := m.oldest.Load(); c.InDoubt > 0 && at != 0 {
+		c.Oldest = time.Unix(0, at)
+	}
+	return c
 }
 
 // Counts is a snapshot of one Manager's work.
 type Counts struct {
-	Active   int // open transactions of its sessions
-	InDoubt  int // transactions of all workers that wait for a decision, as of the last scan, and what this one did since
-	Leftover int // decided, and a resource not told yet
+	Active   int       // open transactions of its sessions
+	InDoubt  int       // transactions of all workers that wait for a decision, as of the last scan, and what this one did since
+	Leftover int       // decided, and a resource not told yet
+	Oldest   time.Time // since when the oldest of InDoubt waits, likewise; zero if none does
 }
 
 // List returns every transaction that is in doubt, decided but not finished,
@@ -260,14 +266,12 @@ func (m *Manager) List(ctx context.Context) ([]Transaction, error) {
 		return nil, fmt.Errorf("list transactions: %w", err)
 	}
 	all := make([]Transaction, 0, len(states))
-	inDoubt := int64(0)
+	var d doubt
 	for _, st := range states {
-		if st.Phase == Prepared {
-			inDoubt++
-		}
+		d.add(&st.Transaction)
 		all = append(all, st.Transaction)
 	}
-	m.inDoubt.Store(inDoubt)
+	m.doubt(d)
 	slices.SortStableFunc(all, func(a, b Transaction) int { return a.Since.Compare(b.Since) })
 	return all, nil
 }

@@ -7,10 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -159,36 +156,13 @@ func (r *recovery) look() error {
 // count tells how many of the claims are in doubt, and reports those that
 // wait long.
 func (r *recovery) count(ctx context.Context) {
-	inDoubt := int64(0)
+	var d doubt
 	for _, st := range r.held {
-		if st.Phase == Prepared {
-			inDoubt++
-		}
+		d.add(&st.Transaction)
 		r.m.waitsLong(ctx, &st.Transaction)
 	}
-	r.m.inDoubt.Store(inDoubt)
-	r.add(r.m.writeCount(inDoubt))
-}
-
-// countPath is the file that tells the other processes what the recovering one
-// counted, so that not each has to.
-func (m *Manager) countPath() string { return filepath.Join(m.claims.dir, "in-doubt") }
-
-func (m *Manager) writeCount(n int64) error {
-	temp := m.countPath() + ".new"
-	return errors.Join(os.WriteFile(temp, []byte(strconv.FormatInt(n, 10)), 0o640), os.Rename(temp, m.countPath()))
-}
-
-func (m *Manager) readCount() error {
-	raw, err := os.ReadFile(m.countPath())
-	if err != nil {
-		return ignoreNotExist(err) // nobody has counted yet
-	}
-	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err == nil {
-		m.inDoubt.Store(n)
-	}
-	return err
+	r.m.doubt(d)
+	r.add(r.m.writeCount(d))
 }
 
 // locked runs f under the lock "seal".

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -107,13 +109,60 @@ func TestCount(t *testing.T) {
 	if n := b.Counts().InDoubt; n != 1 {
 		t.Errorf("%d in doubt, want 1", n)
 	}
+	list, err := a.List(t.Context())
+	if err != nil || len(list) != 1 || !b.Counts().Oldest.Equal(list[0].Since) || !a.Counts().Oldest.Equal(list[0].Since) {
+		t.Errorf("the oldest waits since %s, listed are %+v, %v", b.Counts().Oldest, list, err)
+	}
 	wantErr(t, b.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
-	if n := b.Counts().InDoubt; n != 0 {
-		t.Errorf("%d in doubt, want 0", n)
+	if c := b.Counts(); c.InDoubt != 0 || !c.Oldest.IsZero() {
+		t.Errorf("%+v, want none in doubt", c)
 	}
 	if err := lock.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestLongDoubt: a transaction that waits long is told once by each process
+// that looks, with the identifier of the catalog's entry.
+func TestLongDoubt(t *testing.T) {
+	p := newFastPlace(t)
+	var said bytes.Buffer
+	m := p.open(t, func(o *txn.Options) {
+		o.Limits.Doubt = time.Hour
+		o.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	})
+	prepared(t, m, "x")
+	wantErr(t, m.Scan(t.Context()), nil)
+	if said.Len() > 0 {
+		t.Errorf("said too early:\n%s", said.String())
+	}
+	closeAll(t, m)
+	m = p.open(t, func(o *txn.Options) {
+		o.Limits.Doubt = time.Nanosecond
+		o.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	})
+	defer closeAll(t, m)
+	for range 2 {
+		wantErr(t, m.Scan(t.Context()), nil)
+	}
+	got := said.String()
+	if strings.Count(got, "message_id=48292507ce5f5b42941d4ffea9ac1d18") != 1 || !strings.Contains(got, "gid=x") || !strings.Contains(got, "owner=alice") {
+		t.Errorf("said:\n%s", got)
+	}
+	if err := os.WriteFile(p.dir("claims")+"/in-doubt", []byte("many"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.OpenFile(p.dir("log")+"/recovery", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	if m.Scan(t.Context()) == nil {
+		t.Error("a count that is none is taken")
+	}
+	wantErr(t, lock.Close(), nil)
 }
 
 // TestRetention: an outcome that nobody acknowledged is shown as long as it is

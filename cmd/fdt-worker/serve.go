@@ -165,6 +165,9 @@ func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server
 				Reserve: c.Reserve, Threads: c.Threads, Accepted: c.Accepted, InDoubt: m.Counts().InDoubt, Since: began,
 				Memory: resident(),
 			}
+			if since := m.Counts().Oldest; !since.IsZero() {
+				st.DoubtAge = time.Since(since).Seconds()
+			}
 			if c.Draining {
 				st.State = "draining"
 			}

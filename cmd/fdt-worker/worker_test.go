@@ -145,6 +145,15 @@ func TestWorker(t *testing.T) {
 	if st.Generation != 1 || st.Slot != 0 || st.PID != cmd.Process.Pid || st.State != "serving" || st.Open != 1 || st.Accepted != 1 {
 		t.Errorf("%+v", st)
 	}
+	if _, err := c.Exec(t.Context(), "BEGIN; CALL enqueue('doubtful'); PREPARE TRANSACTION 'x'", pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	if err := control.Call(t.Context(), path, control.OpStatus, nil, &st); err != nil || st.InDoubt != 1 || st.DoubtAge <= 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if _, err := c.Exec(t.Context(), "ROLLBACK PREPARED 'x'"); err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

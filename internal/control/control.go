@@ -57,10 +57,11 @@ type Status struct {
 	Idle       int       `json:"idle"`
 	Reserve    int       `json:"reserve"` // of Open, how many wait for a slot
 	Threads    int       `json:"threads"`
-	Accepted   uint64    `json:"accepted"` // since the start
-	InDoubt    int       `json:"in_doubt"`
-	Since      time.Time `json:"since"`            // when State began
-	Memory     int64     `json:"memory,omitempty"` // resident bytes; 0: not known
+	Accepted   uint64    `json:"accepted"`            // since the start
+	InDoubt    int       `json:"in_doubt"`            // transactions of all workers that wait for a decision
+	DoubtAge   float64   `json:"doubt_age,omitempty"` // seconds that the oldest of them has waited
+	Since      time.Time `json:"since"`               // when State began
+	Memory     int64     `json:"memory,omitempty"`    // resident bytes; 0: not known
 	Detail     string    `json:"detail,omitempty"`
 }
 
