@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -19,24 +20,19 @@ import (
 	"github.com/fdtserver/fdt/drain"
 )
 
-// TestMain lets a test run a function of this binary in a process of its own.
-func TestMain(m *testing.M) {
-	if f, ok := children[os.Getenv("DRAIN_TEST_CHILD")]; ok {
-		if err := f(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-var children = map[string]func() error{"exhausted": exhausted, "hung": hung}
-
-func child(t *testing.T, name string) {
+// child runs f in a process of its own, which is this test alone once more.
+func child(t *testing.T, f func() error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "DRAIN_TEST_CHILD="+name, "GORACE=atexit_sleep_ms=0")
+	const mark = "DRAIN_TEST_CHILD"
+	if os.Getenv(mark) != "" {
+		if err := f(); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1",
+		"-test.gocoverdir="+flag.Lookup("test.gocoverdir").Value.String())
+	cmd.Env = append(os.Environ(), mark+"=1", "GORACE=atexit_sleep_ms=0")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
@@ -46,10 +42,16 @@ func child(t *testing.T, name string) {
 
 // At the limit of descriptors the server pauses instead of spinning, says so once, and goes on when there
 // are some again. In a process of its own, whose limit it lowers.
-func TestAcceptExhausted(t *testing.T) { child(t, "exhausted") }
+func TestAcceptExhausted(t *testing.T) { child(t, exhausted) }
 
 // An accept loop that hangs, here in its logger, is what Beat tells the watchdog.
-func TestBeatFails(t *testing.T) { child(t, "hung") }
+func TestBeatFails(t *testing.T) { child(t, hung) }
+
+// A worker that leaves without descriptors says so, and leaves what it cannot take to others.
+func TestLeaveExhausted(t *testing.T) { child(t, leaveExhausted) }
+
+// A server that cannot watch for hang-ups does not serve.
+func TestServeExhausted(t *testing.T) { child(t, serveExhausted) }
 
 // exhaust serves one connection, lowers the limit to what is open, and connects another.
 func exhaust(log slog.Handler) (s *drain.Server, served chan error, restore func() error, err error) {
@@ -88,7 +90,7 @@ func exhaust(log slog.Handler) (s *drain.Server, served chan error, restore func
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
 			return err
 		}
-		for s.Counts().Accepted < 2 {
+		for s.Counts().Accepted < 2 && !s.Counts().Draining {
 			time.Sleep(time.Millisecond)
 		}
 		return errors.Join(unix.Close(client), warm.Close())
@@ -134,6 +136,51 @@ func exhausted() error {
 		return fmt.Errorf("log:\n%s", text)
 	}
 	return nil
+}
+
+func leaveExhausted() error {
+	log := new(logs)
+	s, served, restore, err := exhaust(slog.NewTextHandler(log, nil))
+	if err != nil {
+		return err
+	}
+	for !strings.Contains(log.String(), "cannot accept;") {
+		time.Sleep(time.Millisecond)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(context.Background()) }()
+	if err := <-served; !errors.Is(err, drain.ErrServerClosed) {
+		return err
+	}
+	if text := log.String(); !strings.Contains(text, "cannot accept from a queue that is about to go") {
+		return fmt.Errorf("log:\n%s", text)
+	}
+	return errors.Join(restore(), <-ended)
+}
+
+func serveExhausted() error {
+	l, err := net.Listen("unix", fmt.Sprintf("@fdt-drain-test-%d", os.Getpid()))
+	if err != nil {
+		return err
+	}
+	next, err := unix.Dup(0)
+	if err != nil {
+		return err
+	}
+	_ = unix.Close(next)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		return err
+	}
+	// One is left, for the copy of the listener's descriptor.
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(next + 1), Max: old.Max}); err != nil {
+		return err
+	}
+	s := &drain.Server{Handler: lines}
+	if err := s.Serve(l); !errors.Is(err, syscall.EMFILE) || !strings.Contains(err.Error(), "epoll_create1") {
+		return fmt.Errorf("Serve: %w", err)
+	}
+	return unix.Setrlimit(unix.RLIMIT_NOFILE, &old) // what is written at the end needs some
 }
 
 // stuck is a log handler that blocks, and with it who logs.

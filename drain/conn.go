@@ -201,9 +201,10 @@ func (c *Conn) lastRead(b []byte, err error) (int, error) {
 			n, err = unix.Read(fd, b)
 			return err
 		})
+		if errors.Is(rerr, unix.EAGAIN) {
+			rerr = ErrExpired
+		}
 		switch {
-		case errors.Is(rerr, unix.EAGAIN):
-			return 0, c.failed("read", ErrExpired)
 		case rerr != nil:
 			return 0, c.failed("read", rerr)
 		case n == 0 && len(b) > 0:

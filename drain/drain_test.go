@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -288,6 +289,9 @@ func TestServeRefuses(t *testing.T) {
 	s := &drain.Server{Handler: lines}
 	if err := s.Serve(pipe{}); err == nil || !strings.Contains(err.Error(), "no descriptor") {
 		t.Errorf("Serve of no socket: %v", err)
+	}
+	if err := s.Serve(named{&net.TCPListener{}}); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("Serve of an empty listener: %v", err)
 	}
 	l := listen(t, "tcp")
 	_ = l.Close()

@@ -8,6 +8,9 @@ func Descriptor(c *Conn, f func(fd int)) {
 	})
 }
 
+// PeerOf is peerOf.
+var PeerOf = peerOf
+
 // HungUp tells whether the watcher has seen the peer hang up.
 func HungUp(c *Conn) bool {
 	c.mu.Lock()

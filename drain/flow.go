@@ -341,16 +341,15 @@ func (a *loop) leave() {
 func (a *loop) sweep() bool {
 	for range 1 << 16 {
 		err := a.accept(unlimited)
-		switch {
-		case err == nil:
-			a.start()
-		case errors.Is(err, errInterrupt):
-		case errors.Is(err, unix.EAGAIN):
+		if errors.Is(err, unix.EAGAIN) {
 			return true
-		default:
+		}
+		if err == nil {
+			a.start()
+		} else if !errors.Is(err, errInterrupt) {
 			a.server.logger().Error("cannot accept from a queue that is about to go",
 				"listener", a.name, "error", os.NewSyscallError("accept4", err))
-			return false
+			break
 		}
 	}
 	return false

@@ -34,10 +34,7 @@ func (w *watcher) start(s *Server) error {
 	if err != nil {
 		return fmt.Errorf("drain: %w", os.NewSyscallError("epoll_create1", err))
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // what makes os.NewFile hand it to the poller
-		_ = unix.Close(fd)
-		return fmt.Errorf("drain: %w", os.NewSyscallError("fcntl", err))
-	}
+	_ = unix.SetNonblock(fd, true) // makes os.NewFile hand it to the poller; fails only on a closed one
 	w.epoll = os.NewFile(uintptr(fd), "epoll")
 	raw, _ := w.epoll.SyscallConn() // fails only on a nil file
 	w.raw = raw
@@ -82,14 +79,9 @@ func watch(raw syscall.RawConn, s *Server) {
 // add registers the descriptor fd of the connection id. If its peer has hung up already, the event comes
 // at once.
 func (w *watcher) add(fd int, id uint64, events uint32) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.epoll == nil || w.stopped {
-		return nil
-	}
 	e := unix.EpollEvent{Events: events | unix.EPOLLET, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
 	var err error
-	_ = w.raw.Control(func(epfd uintptr) { // fails only on a closed file
+	_ = w.raw.Control(func(epfd uintptr) { // fails only on a closed file: then no connection is left
 		err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_ADD, fd, &e)
 	})
 	return os.NewSyscallError("epoll_ctl", err)

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/drain"
 )
@@ -109,6 +113,30 @@ func TestWatchAllowHalfClose(t *testing.T) {
 	_ = client.Close()
 	if err := within(t, causes, "the cancellation"); !errors.Is(err, drain.ErrHangup) {
 		t.Error(err)
+	}
+}
+
+// A connection that the kernel does not watch, here as its descriptor is a file's by now, is served, and the log has it.
+func TestWatchFails(t *testing.T) {
+	done := make(chan struct{})
+	f := start(t, "unix", &drain.Server{Handler: func(_ context.Context, c *drain.Conn) {
+		defer close(done)
+		file, err := os.Open(os.Args[0])
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = file.Close() }()
+		drain.Descriptor(c, func(fd int) { err = unix.Dup3(int(file.Fd()), fd, unix.O_CLOEXEC) })
+		c.Watch(true)
+		if err != nil {
+			t.Error(err)
+		}
+	}})
+	_ = f.dial()
+	within(t, done, "the handler's end")
+	if text := f.log.String(); !strings.Contains(text, "cannot watch") || !strings.Contains(text, "operation not permitted") {
+		t.Errorf("log: %s", text)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fdtserver/fdt/drain"
 )
 
@@ -122,6 +124,27 @@ func TestAcquireFree(t *testing.T) {
 		t.Errorf("%v, reserved %v", err, second.Reserved())
 	}
 	close(release)
+}
+
+// A link-local peer has a zone.
+func TestPeerZone(t *testing.T) {
+	got := drain.PeerOf(&unix.SockaddrInet6{Addr: [16]byte{0xfe, 0x80, 15: 1}, Port: 7432, ZoneId: 2}).String()
+	if got != "[fe80::1%2]:7432" {
+		t.Error(got)
+	}
+}
+
+// What Read says at a deadline is an error of the network, and passes, in the eyes of crypto/tls.
+func TestDeadlineErrors(t *testing.T) {
+	for _, err := range []error{drain.ErrExpired, drain.ErrDeadline} {
+		ne, ok := errors.AsType[interface {
+			net.Error
+			Temporary() bool
+		}](err)
+		if !ok || !ne.Timeout() || !ne.Temporary() {
+			t.Error(err)
+		}
+	}
 }
 
 func TestIPv6(t *testing.T) {

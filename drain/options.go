@@ -64,11 +64,7 @@ func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Seco
 // as the socket is gone by then. Accepted sockets inherit the filter, which lets pass all else.
 func (a *loop) refuseNewcomers() (wait time.Duration) {
 	err := control(a.file, func(fd int) error {
-		domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-		switch {
-		case err != nil:
-			return os.NewSyscallError("getsockopt", err)
-		case domain == unix.AF_UNIX:
+		if domain, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); domain == unix.AF_UNIX { // of a socket it does not fail
 			return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_RD))
 		}
 		wait = handshakes

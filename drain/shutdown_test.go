@@ -251,6 +251,13 @@ func TestForced(t *testing.T) {
 		}})
 	c := f.dial()
 	eventually(t, "busy", func() bool { return f.s.Counts().Busy == 1 })
+	hurried := make(chan struct{})
+	go func() { // that others are in a hurry, too, does not make patience longer or shorter
+		defer close(hurried)
+		for f.s.Counts().Open > 0 {
+			f.s.Hurry(0)
+		}
+	}()
 	if err := f.s.Shutdown(t.Context()); !errors.Is(err, drain.ErrStuck) || !strings.Contains(err.Error(), ": 1") {
 		t.Errorf("Shutdown: %v", err)
 	}
@@ -265,6 +272,7 @@ func TestForced(t *testing.T) {
 	}
 	_ = c.Close()
 	close(stubborn)
+	within(t, hurried, "the last connection's end")
 }
 
 func TestClose(t *testing.T) {

@@ -85,7 +85,7 @@ func (s *Server) release(p place) {
 
 // Acquire waits until the connection has a slot; one that was not accepted on the reserve has. It
 // returns the cause of ctx's end if that comes first.
-func (c *Conn) Acquire(ctx context.Context) error {
+func (c *Conn) Acquire(ctx context.Context) (err error) {
 	s := c.loop.server
 	s.mu.Lock()
 	if c.place == onSlot {
@@ -110,11 +110,11 @@ func (c *Conn) Acquire(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.place == onSlot { // it came at the same moment; the connection keeps it
-		return nil
-	}
 	s.slots.waiting = slices.DeleteFunc(s.slots.waiting, func(o *waiter) bool { return o == w })
-	return context.Cause(ctx)
+	if c.place != onSlot { // else it came at the same moment, and the connection keeps it
+		err = context.Cause(ctx)
+	}
+	return err
 }
 
 // Crowded reports that no slot is free: others may wait for this connection's place.
