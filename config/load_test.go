@@ -123,7 +123,7 @@ resources:
   b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/b", pool: 4, marker: fdt_marker}
 procedures:
   transfer:
-    parameters: {src: bigint, dst: int8, amount: decimal, note: {type: varchar, default: ""}, urgent: {type: bool, default: false}}
+    parameters: {src: bigint, dst: int8, amount: decimal, note: {type: varchar, default: ""}, urgent: {type: bool, default: false}, tags: {type: "int8[]", default: "{1,2}"}}
     allow: [alice, bob]
     timeout: 5s
     returns: {balance: numeric, src: bigint}
@@ -138,7 +138,7 @@ metrics: {}
 
 func TestEverything(t *testing.T) {
 	got := load(t, "config.yaml", everything)
-	one, empty, no := 1, "", "false"
+	one, empty, no, pair := 1, "", "false", "{1,2}"
 	want := &Config{
 		Listen: map[string]Listener{
 			"local": {Name: "local", Addresses: []Address{{"unix", "/run/fdt/s"}, {"unix", "/run/my app/100%"}},
@@ -160,7 +160,7 @@ func TestEverything(t *testing.T) {
 			"transfer": {
 				Name: "transfer",
 				Parameters: []Parameter{{"src", "bigint", nil}, {"dst", "bigint", nil}, {"amount", "numeric", nil},
-					{"note", "text", &empty}, {"urgent", "boolean", &no}},
+					{"note", "text", &empty}, {"urgent", "boolean", &no}, {"tags", "bigint[]", &pair}},
 				Allow: []string{"alice", "bob"}, Timeout: 5 * time.Second,
 				Returns: []Parameter{{"balance", "numeric", nil}, {"src", "bigint", nil}},
 				Steps: []Step{

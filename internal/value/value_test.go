@@ -327,6 +327,13 @@ func TestArrayLimit(t *testing.T) {
 	if _, err := Numeric.Decode([]byte("\x00\x01\xff\x00\x00\x00\x00\x00\x00\x01")); err == nil {
 		t.Error("a numeric far longer than its bytes")
 	}
+	wide, err := Float8.Array.Parse("{1e300" + strings.Repeat(",1e300", maxArray/301) + "}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wide.As(Numeric.Array); err == nil {
+		t.Error("a cast without limit")
+	}
 	var b []byte
 	for _, v := range []uint32{1, 0, Numeric.OID, n, 1} {
 		b = binary.BigEndian.AppendUint32(b, v)

@@ -138,6 +138,10 @@ func TestMembers(t *testing.T) {
 	for _, e := range []Expr{Const{}, Param{}, Cast{}, Array{}, Func{}, Column{}} {
 		e.expr()
 	}
+	var err error = &unsupported{"x"} // thrown, and caught, as an error
+	if err.Error() != "x" {
+		t.Error(err)
+	}
 }
 
 func FuzzParse(f *testing.F) {
