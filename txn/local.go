@@ -21,6 +21,8 @@ type transaction struct {
 	savepoints []savepoint
 	savepointN int
 	failure    error // of the statement that made it fail
+	before     []func(context.Context) error
+	after      []func(Ending)
 }
 
 // enlisted is a branch and what is known of its progress.

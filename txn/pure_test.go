@@ -64,7 +64,7 @@ func line(out *strings.Builder, from, event, to fmt.Stringer, err error) {
 }
 
 func TestNames(t *testing.T) {
-	for _, v := range []fmt.Stringer{State(99), Event(99), Phase(99), claimEvent(99), Decision(99), verb(99), verbAlarm} {
+	for _, v := range []fmt.Stringer{Ending(99), State(99), Event(99), Phase(99), claimEvent(99), Decision(99), verb(99), verbAlarm} {
 		if v.String() == "" {
 			t.Errorf("%#v has no name", v)
 		}

@@ -230,7 +230,8 @@ func (s *Session) RollbackTo(ctx context.Context, name string) error {
 // nil means committed; Warnings then tells which resource is yet to follow. An
 // error for which InDoubt does not hold means rolled back.
 func (s *Session) Commit(ctx context.Context) error {
-	failed, late := s.state == Failed, s.late()
+	refusal := s.ready(ctx)
+	failed := s.state == Failed
 	if err := s.step(EventCommit); err != nil {
 		return err
 	}
@@ -239,16 +240,16 @@ func (s *Session) Commit(ctx context.Context) error {
 		s.ended = t.gid
 	}
 	if failed {
-		return errors.Join(fmt.Errorf("%w: because of: %w", ErrFailedTransaction, t.failure), t.rollback(ctx))
+		refusal = fmt.Errorf("%w: because of: %w", ErrFailedTransaction, t.failure)
 	}
-	if late != nil {
-		return errors.Join(late, t.rollback(ctx))
+	if refusal != nil {
+		return t.done(EndRolledBack, errors.Join(refusal, t.rollback(ctx)))
 	}
 	warning, err := s.m.commit(ctx, t)
 	if warning != nil {
 		s.warnings = append(s.warnings, warning)
 	}
-	return err
+	return t.done(EndCommitted, err)
 }
 
 // Rollback undoes the transaction. The session is idle afterwards also if an
@@ -261,25 +262,25 @@ func (s *Session) Rollback(ctx context.Context) error {
 	if t.named {
 		s.ended = t.gid
 	}
-	return t.rollback(ctx)
+	return t.done(EndRolledBack, t.rollback(ctx))
 }
 
 // Prepare is phase one for an outside coordinator, under its own name gid. On
 // nil the transaction is in doubt, durable, and no longer the session's; on an
 // error for which InDoubt does not hold it was rolled back.
 func (s *Session) Prepare(ctx context.Context, gid string) error {
-	err := s.late()
+	refusal := s.ready(ctx)
 	if err := s.step(EventPrepare); err != nil {
 		return err
 	}
-	if err == nil {
-		_, err = s.number(ctx) // PostgreSQL prepares empty transactions, too
+	if refusal == nil {
+		_, refusal = s.number(ctx) // PostgreSQL prepares empty transactions, too
 	}
 	t := s.take()
-	if err != nil {
-		return errors.Join(err, t.rollback(ctx))
+	if refusal != nil {
+		return t.done(EndRolledBack, errors.Join(refusal, t.rollback(ctx)))
 	}
-	return s.m.vote(ctx, t, gid)
+	return t.done(EndPrepared, s.m.vote(ctx, t, gid))
 }
 
 // CommitPrepared tells a prepared transaction of any session to commit.
@@ -341,5 +342,6 @@ func (s *Session) Close(ctx context.Context) error {
 	if err := s.step(EventClose); err != nil || !open {
 		return err
 	}
-	return s.take().rollback(ctx)
+	t := s.take()
+	return t.done(EndRolledBack, t.rollback(ctx))
 }
