@@ -44,7 +44,7 @@ func (d *decoder) listeners(c *Config) {
 		c.Listen[name] = l
 	}
 	if c.Metrics.Address != nil {
-		d.at("metrics.address", "take it out", "this version serves no metrics")
+		d.claim(all, *c.Metrics.Address, "metrics", 0, 1)
 	}
 }
 

@@ -165,7 +165,7 @@ type User struct {
 	Verifier string // SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey
 }
 
-// Metrics is the Prometheus exposition.
+// Metrics is the Prometheus exposition, which fdt-metrics serves.
 type Metrics struct {
 	Address *Address // nil: none
 }

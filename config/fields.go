@@ -228,7 +228,7 @@ func stepFields(s *Step) []field {
 func metricsFields(m *Metrics) []field {
 	return []field{
 		{key: "address", kind: address(func(a Address) { m.Address = &a }),
-			doc: "Where to serve /metrics over HTTP. Default: nowhere."},
+			doc: "Where to serve /metrics over HTTP, without encryption or authentication. Default: nowhere."},
 	}
 }
 

@@ -22,12 +22,12 @@ type memo struct {
 
 // read makes the view of this moment from systemd's facts and what this master remembers.
 func (m *Master) read() (view, error) {
-	units, err := m.sd.units(unit.WorkerPattern, unit.SocketPattern, companionPattern, unit.Master, unit.Stopper, unit.Sockets)
+	units, err := m.sd.units(unit.WorkerPattern, unit.SocketPattern, companionPattern, unit.MetricsPattern, unit.Master, unit.Stopper, unit.Sockets)
 	if err != nil {
 		return view{}, err
 	}
 	v := view{
-		now: time.Now(), step: m.step, applied: m.applied, pending: m.pending, sockets: map[string]socket{},
+		now: time.Now(), step: m.step, applied: m.applied, pending: m.pending, sockets: map[string]socket{}, metrics: map[string]socket{},
 		draining: m.state.Draining, hurried: m.hurried, resume: m.backoff.until,
 	}
 	m.jobs = map[string]uint32{}
@@ -58,14 +58,20 @@ func (m *Master) read() (view, error) {
 			}
 			continue
 		}
+		if unit.IsMetrics(u.Name) {
+			m.socket(u, v.metrics)
+			continue
+		}
 		m.socket(u, v.sockets)
 	}
-	for name, s := range v.sockets {
-		s.asked = m.memos[name] != nil && !m.memos[name].asked.IsZero()
-		if s.failed || s.asked && !s.open && s.job == "" {
-			s.words = m.socketWords(name)
+	for _, all := range []map[string]socket{v.sockets, v.metrics} {
+		for name, s := range all {
+			s.asked = m.memos[name] != nil && !m.memos[name].asked.IsZero()
+			if s.failed || s.asked && !s.open && s.job == "" {
+				s.words = m.socketWords(name)
+			}
+			all[name] = s
 		}
-		v.sockets[name] = s
 	}
 	for name, memo := range m.memos {
 		gen, slot, ok := unit.ParseWorker(name)

@@ -103,6 +103,20 @@ func plan(v view) decision {
 				return d
 			}
 		}
+		if name := v.pending.metrics; name != "" {
+			switch s := v.metrics[name]; {
+			case s.open:
+			case s.job != "":
+				closed = true
+			case !s.asked:
+				d.do(doStart, name)
+				closed = true
+			case v.cold(): // clients come first
+			default:
+				d.fail("%s cannot listen: %s", name, s.words)
+				return d
+			}
+		}
 		switch {
 		case closed:
 		case opened == 0 && len(v.pending.sockets) > 0:

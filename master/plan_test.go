@@ -19,6 +19,15 @@ func goal(gen, count int, sockets ...string) *target {
 	return &target{gen: gen, count: count, surge: count, generations: 1, ready: 30 * time.Second, settle: 2 * time.Second, sockets: sockets}
 }
 
+// metricsA is a socket of metrics.
+const metricsA = "fdt-metrics@tcp4-127.0.0.1-9432.socket"
+
+// measured is a target with metrics.
+func measured(t *target) *target {
+	t.metrics = metricsA
+	return t
+}
+
 func opened(names ...string) map[string]socket {
 	m := map[string]socket{}
 	for _, n := range names {
@@ -124,7 +133,25 @@ func TestPlan(t *testing.T) {
 		{name: "recycling: the new one is there",
 			v:    view{applied: goal(1, 1), workers: []worker{old, k(1, 2, ready)}},
 			want: []action{{verb: doTell, unit: old.unit}}, wake: noon.Add(tellPatience)},
-		{name: "nothing is applied", v: view{}},
+		{name: "metrics are opened with the other sockets",
+			v:    view{step: Opening, applied: goal(1, 1), pending: measured(goal(2, 1)), metrics: map[string]socket{}},
+			want: []action{{verb: doStart, unit: metricsA}}},
+		{name: "and waited for",
+			v: view{step: Opening, applied: goal(1, 1), pending: measured(goal(2, 1)), metrics: map[string]socket{metricsA: {job: "start", asked: true}}}},
+		{name: "metrics are open",
+			v: view{step: Opening, applied: goal(1, 1), pending: measured(goal(2, 1)), metrics: map[string]socket{metricsA: {open: true}}}, event: Opened},
+		{name: "metrics that cannot listen fail a reload",
+			v:     view{step: Opening, applied: goal(1, 1), pending: measured(goal(2, 1)), metrics: map[string]socket{metricsA: {asked: true, words: "in use"}}},
+			event: Failed, err: metricsA + " cannot listen: in use"},
+		{name: "but not a boot",
+			v: view{step: Opening, pending: measured(goal(2, 1)), metrics: map[string]socket{metricsA: {asked: true, words: "in use"}}}, event: Opened},
+		{name: "steady: metrics that nobody wants are closed",
+			v: view{applied: measured(goal(1, 1)), workers: []worker{k(1, 1, ready)}, metrics: map[string]socket{
+				metricsA: {open: true}, "b": {open: true}, "c": {open: true, job: "stop"}, "d": {failed: true}}},
+			want: []action{{verb: doStop, unit: "b"}, {verb: doReset, unit: "d"}}},
+		{name: "steady: metrics that somebody stopped stay so",
+			v: view{applied: measured(goal(1, 1)), workers: []worker{k(1, 1, ready)}, metrics: map[string]socket{}}},
+		{name: "nothing is applied", v: view{metrics: map[string]socket{"b": {open: true}}}},
 	} {
 		v := c.v
 		v.now = noon

@@ -32,6 +32,9 @@ func targetOf(gen int, cfg *config.Config) *target {
 	for _, l := range unit.Listeners(cfg) {
 		t.sockets = append(t.sockets, unit.SocketName(l.Address))
 	}
+	if a := cfg.Metrics.Address; a != nil {
+		t.metrics = unit.MetricsName(*a)
+	}
 	return t
 }
 
@@ -77,6 +80,7 @@ func (m *Master) reject(reason error) error {
 	m.event(journal.ReloadRejected).Error("the configuration is rejected; what served goes on serving", "error", reason)
 	state := m.state
 	state.Rejected = reason.Error()
+	state.Rollouts.Rejected++
 	err := m.save(state)
 	m.answer(0, reason)
 	return err

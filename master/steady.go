@@ -31,6 +31,7 @@ func steady(v view, d *decision) {
 	if t == nil {
 		return
 	}
+	closeMetrics(v, d, t)
 	for _, gen := range busy[:max(0, len(busy)-t.generations)] {
 		if !v.hurried[gen] {
 			d.actions = append(d.actions, action{verb: doHurry, gen: gen})
@@ -46,6 +47,20 @@ func steady(v view, d *decision) {
 		}
 	}
 	capacity(v, d, t)
+}
+
+// closeMetrics closes the sockets of metrics that t does not have; the service of one goes with it. One that somebody
+// has stopped stays stopped.
+func closeMetrics(v view, d *decision, t *target) {
+	for _, name := range sortedKeys(v.metrics) {
+		switch s := v.metrics[name]; {
+		case name == t.metrics:
+		case s.listens() && s.job != "stop":
+			d.do(doStop, name)
+		case s.failed:
+			d.do(doReset, name)
+		}
+	}
 }
 
 // capacity starts what is missing, backs off from what crashes, and replaces what is too old, new before

@@ -123,6 +123,7 @@ func after(s snapshot.State, from Step, e Event, cause error) (snapshot.State, S
 		}
 		s.Applied, s.Pending = s.Pending, 0
 		s.UnitHash, s.BinaryHash = s.PendingUnit, s.PendingBinary
+		s.Rollouts.Applied++
 	case to == Idle:
 		if s.Pending != 0 {
 			s.Draining = append(s.Draining, s.Pending)
@@ -132,6 +133,7 @@ func after(s snapshot.State, from Step, e Event, cause error) (snapshot.State, S
 	s.Step = to.String()
 	if e == Failed {
 		s.Rejected = cause.Error()
+		s.Rollouts.Failed++
 	}
 	return s, to, nil
 }

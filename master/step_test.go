@@ -68,7 +68,7 @@ func TestAfter(t *testing.T) {
 	serving := snapshot.State{Next: 4, Applied: 2, Pending: 3, Step: "retiring"}
 	got, step, err := after(serving, Retiring, Retired, nil)
 	if err != nil || step != Idle || got.Applied != 3 || got.Pending != 0 || got.Previous != 2 ||
-		len(got.Draining) != 1 || got.Draining[0] != 2 {
+		len(got.Draining) != 1 || got.Draining[0] != 2 || got.Rollouts != (snapshot.Rollouts{Applied: 1}) {
 		t.Errorf("Retired: %+v %v %v", got, step, err)
 	}
 	got, step, err = after(serving, TakingBack, TakenBack, nil)
@@ -76,7 +76,7 @@ func TestAfter(t *testing.T) {
 		t.Errorf("TakenBack: %+v %v %v", got, step, err)
 	}
 	got, step, err = after(serving, Starting, Failed, errors.New("why"))
-	if err != nil || step != TakingBack || got.Pending != 3 || got.Rejected != "why" || got.Step != "taking-back" {
+	if err != nil || step != TakingBack || got.Pending != 3 || got.Rejected != "why" || got.Step != "taking-back" || got.Rollouts != (snapshot.Rollouts{Failed: 1}) {
 		t.Errorf("Failed: %+v %v %v", got, step, err)
 	}
 	if got, step, err = after(serving, Idle, Ready, nil); err == nil || step != Idle || got.Pending != 3 {

@@ -67,6 +67,7 @@ type target struct {
 	ready       time.Duration // deadline for READY=1
 	settle      time.Duration
 	sockets     []string // unit names
+	metrics     string   // unit name; empty: none
 	recycle     config.Recycle
 	backoff     config.Backoff
 }
@@ -83,6 +84,7 @@ type view struct {
 	pending  *target // nil: none
 	workers  []worker
 	sockets  map[string]socket // by unit name
+	metrics  map[string]socket // of metrics, likewise; they have no companion
 	draining []int             // generations with a snapshot whose workers may still be draining
 	hurried  map[int]bool      // generations that were told to hurry
 	resume   time.Time         // no worker is started before this: back-off

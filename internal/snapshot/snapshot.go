@@ -46,6 +46,15 @@ type State struct {
 	PendingBinary string `json:"pending_binary,omitempty"` // BinaryHash when Pending began
 	Rejected      string `json:"rejected,omitempty"`       // why the configuration in /etc is not what serves
 	Step          string `json:"step,omitempty"`           // of the reload in progress
+
+	Rollouts Rollouts `json:"rollouts"`
+}
+
+// Rollouts counts how rollouts ended since the state began, with the host's boot; the first start is one, too.
+type Rollouts struct {
+	Applied  uint64 `json:"applied"`
+	Failed   uint64 `json:"failed"`   // begun, and taken back
+	Rejected uint64 `json:"rejected"` // not even begun: the configuration has faults, or asks for what no reload can do
 }
 
 // Live returns the generations whose sockets and workers may exist, without repetition, in ascending order.

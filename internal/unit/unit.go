@@ -13,15 +13,17 @@ import (
 
 // Names of the units that do not depend on the configuration.
 const (
-	Master        = "fdt.service"
-	Stopper       = "fdt-stop.service"
-	Sockets       = "fdt-sockets.target"
-	Slice         = "system-fdt.slice"
-	WorkerPattern = "fdt-worker@*.service"
-	SocketPattern = "fdt-listen@*.socket"
+	Master         = "fdt.service"
+	Stopper        = "fdt-stop.service"
+	Sockets        = "fdt-sockets.target"
+	Slice          = "system-fdt.slice"
+	WorkerPattern  = "fdt-worker@*.service"
+	SocketPattern  = "fdt-listen@*.socket"
+	MetricsPattern = "fdt-metrics@*.socket"
 
 	workerPrefix  = "fdt-worker@"
 	listenPrefix  = "fdt-listen@"
+	metricsPrefix = "fdt-metrics@"
 	serviceSuffix = ".service"
 	socketSuffix  = ".socket"
 

@@ -73,23 +73,25 @@ func FuzzRender(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text := RenderSocket(config.Listener{Name: "fuzz", Addresses: []config.Address{a}, Mode: 0o600, Backlog: 1}, a)
-		sections, stream := 0, ""
-		for line := range strings.Lines(text) {
-			if strings.HasPrefix(line, "[") {
-				sections++
+		listener := config.Listener{Name: "fuzz", Addresses: []config.Address{a}, Mode: 0o600, Backlog: 1}
+		for _, text := range []string{RenderSocket(listener, a), RenderMetrics(a)} {
+			sections, stream := 0, ""
+			for line := range strings.Lines(text) {
+				if strings.HasPrefix(line, "[") {
+					sections++
+				}
+				if rest, ok := strings.CutPrefix(line, "ListenStream="); ok {
+					stream = strings.TrimSuffix(rest, "\n")
+				}
+				if strings.HasSuffix(strings.TrimSpace(line), `\`) {
+					t.Errorf("%q continues a line:\n%s", s, text)
+				}
 			}
-			if rest, ok := strings.CutPrefix(line, "ListenStream="); ok {
-				stream = strings.TrimSuffix(rest, "\n")
-			}
-			if strings.HasSuffix(strings.TrimSpace(line), `\`) {
-				t.Errorf("%q continues a line:\n%s", s, text)
+			if sections != 2 || strings.ReplaceAll(stream, "%%", "%") != a.Address || strings.TrimSpace(stream) != stream {
+				t.Errorf("%q is\n%s", s, text)
 			}
 		}
-		if sections != 2 || strings.ReplaceAll(stream, "%%", "%") != a.Address || strings.TrimSpace(stream) != stream {
-			t.Errorf("%q is\n%s", s, text)
-		}
-		if name := FDName(a); strings.ContainsAny(name, ": %") || len(name) > 255 || len(SocketName(a)) > 255 {
+		if name := FDName(a); strings.ContainsAny(name, ": %") || len(name) > 255 || len(SocketName(a)) > 255 || len(MetricsName(a)) > 255 {
 			t.Errorf("%q has the name %q", s, name)
 		}
 	})

@@ -12,7 +12,7 @@ import (
 
 // WriteAll writes every unit that the configurations need into a directory of units, as systemd.generator(7)
 // wants them: the sockets of those that serve and of those that are leaving, the latter not to be started by
-// anything, and the workers' settings for all. It goes on after an error: a unit that is missing costs one
+// anything, the metrics' sockets of those that serve, and the workers' settings for all. It goes on after an error: a unit that is missing costs one
 // listener, a directory without any costs them all.
 //
 // The leaving ones' sockets are written because systemd closes a socket whose unit has vanished; the master stops
@@ -27,8 +27,17 @@ func WriteAll(dir string, serving, leaving []*config.Config) error {
 		text := RenderSocket(l.Listener, l.Address)
 		errs = append(errs, os.WriteFile(filepath.Join(dir, SocketName(l.Address)), []byte(text), 0o644))
 	}
+	var wanted []string
 	for _, l := range Listeners(serving...) {
-		name := SocketName(l.Address)
+		wanted = append(wanted, SocketName(l.Address))
+	}
+	for _, c := range serving {
+		if a := c.Metrics.Address; a != nil {
+			wanted = append(wanted, MetricsName(*a))
+			errs = append(errs, os.WriteFile(filepath.Join(dir, MetricsName(*a)), []byte(RenderMetrics(*a)), 0o644))
+		}
+	}
+	for _, name := range wanted {
 		err := os.Symlink(filepath.Join("..", name), filepath.Join(wants, name))
 		if !errors.Is(err, fs.ErrExist) {
 			errs = append(errs, err)

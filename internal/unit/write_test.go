@@ -60,6 +60,7 @@ const (
 	small = `
 listen: {local: {address: /run/fdt/.s.PGSQL.7432, mode: 0660, group: staff}}
 drain: {timeout: 1m, shutdown: 90s}
+metrics: {address: "127.0.0.1:9432"}
 resources: {outbox: {type: spool, directory: /var/lib/fdt/outbox}}
 `
 	large = `
@@ -67,6 +68,7 @@ listen:
   local: {address: [/run/fdt/.s.PGSQL.7432, "/run/my app/100%n"], auth: peer}
   public: {address: ["0.0.0.0:7432", "[::]:7432"], auth: scram, backlog: 64}
 drain: {timeout: 5m1ms}
+metrics: {address: "/run/fdt metrics/50%"}
 resources:
   spaced: {type: spool, directory: "/srv/out box/100%"}
   bank: {type: postgres, dsn: "host=db1 dbname=a"}
@@ -80,6 +82,7 @@ func TestUnits(t *testing.T) {
 		"large":   {serving: []string{large}},
 		"both":    {serving: []string{small, large}}, // the first one's rules for the address that both have
 		"leaving": {serving: []string{small}, leaving: []string{large}},
+		"inner":   {serving: []string{`metrics: {address: "[::1]:9432"}`}},
 		"none":    {},
 	} {
 		t.Run(name, func(t *testing.T) {
