@@ -30,6 +30,7 @@ type Conn struct {
 	watching   bool
 	registered bool // with the watcher
 	hungUp     bool
+	late       bool          // was cut
 	expired    chan struct{} // nil until asked for
 	idleSince  time.Time     // zero: since before the drain
 	deadline   time.Time     // for reading, as the handler set it
@@ -58,7 +59,7 @@ func (c *Conn) SetBusy() {
 		return
 	}
 	c.busy = true
-	c.loop.server.busy.Add(1)
+	c.loop.tally.busy.Add(1)
 	if c.phase == expired { // input came at the same moment
 		c.phase = open
 		c.expired = nil
@@ -75,7 +76,7 @@ func (c *Conn) SetIdle() {
 		return
 	}
 	c.busy = false
-	c.loop.server.busy.Add(-1)
+	c.loop.tally.busy.Add(-1)
 	if c.loop.server.isDraining() {
 		c.idleSince = time.Now()
 	}
@@ -129,9 +130,18 @@ func (c *Conn) cut() {
 	c.cancel(ErrDeadline)
 	if c.phase == open || c.phase == expired {
 		c.leave(beyond)
+		c.overdue()
 		c.loop.server.logger().Warn("connection cut at the drain's deadline",
 			"listener", c.loop.name, "remote", c.RemoteAddr().String(), "busy", c.busy,
 			"message_id", idConnectionCut)
+	}
+}
+
+// overdue counts the connection among those that were cut, once. c.mu is held.
+func (c *Conn) overdue() {
+	if !c.late {
+		c.late = true
+		c.loop.server.cut.Add(1)
 	}
 }
 
@@ -148,6 +158,9 @@ func (c *Conn) leave(to phase) {
 func (c *Conn) force() {
 	c.cancel(ErrForced)
 	if c.Close() == nil {
+		c.mu.Lock()
+		c.overdue()
+		c.mu.Unlock()
 		c.loop.server.logger().Warn("connection closed by force",
 			"listener", c.loop.name, "remote", c.RemoteAddr().String(),
 			"message_id", idConnectionCut)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -330,8 +331,10 @@ func TestThreads(t *testing.T) {
 		if n := f.s.Counts(); n.Accepted != 2 {
 			t.Fatalf("accepted %d with two threads", n.Accepted)
 		}
+		eventually(t, "one in the queue", func() bool { return maps.Equal(f.s.Queues(), map[string]int{f.l.Addr().String(): 1}) })
 		_ = a.Close()
 		ask(t, queued, "c")
+		eventually(t, "the queue's end", func() bool { return maps.Equal(f.s.Queues(), map[string]int{f.l.Addr().String(): 0}) })
 	})
 }
 
@@ -351,11 +354,19 @@ func TestThreadsShared(t *testing.T) {
 		ask(t, c, fmt.Sprint(i))
 		_ = c.Close()
 	}
+	for _, l := range []net.Listener{f.l, second} {
+		if n := f.s.Counts().Listeners[l.Addr().String()]; n.Accepted != 10 || n.Busy > n.Open {
+			t.Errorf("%s: %+v", l.Addr(), n)
+		}
+	}
 	if err := f.s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := within(t, served, "Serve's return"); !errors.Is(err, drain.ErrServerClosed) {
 		t.Error(err)
+	}
+	if n := f.s.Queues(); len(n) != 0 {
+		t.Errorf("queues of nobody: %v", n)
 	}
 }
 

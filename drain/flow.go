@@ -38,6 +38,7 @@ type loop struct {
 	server   *Server
 	listener net.Listener
 	name     string
+	tally    *tally
 	file     *os.File // a descriptor of the listening socket of our own, in the runtime's poller
 	raw      syscall.RawConn
 	try      func(fd uintptr) bool // tryOnce, made once
@@ -125,6 +126,10 @@ func (s *Server) enter(l net.Listener) (*loop, error) {
 	if s.stage != serving {
 		return nil, errors.Join(ErrServerClosed, file.Close())
 	}
+	if s.tallies[a.name] == nil {
+		s.tallies[a.name] = new(tally)
+	}
+	a.tally = s.tallies[a.name]
 	s.loops[a] = struct{}{}
 	return a, nil
 }
@@ -279,7 +284,7 @@ func (a *loop) start() {
 		place: a.place,
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	s.accepted.Add(1)
+	a.tally.accepted.Add(1)
 	s.mu.Lock()
 	if s.stage > dismissing { // too late for this one
 		s.mu.Unlock()
@@ -290,6 +295,7 @@ func (a *loop) start() {
 	s.nextID++
 	c.id = s.nextID
 	s.conns[c.id] = c
+	a.tally.open.Add(1)
 	s.mu.Unlock()
 	go s.serve(c)
 }
@@ -305,9 +311,16 @@ func (s *Server) end(c *Conn) {
 	c.SetIdle()
 	c.cancel(nil)
 	_ = c.Close() // the handler may have
+	c.mu.Lock()
+	late := c.late
+	c.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c.id)
+	c.loop.tally.open.Add(-1)
+	if s.stage != serving && !late {
+		s.drained.Add(1)
+	}
 	s.release(c.place)
 	s.goneLocked()
 }

@@ -114,10 +114,11 @@ type Server struct {
 	quiet    chan struct{} // has a token when the last connection or accept loop went while draining
 	hurried  chan struct{} // has a token when a limit came nearer
 	watch    watcher
-	busy     atomic.Int64
-	accepted atomic.Uint64
+	drained  atomic.Uint64
+	cut      atomic.Uint64
 
 	mu      sync.Mutex
+	tallies map[string]*tally // by listener; none is ever dropped
 	conns   map[uint64]*Conn
 	nextID  uint64
 	loops   map[*loop]struct{}
@@ -142,13 +143,29 @@ const (
 
 // Counts are a Server's numbers at one moment.
 type Counts struct {
-	Threads  int    // the budget
-	Open     int    // connections accepted and not yet closed: Busy + Idle
-	Busy     int    // by their handler's word
-	Idle     int    // the others
-	Reserve  int    // of Open, those without a slot
-	Accepted uint64 // since the start
-	Draining bool
+	Threads   int    // the budget
+	Open      int    // connections accepted and not yet closed: Busy + Idle
+	Busy      int    // by their handler's word
+	Idle      int    // the others
+	Reserve   int    // of Open, those without a slot
+	Accepted  uint64 // since the start
+	Drained   uint64 // connections that ended while the server drained, before its limit
+	Cut       uint64 // connections whose time was up then
+	Draining  bool
+	Listeners map[string]ListenerCounts // by name, those that are no longer served too
+}
+
+// ListenerCounts are the numbers of one listener's connections.
+type ListenerCounts struct {
+	Open     int
+	Busy     int
+	Accepted uint64
+}
+
+// tally counts one listener's connections.
+type tally struct {
+	open, busy atomic.Int64
+	accepted   atomic.Uint64
 }
 
 func (s *Server) init() {
@@ -160,6 +177,7 @@ func (s *Server) init() {
 		s.conns = make(map[uint64]*Conn)
 		s.loops = make(map[*loop]struct{})
 		s.final = make(map[string]bool)
+		s.tallies = make(map[string]*tally)
 		s.slots = slots{total: orDefault(s.Threads, DefaultThreads), reserve: s.Reserve}
 		s.slots.free = s.slots.total
 	})
@@ -200,13 +218,22 @@ func (s *Server) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := Counts{
-		Threads:  s.slots.total,
-		Open:     len(s.conns),
-		Reserve:  s.slots.reserved,
-		Accepted: s.accepted.Load(),
-		Draining: s.stage != serving,
+		Threads:   s.slots.total,
+		Open:      len(s.conns),
+		Reserve:   s.slots.reserved,
+		Drained:   s.drained.Load(),
+		Cut:       s.cut.Load(),
+		Draining:  s.stage != serving,
+		Listeners: make(map[string]ListenerCounts, len(s.tallies)),
 	}
-	n.Busy = min(int(s.busy.Load()), n.Open)
+	for name, t := range s.tallies {
+		l := ListenerCounts{Open: int(t.open.Load()), Accepted: t.accepted.Load()}
+		l.Busy = min(int(t.busy.Load()), l.Open)
+		n.Busy += l.Busy
+		n.Accepted += l.Accepted
+		n.Listeners[name] = l
+	}
+	n.Busy = min(n.Busy, n.Open)
 	n.Idle = n.Open - n.Busy
 	return n
 }

@@ -70,6 +70,9 @@ func TestDrainBusyAndIdle(t *testing.T) {
 		if err := f.s.Shutdown(t.Context()); err != nil { // again, and after the end
 			t.Error(err)
 		}
+		if n := f.s.Counts(); n.Drained != 2 || n.Cut != 0 {
+			t.Errorf("counts: %+v", n)
+		}
 	})
 }
 
@@ -230,6 +233,9 @@ func TestDeadline(t *testing.T) {
 			if n := strings.Count(f.log.String(), "connection cut at the drain's deadline"); n != 2 {
 				t.Errorf("%d cuts logged, want 2:\n%s", n, f.log)
 			}
+			if n := s.Counts(); n.Drained != 0 || n.Cut != 2 {
+				t.Errorf("counts: %+v", n)
+			}
 		})
 	}
 }
@@ -266,6 +272,9 @@ func TestForced(t *testing.T) {
 	}
 	if err := f.s.Shutdown(t.Context()); !errors.Is(err, drain.ErrStuck) {
 		t.Errorf("Shutdown again: %v", err)
+	}
+	if n := f.s.Counts(); n.Drained != 0 || n.Cut != 1 { // once, though its time was up before
+		t.Errorf("counts: %+v", n)
 	}
 	if !strings.Contains(f.log.String(), "closed by force") {
 		t.Errorf("log: %s", f.log)

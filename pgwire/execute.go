@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fdtserver/fdt/internal/value"
 	"github.com/fdtserver/fdt/pgwire/statement"
@@ -95,8 +96,20 @@ func (se *session) control(ctx context.Context, stmt statement.Statement) (strin
 	return "", errorf("0A000", "fdt does not serve %s", what).hint(whatFdtIs)
 }
 
-// call runs a procedure, in a transaction of its own if none is open.
+// call runs a procedure, and counts how that went.
 func (se *session) call(ctx context.Context, p *plan, params []value.Value) ([][]value.Value, error) {
+	began := time.Now()
+	rows, err := se.invoke(ctx, p, params)
+	class := success
+	if err != nil {
+		class = classOf(explain(ctx, err))
+	}
+	se.server.calls[p.call].ended(time.Since(began), class)
+	return rows, err
+}
+
+// invoke runs a procedure, in a transaction of its own if none is open.
+func (se *session) invoke(ctx context.Context, p *plan, params []value.Value) ([][]value.Value, error) {
 	if !p.call.Allowed(se.user) {
 		return nil, errorf("42501", "permission denied for procedure %s", p.call.Name())
 	}

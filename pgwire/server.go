@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
 )
@@ -80,6 +81,8 @@ type Server struct {
 	Logger *slog.Logger
 
 	sessions registry
+	calls    map[*procedure.Procedure]*calls
+	fatal    meter.Counts // by class of SQLSTATE
 	once     sync.Once
 }
 
@@ -111,6 +114,11 @@ func (s *Server) init() {
 		}
 		if s.MaxStatements == 0 {
 			s.MaxStatements = DefaultMaxStatements
+		}
+		s.calls = map[*procedure.Procedure]*calls{}
+		for _, name := range s.Procedures.Names() {
+			p, _ := s.Procedures.Lookup(name)
+			s.calls[p] = new(calls)
 		}
 	})
 }
@@ -228,6 +236,7 @@ func (se *session) finish(err error) {
 	}
 	switch {
 	case told:
+		se.server.fatal.Add(classOf(f))
 		se.conn.Linger(lingering)
 		if f.Code != errGoodbye.Code {
 			se.log().Info("session ended by the server", "sqlstate", f.Code, "reason", f.Message)

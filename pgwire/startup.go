@@ -40,6 +40,7 @@ func (se *session) start() bool {
 		return true
 	}
 	if f, ok := errors.AsType[*Failure](err); ok {
+		se.server.fatal.Add(classOf(f))
 		se.wire.send(f.response())
 		se.wire.flush()
 		if se.tls != nil {

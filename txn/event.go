@@ -55,6 +55,7 @@ func (m *Manager) waitsLong(ctx context.Context, t *Transaction) {
 // hazard reports a heuristic outcome.
 func (m *Manager) hazard(ctx context.Context, t *Transaction, d Decision, what string) {
 	if what != "" {
+		m.meters.hazards.Add(1)
 		m.log.ErrorContext(ctx, "a transaction's outcome is not the one decided, or unknown", slog.String("gid", t.Name()),
 			slog.String("decision", d.String()), slog.Any("error", errors.New(what)), event(eventHazard))
 	}

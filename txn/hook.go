@@ -80,6 +80,7 @@ func (t *transaction) done(e Ending, err error) error {
 	case err != nil:
 		e = EndRolledBack
 	}
+	t.m.meters.ended(t, e)
 	for _, f := range t.after {
 		f(e)
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/txn/internal/ofd"
 	"github.com/fdtserver/fdt/txn/internal/wal"
 )
@@ -22,6 +23,7 @@ type journal struct {
 	home        *home
 	incarnation uint64
 	program     string
+	forces      *meter.Histogram
 	fault       faultFunc
 	lost        func(error) // told that nothing more can be written
 
@@ -35,13 +37,13 @@ type journal struct {
 
 // openJournal begins an incarnation: its number, its file and its first block
 // of sequence numbers are durable when it returns.
-func openJournal(ctx context.Context, h *home, program string, fault faultFunc, lost func(error)) (*journal, error) {
+func openJournal(ctx context.Context, h *home, program string, forces *meter.Histogram, fault faultFunc, lost func(error)) (*journal, error) {
 	n, err := h.allocate(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("begin an incarnation: %w", err)
 	}
 	j := &journal{
-		home: h, incarnation: n, program: program, fault: fault, lost: lost, next: 1, through: sequenceBlock,
+		home: h, incarnation: n, program: program, forces: forces, fault: fault, lost: lost, next: 1, through: sequenceBlock,
 	}
 	opening := j.opening()
 	first, err := opening.encode()
@@ -204,7 +206,15 @@ func (j *journal) force(r record) error {
 	if err != nil {
 		return err
 	}
-	return j.explain(j.log.Force(n))
+	return j.wait(n)
+}
+
+// wait returns when the record of that number is durable. The caller holds swap.
+func (j *journal) wait(n wal.Number) error {
+	began := time.Now()
+	err := j.log.Force(n)
+	j.forces.Observe(time.Since(began))
+	return j.explain(err)
 }
 
 func (j *journal) explain(err error) error {
@@ -233,7 +243,7 @@ func (j *journal) close(finished bool) error {
 func (j *journal) forced(n wal.Number) error {
 	j.swap.RLock()
 	defer j.swap.RUnlock()
-	return j.explain(j.log.Force(n))
+	return j.wait(n)
 }
 
 // size is how many bytes the records take.

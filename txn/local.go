@@ -21,6 +21,7 @@ type transaction struct {
 	savepoints []savepoint
 	savepointN int
 	failure    error // of the statement that made it fail
+	rehearsal  bool  // of Manager.Rehearse
 	before     []func(context.Context) error
 	after      []func(Ending)
 }

@@ -71,6 +71,7 @@ type Manager struct {
 	kill    context.CancelCauseFunc
 
 	active  atomic.Int64
+	meters  meters
 	inDoubt atomic.Int64 // as of the last scan or list
 	oldest  atomic.Int64 // of those, in nanoseconds since 1970; 0 if there is none
 	left    leftovers
@@ -112,6 +113,7 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 		}
 		m.resources[r.Name()] = r
 	}
+	m.meters.init(opt.Resources)
 	home, foreign, err := openHome(ctx, opt.LogDir, opt.MachineID, opt.fault)
 	if err != nil {
 		return nil, fmt.Errorf("open transaction log: %w", err)
@@ -149,7 +151,7 @@ func (m *Manager) ours(ctx context.Context) (*journal, error) {
 		return nil, ErrClosed
 	}
 	if m.journal == nil {
-		j, err := openJournal(ctx, m.home, m.opt.Program, m.opt.fault, m.fail)
+		j, err := openJournal(ctx, m.home, m.opt.Program, &m.meters.forces, m.opt.fault, m.fail)
 		if err != nil {
 			return nil, err
 		}

@@ -137,6 +137,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	r.apply(ctx, plan(r.s, findings{dead: r.dead, found: r.found, fenced: r.fenced}))
 	r.count(ctx)
 	r.add(r.compact(ctx))
+	m.meters.scanned.Store(time.Now().UnixNano())
 	return errors.Join(r.errs...)
 }
 

@@ -113,6 +113,9 @@ func TestCount(t *testing.T) {
 	if err != nil || len(list) != 1 || !b.Counts().Oldest.Equal(list[0].Since) || !a.Counts().Oldest.Equal(list[0].Since) {
 		t.Errorf("the oldest waits since %s, listed are %+v, %v", b.Counts().Oldest, list, err)
 	}
+	if st, other := a.Stats(), b.Stats(); st.Scanned.IsZero() || !other.Scanned.IsZero() {
+		t.Errorf("scanned %s, the other %s", st.Scanned, other.Scanned)
+	}
 	wantErr(t, b.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
 	if c := b.Counts(); c.InDoubt != 0 || !c.Oldest.IsZero() {
 		t.Errorf("%+v, want none in doubt", c)

@@ -38,6 +38,7 @@ func (m *Manager) rehearse(ctx context.Context, resource string, try func(contex
 	if err := s.Begin(ctx, TxOptions{}); err != nil {
 		return err
 	}
+	s.tx.rehearsal = true
 	b, err := s.Branch(ctx, resource)
 	if err != nil {
 		return err

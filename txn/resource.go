@@ -163,6 +163,12 @@ type Branch interface {
 	Release(ctx context.Context, name string) error
 }
 
+// Pooled is a Resource with a bounded number of connections for branches.
+type Pooled interface {
+	// Pool returns how many are in use or being opened, and how many there may be.
+	Pool() (inUse, limit int)
+}
+
 // Identified is a Branch that knows the Identity of the store which it is on:
 // that of its own connection, so it costs nothing to ask.
 type Identified interface {

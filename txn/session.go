@@ -129,6 +129,9 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 		LockTimeout: s.m.opt.Limits.Lock,
 	})
 	if err != nil {
+		if errors.Is(err, ErrExhausted) {
+			s.m.meters.exhausted[r.Name()].Add(1)
+		}
 		return nil, err
 	}
 	e := &enlisted{resource: r, branch: b, id: BranchID{Resource: r.Name()}}
@@ -302,6 +305,7 @@ func (s *Session) decide(ctx context.Context, gid string, d Decision) error {
 	}
 	err := s.m.settle(ctx, s.who, clientName(gid), d, false)
 	if err == nil {
+		s.m.meters.decided.Add(d.String())
 		s.decided = gid
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package txn_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -158,6 +159,9 @@ func TestBrokenBranch(t *testing.T) {
 				return
 			case "enlist":
 				wantErr(t, err, txn.ErrExhausted)
+				if st := m.Stats().Resources; st["b"].Exhausted != 1 || st["a"].Exhausted != 0 {
+					t.Errorf("%+v", st)
+				}
 				wantErr(t, s.Rollback(t.Context()), nil)
 				return
 			}
@@ -220,6 +224,9 @@ func TestLostReply(t *testing.T) {
 	}
 	m := p.withB(t, func(s *spool.Spool) txn.Resource { return broken{s, "lost reply"} })
 	wantErr(t, commitOne(t, m), txn.ErrUnknownOutcome)
+	if got := m.Stats().Transactions; !maps.Equal(got, map[txn.Ending]uint64{txn.EndCommitted: 0, txn.EndRolledBack: 0, txn.EndPrepared: 0, txn.EndUnknown: 1}) {
+		t.Error(got)
+	}
 	closeAll(t, m)
 }
 
@@ -333,6 +340,9 @@ func TestTransactionTimeout(t *testing.T) {
 			if _, ok := s.Deadline(); ok || s.State() != txn.Idle {
 				t.Error("the transaction goes on")
 			}
+		}
+		if got := m.Stats().Transactions; got[txn.EndRolledBack] != 3 || got[txn.EndCommitted] != 0 {
+			t.Error(got)
 		}
 		closeAll(t, m)
 	})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/resources"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
@@ -81,6 +82,7 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 	server := &drain.Server{
 		Handler: wire.Handle, Threads: cfg.Workers.Threads, Reserve: reserve, Idle: cfg.Drain.Idle, Logger: log,
 	}
+	counts := meters{p, cfg, server, manager, wire, time.Now()}
 	lc, err := control.Listen(p.control())
 	if err != nil {
 		return err
@@ -88,12 +90,12 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 	opts := []worker.Option{
 		worker.WithLogger(log), worker.WithListeners(names...), worker.WithDrainTimeout(cfg.Drain.Timeout),
 		worker.WithStatus(func() string { return line(server.Counts(), manager.Counts()) }),
-		worker.WithControl(lc, &control.Server{Handlers: handlers(p, server, manager, wire, procedures)}),
+		worker.WithControl(lc, &control.Server{Handlers: handlers(p, server, manager, wire, procedures, counts)}),
 	}
 	if pending(dir, p.gen) {
 		opts = append(opts, worker.WithRequired())
 	}
-	return live(ctx, manager, func() { server.Hurry(0) }, func(ctx context.Context) error {
+	err = live(ctx, manager, func() { server.Hurry(0) }, func(ctx context.Context) error {
 		var checks sync.WaitGroup
 		defer checks.Wait()
 		ctx, stop := context.WithCancel(ctx)
@@ -101,6 +103,10 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 		checks.Go(func() { check(ctx, manager, rms, log) }) // READY does not wait for databases
 		return worker.Run(server, append(opts, worker.WithContext(ctx))...)
 	})
+	if lerr := meter.Leave(filepath.Dir(p.control()), counts.read()); lerr != nil {
+		log.WarnContext(ctx, "the last counts are lost to the metrics", "error", lerr)
+	}
+	return err
 }
 
 // check tells the operator what is wrong with the databases, and of what is open in those that are configured no more.
@@ -155,14 +161,13 @@ func line(c drain.Counts, t txn.Counts) string {
 }
 
 // handlers are the operations of the control socket.
-func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server, procedures *procedure.Set) control.Handlers {
-	began := time.Now()
+func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server, procedures *procedure.Set, counts meters) control.Handlers {
 	return control.Handlers{
 		control.OpStatus: func(context.Context, json.RawMessage) (any, error) {
 			c := server.Counts()
 			st := control.Status{
 				Generation: p.gen, Slot: p.slot, PID: os.Getpid(), State: "serving", Open: c.Open, Busy: c.Busy, Idle: c.Idle,
-				Reserve: c.Reserve, Threads: c.Threads, Accepted: c.Accepted, InDoubt: m.Counts().InDoubt, Since: began,
+				Reserve: c.Reserve, Threads: c.Threads, Accepted: c.Accepted, InDoubt: m.Counts().InDoubt, Since: counts.began,
 				Memory: resident(),
 			}
 			if since := m.Counts().Oldest; !since.IsZero() {
@@ -180,6 +185,7 @@ func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server
 			}
 			return answer, nil
 		},
+		control.OpMetrics: func(context.Context, json.RawMessage) (any, error) { return counts.read(), nil },
 		control.OpCancel: func(_ context.Context, args json.RawMessage) (any, error) {
 			var key control.Cancel
 			if err := json.Unmarshal(args, &key); err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/scram"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
@@ -145,11 +146,23 @@ func TestWorker(t *testing.T) {
 	if st.Generation != 1 || st.Slot != 0 || st.PID != cmd.Process.Pid || st.State != "serving" || st.Open != 1 || st.Accepted != 1 {
 		t.Errorf("%+v", st)
 	}
+	var counts meter.Worker
+	if err := control.Call(t.Context(), path, control.OpMetrics, nil, &counts); err != nil {
+		t.Fatal(err)
+	}
+	enqueue := counts.Calls["enqueue"]
+	if counts.Generation != 1 || counts.Slot != 0 || counts.CPU <= 0 || counts.Memory <= 0 || counts.Threads != 256 || enqueue.Classes["00"] != 1 ||
+		counts.Listeners["local"] != (meter.Listener{Accepted: 1, Idle: 1}) || counts.Transactions["committed"] != 1 || len(counts.Transactions) != 4 || len(counts.Resources) != 1 {
+		t.Errorf("%+v", counts)
+	}
 	if _, err := c.Exec(t.Context(), "BEGIN; CALL enqueue('doubtful'); PREPARE TRANSACTION 'x'", pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
 	if err := control.Call(t.Context(), path, control.OpStatus, nil, &st); err != nil || st.InDoubt != 1 || st.DoubtAge <= 0 {
 		t.Errorf("%+v, %v", st, err)
+	}
+	if err := control.Call(t.Context(), path, control.OpMetrics, nil, &counts); err != nil || counts.InDoubt != 1 || counts.Oldest.IsZero() {
+		t.Errorf("%+v, %v", counts, err)
 	}
 	if _, err := c.Exec(t.Context(), "ROLLBACK PREPARED 'x'"); err != nil {
 		t.Fatal(err)
@@ -168,6 +181,10 @@ func TestWorker(t *testing.T) {
 		t.Error("served after the end")
 	}
 	_ = c.Close(context.WithoutCancel(t.Context()))
+	left, err := meter.Left(filepath.Join(h.run, "worker"))
+	if err != nil || len(left) != 1 || left[0].Calls["enqueue"].Classes["00"] != 2 || left[0].Drained != 1 {
+		t.Errorf("%+v, %v", left, err)
+	}
 
 	cmd, out = h.start("2-1", h.name())
 	c = h.connect()
@@ -175,6 +192,7 @@ func TestWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Close(t.Context())
+	defer h.moved(filepath.Join(h.run, "worker"))() // it loses no more than its last counts
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -32,10 +32,11 @@ const (
 
 // Operations that fdt's own workers answer.
 const (
-	OpStatus = "status" // → Status
-	OpCancel = "cancel" // Cancel → nothing
-	OpDrain  = "drain"  // Drain → nothing
-	OpCheck  = "check"  // → Check
+	OpStatus  = "status"  // → Status
+	OpCancel  = "cancel"  // Cancel → nothing
+	OpDrain   = "drain"   // Drain → nothing
+	OpCheck   = "check"   // → Check
+	OpMetrics = "metrics" // → meter.Worker
 )
 
 // Sentinels.

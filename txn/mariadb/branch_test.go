@@ -347,6 +347,9 @@ func TestExhausted(t *testing.T) {
 	if _, err := r.Enlist(ctx, txn.BranchOptions{GID: newGID(txn.RoleLocal)}); !errors.Is(err, txn.ErrExhausted) {
 		t.Errorf("Enlist of a full pool: %v", err)
 	}
+	if n, limit := r.Pool(); n != 1 || limit != 1 {
+		t.Errorf("%d of %d are in use", n, limit)
+	}
 	must(t, b.Rollback(t.Context()))
 	admin(t, "a", "CREATE USER few@localhost WITH MAX_USER_CONNECTIONS 1", "GRANT ALL ON a.* TO few@localhost")
 	few := open(t, Options{DSN: server.DSN("few", "a")})

@@ -291,6 +291,9 @@ func TestExhausted(t *testing.T) {
 	if _, err := r.Enlist(ctx, txn.BranchOptions{GID: newGID(txn.RoleLocal)}); !errors.Is(err, txn.ErrExhausted) {
 		t.Errorf("Enlist of a full pool: %v", err)
 	}
+	if n, limit := r.Pool(); n != 1 || limit != 1 {
+		t.Errorf("%d of %d are in use", n, limit)
+	}
 	must(t, b.Rollback(t.Context()))
 	admin(t, "a", "ALTER ROLE app CONNECTION LIMIT 0")
 	defer admin(t, "a", "ALTER ROLE app CONNECTION LIMIT -1")

@@ -59,6 +59,7 @@ var (
 	_ txn.Resource   = (*Resource)(nil)
 	_ txn.Prover     = (*Resource)(nil)
 	_ txn.Branch     = (*Branch)(nil)
+	_ txn.Pooled     = (*Resource)(nil)
 	_ txn.Identified = (*Branch)(nil)
 )
 
@@ -97,6 +98,9 @@ func recoveryPool(pool int) int { return max(2, pool/4) }
 
 // Name returns the resource's name in the configuration.
 func (r *Resource) Name() string { return r.opt.Name }
+
+// Pool returns how many connections branches use, and how many they may: see txn.Pooled.
+func (r *Resource) Pool() (inUse, limit int) { return r.pool.InUse(), r.pool.Limit() }
 
 // Close closes the connections, those of open branches when they end.
 func (r *Resource) Close() error {

@@ -128,6 +128,9 @@ func (p *Pool[C]) Flush() {
 // InUse returns how many connections are out or being opened.
 func (p *Pool[C]) InUse() int { return len(p.slots) }
 
+// Limit returns how many connections there may be.
+func (p *Pool[C]) Limit() int { return cap(p.slots) }
+
 // Close closes the idle connections at once and those that are out when they come back. It may be called again.
 func (p *Pool[C]) Close() {
 	p.mu.Lock()
