@@ -18,7 +18,7 @@ LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 GOBUILD := go build -trimpath -buildvcs=false
 NFPM := go tool -modfile=tools/go.mod nfpm
 LINT := go tool -modfile=tools/go.mod golangci-lint
-PROGRAMS := fdtctl fdt-master fdt-worker fdt-generator
+PROGRAMS := fdtctl fdt-master fdt-worker fdt-metrics fdt-generator
 PAGES := $(wildcard docs/man/*.[58])
 SOURCES = $(shell find . -name '*.go' -not -path './build/*' -not -name '*_test.go') go.mod go.sum
 PACKAGING := nfpm.yaml $(PAGES) $(shell find packaging -type f)

@@ -76,8 +76,11 @@ func permissions(m machine) {
 	}
 }
 
+// metricsUnit is the service of the metrics at the address that the tests give them.
+const metricsUnit = "fdt-metrics@tcp4-127.0.0.1-9432.service"
+
 func units(m machine) {
-	if out, err := m.try("systemd-analyze verify --man=no fdt.service fdt-stop.service fdt-sockets.target system-fdt.slice fdt-worker@1-0.service /run/systemd/generator/" + m.socketUnit() + ".socket 2>&1"); err != nil || out != "" {
+	if out, err := m.try("systemd-analyze verify --man=no fdt.service fdt-stop.service fdt-sockets.target system-fdt.slice fdt-worker@1-0.service " + metricsUnit + " /run/systemd/generator/" + m.socketUnit() + ".socket 2>&1"); err != nil || out != "" {
 		m.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 	for _, unit := range append(m.workers(), "fdt.service", "fdt-stop.service", m.socketUnit()+".socket", m.socketUnit()+".service") {
@@ -89,7 +92,7 @@ func units(m machine) {
 
 // hardening: exposure as systemd-analyze(1) measures it, in tenths; the best of Debian's packaged servers have 1.2.
 func hardening(m machine) {
-	for unit, limit := range map[string]int{"fdt.service": 7, "fdt-stop.service": 7, m.workers()[0]: 7, m.socketUnit() + ".service": 7} {
+	for unit, limit := range map[string]int{"fdt.service": 7, metricsUnit: 7, "fdt-stop.service": 7, m.workers()[0]: 7, m.socketUnit() + ".service": 7} {
 		if out, err := m.try(fmt.Sprintf("systemd-analyze security --threshold=%d %s 2>&1", limit, unit)); err != nil {
 			m.Errorf("%s: %s", unit, out)
 		}
@@ -145,12 +148,17 @@ func repack(m machine, path string) string {
 
 // remove: nothing runs and nothing listens; a purge forgets the state too.
 func remove(m machine, path string) {
-	m.must("apt-get remove -q -y fdt")
+	m.configure("20-metrics", `metrics: {address: "127.0.0.1:9432"}`)
+	m.must("systemctl reload fdt && curl -fsS http://127.0.0.1:9432/metrics | grep -x 'fdt_master_up 1' && systemctl is-active " + metricsUnit)
+	m.must("rm /etc/fdt/config.d/20-metrics.yaml; apt-get remove -q -y fdt")
 	if got := m.must("systemctl list-units --plain --no-legend 'fdt*' 'system-fdt.slice'"); got != "" {
 		m.Errorf("after the removal: %s", got)
 	}
 	if _, err := m.dial(); err == nil {
 		m.Error("after the removal something listens")
+	}
+	if out, err := m.try("curl -fsS http://127.0.0.1:9432/metrics"); err == nil {
+		m.Errorf("after the removal there are metrics: %s", out)
 	}
 	m.must("test -e /etc/fdt/config.yaml -a -e /var/lib/fdt/outbox/new")
 	m.must("apt-get purge -q -y fdt")

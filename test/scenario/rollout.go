@@ -25,6 +25,7 @@ func Rollouts() []Scenario {
 		{"CrashLoop", "a worker dies again and again", crashLoop},
 		{"Recycling", "workers are replaced by age and by memory", recycling},
 		{"Foreign", "gunicorn and a Go HTTP service as workers", foreign},
+		{"Metrics", "scrapes of a fdt that serves, hangs, drains and is stopped; their address changes", metrics},
 		{"Bus", "the master on D-Bus: who may ask what, properties and signals", onBus},
 		{"Adoption", "the master ends at each step of a reload; the next finishes or takes back", adoption},
 		{"Disturbed", "daemon-reload, daemon-reexec, apt-get install and a restart of dbus, at bad moments", disturbed},
@@ -47,7 +48,7 @@ func rolloutInstall(ctx context.Context, s *Stage) error {
 
 // settings are what a scenario adds to the installed configuration, as YAML in braces; the zero value rolls out quickly.
 type settings struct {
-	workers, drain, reload, listen, resources, procedures, users string
+	workers, drain, reload, listen, resources, procedures, users, metrics string
 }
 
 // configure writes the settings to a file beside the installed one, without applying them.
@@ -61,6 +62,7 @@ func (s *Stage) configure(ctx context.Context, c settings) error {
 		{"resources", c.resources, ""},
 		{"procedures", c.procedures, ""},
 		{"users", c.users, ""},
+		{"metrics", address(c.metrics), ""},
 	} {
 		if value := part.value; value != "" || part.fallback != "" {
 			if value == "" {
@@ -70,6 +72,14 @@ func (s *Stage) configure(ctx context.Context, c settings) error {
 		}
 	}
 	return s.Bed.WriteFile(ctx, "/etc/fdt/config.d/50-rollout.yaml", []byte(b.String()))
+}
+
+// address is the metrics' part of the configuration.
+func address(of string) string {
+	if of == "" {
+		return ""
+	}
+	return fmt.Sprintf("{address: %q}", of)
 }
 
 // roll applies settings by systemctl reload.

@@ -1,0 +1,45 @@
+// Command fdt-metrics serves fdt's numbers to Prometheus; systemd starts it as fdt-metrics@ADDRESS.service at the first
+// scrape. It is a worker by package worker, on the one socket that it inherits.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/fdtserver/fdt/internal/exporter"
+	"github.com/fdtserver/fdt/internal/journal"
+	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/worker"
+)
+
+// version is set by the build.
+var version = "devel"
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	flags := flag.NewFlagSet("fdt-metrics", flag.ContinueOnError)
+	show := flags.Bool("version", false, "print the version and exit")
+	dir := flags.String("run", string(snapshot.Default), "`directory` of fdt's state")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	}
+	if *show {
+		fmt.Println("fdt-metrics", version)
+		return 0
+	}
+	log := slog.New(journal.New(os.Stderr, slog.LevelWarn)) // each scrape may start it: nobody wants to read that
+	server := exporter.NewServer(&exporter.Collector{Run: snapshot.Dir(*dir), Version: version, Logger: log})
+	if err := worker.Run(server, worker.WithLogger(log), worker.WithDrainTimeout(exporter.Patience+3*time.Second)); err != nil {
+		log.Error("fdt-metrics has failed", "error", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,295 @@
+package exporter
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fdtserver/fdt/internal/meter"
+	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+// Collector makes the metrics of one scrape; it is a prometheus.Collector.
+type Collector struct {
+	Run     snapshot.Dir // where fdt keeps its state
+	Version string
+	Logger  *slog.Logger
+}
+
+// descs are all metrics.
+var descs []*prometheus.Desc
+
+// define names a metric of fdt.
+func define(name, help string, labels ...string) *prometheus.Desc {
+	d := prometheus.NewDesc("fdt_"+name, help, labels, nil)
+	descs = append(descs, d)
+	return d
+}
+
+// ofWorker names a metric of each worker.
+func ofWorker(name, help string, labels ...string) *prometheus.Desc {
+	return define(name, help, append([]string{"generation", "slot"}, labels...)...)
+}
+
+// The metrics. fdt-metrics(8) has the same list.
+var (
+	buildInfo     = define("build_info", "Version of fdt-metrics; always 1.", "version")
+	up            = define("up", "Whether a worker accepts connections.")
+	masterUp      = define("master_up", "Whether the master runs; without it workers serve on.")
+	generation    = define("generation", "The applied generation; 0 before the first start.")
+	reloaded      = define("config_last_reload_successful", "Whether the configuration that was asked for last is the one that serves.")
+	rollouts      = define("rollouts_total", "Rollouts by result, starts and restarts among them, since the host's boot.", "result")
+	wanted        = define("workers_wanted", "Workers that the applied generation is configured to have.")
+	workers       = define("workers", "Units of workers, of foreign programs too, by generation and state.", "generation", "state")
+	listening     = define("socket_listening", "Whether systemd has a listening socket open.", "unit")
+	queue         = define("listener_queue", "Connections in the kernel's queue that no worker has taken yet; of a unix socket 1 stands for any number.", "listener")
+	inDoubt       = define("in_doubt", "Prepared transactions that wait for a decision.")
+	oldest        = define("in_doubt_oldest_seconds", "For how long the oldest of them has been waiting; 0 if there is none.")
+	scanned       = define("recovery_last_scan_timestamp_seconds", "When a worker that lives has last ended a scan for what dead workers left.")
+	workerUp      = ofWorker("worker_up", "Whether the worker answered on its control socket in time. Foreign programs have none.")
+	workerStart   = ofWorker("worker_start_time_seconds", "When the worker started.")
+	workerMemory  = ofWorker("worker_resident_memory_bytes", "Resident memory of the worker.")
+	workerCPU     = ofWorker("worker_cpu_seconds_total", "Processor time of the worker, user and system.")
+	workerThreads = ofWorker("worker_threads", "Connections that the worker serves at once.")
+	connections   = ofWorker("connections", "Open connections by listener and state: busy ones have a request or a transaction open.", "listener", "state")
+	reserved      = ofWorker("connections_reserved", "Open connections that wait for one of the worker's threads.")
+	accepted      = ofWorker("connections_accepted_total", "Connections accepted.", "listener")
+	drained       = ofWorker("connections_drained_total", "Connections that ended by themselves or by goodbye while the worker drained.")
+	cut           = ofWorker("connections_cut_total", "Connections cut at the deadline of a drain.")
+	fatal         = ofWorker("sessions_terminated_total", "Sessions that fdt refused or ended, by class of the SQLSTATE that the client was told.", "sqlstate_class")
+	calls         = ofWorker("calls_total", "Calls by procedure and class of SQLSTATE, 00 for success; a transaction's end is not part of its calls.", "procedure", "sqlstate_class")
+	duration      = ofWorker("call_duration_seconds", "How long calls took.", "procedure")
+	transactions  = ofWorker("transactions_total", "Transactions of sessions that used a resource, by outcome.", "outcome")
+	open          = ofWorker("transactions_open", "Transactions that sessions have open.")
+	decisions     = ofWorker("decisions_total", "Decisions of clients on prepared transactions.", "decision")
+	pending       = ofWorker("decisions_pending", "Decisions that a resource has not been told yet.")
+	hazards       = ofWorker("heuristic_hazards_total", "Transactions whose outcome in a resource nothing proves, or is not the one decided.")
+	forces        = ofWorker("log_force_duration_seconds", "How long callers waited for their record of the transaction log to be on disk.")
+	poolUse       = ofWorker("resource_connections", "Connections to a resource that transactions use.", "resource")
+	poolLimit     = ofWorker("resource_connections_max", "Connections to a resource that transactions may use.", "resource")
+	exhausted     = ofWorker("resource_exhausted_total", "Transactions that found no free connection to a resource in time.", "resource")
+)
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descs {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	f, err := gather(context.Background(), c.Run)
+	if err != nil {
+		c.Logger.Warn("not everything about fdt could be found out", "error", err)
+	}
+	out{ch}.tell(f, c.Version, time.Now())
+}
+
+// out sends metrics.
+type out struct{ ch chan<- prometheus.Metric }
+
+// tell sends all that the facts tell.
+func (o out) tell(f facts, version string, now time.Time) {
+	o.gauge(buildInfo, 1, version)
+	o.master(f)
+	o.shared(f, now)
+	for _, w := range f.live {
+		o.of(w).now(w)
+		o.of(w).counts(w)
+	}
+	for _, p := range f.silent {
+		o.gauge(workerUp, 0, strconv.Itoa(p.generation), strconv.Itoa(p.slot))
+	}
+	for _, w := range f.left {
+		o.of(w).counts(w)
+	}
+}
+
+func (o out) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	o.ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (o out) counter(d *prometheus.Desc, v float64, labels ...string) {
+	o.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+// of is a worker's part of out. Its counters tell when they were zero, so that what they count before the first scrape
+// is not lost to who understands that: created timestamps, in protobuf and OpenMetrics.
+type of struct {
+	out
+	since  time.Time
+	labels []string
+}
+
+func (o of) counter(d *prometheus.Desc, v float64, labels ...string) {
+	o.ch <- prometheus.MustNewConstMetricWithCreatedTimestamp(d, prometheus.CounterValue, v, o.since, append(o.labels, labels...)...)
+}
+
+func (o of) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	o.out.gauge(d, v, append(o.labels, labels...)...)
+}
+
+func (o of) histogram(d *prometheus.Desc, v meter.Distribution, labels ...string) {
+	count, buckets := v.Cumulative()
+	o.ch <- prometheus.MustNewConstHistogramWithCreatedTimestamp(d, count, v.Sum, buckets, o.since, append(o.labels, labels...)...)
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// master tells what units and the master's state show. Of what systemd did not tell nothing is said.
+func (o out) master(f facts) {
+	o.gauge(generation, float64(f.state.Applied))
+	o.gauge(reloaded, truth(f.state.Rejected == ""))
+	o.counter(rollouts, float64(f.state.Rollouts.Applied), "applied")
+	o.counter(rollouts, float64(f.state.Rollouts.Failed), "failed")
+	o.counter(rollouts, float64(f.state.Rollouts.Rejected), "rejected")
+	o.gauge(wanted, float64(f.wanted))
+	if f.units == nil {
+		o.gauge(up, truth(len(f.live) > 0))
+		return
+	}
+	running, serving := false, false
+	perState := map[int]map[string]int{}
+	if f.state.Applied != 0 {
+		perState[f.state.Applied] = map[string]int{}
+	}
+	for _, u := range f.units {
+		gen, _, isWorker := unit.ParseWorker(u.Name)
+		switch {
+		case u.Name == unit.Master:
+			running = u.Active == "active" || u.Active == "reloading"
+		case isWorker:
+			state := stateOf(u)
+			serving = serving || state == "ready"
+			if state == "" {
+				continue // only a name
+			}
+			if perState[gen] == nil {
+				perState[gen] = map[string]int{}
+			}
+			perState[gen][state]++
+		case strings.HasSuffix(u.Name, ".socket"):
+			o.gauge(listening, truth(u.Active == "active"), u.Name)
+		}
+	}
+	o.gauge(up, truth(serving))
+	o.gauge(masterUp, truth(running))
+	for gen, n := range perState {
+		for _, state := range states {
+			o.gauge(workers, float64(n[state]), strconv.Itoa(gen), state)
+		}
+	}
+}
+
+// shared tells what all workers tell alike, if there is one.
+func (o out) shared(f facts, now time.Time) {
+	if len(f.live) == 0 {
+		return
+	}
+	count, since, last := 0, time.Time{}, time.Time{}
+	queues := map[string]int{}
+	for _, w := range f.live {
+		count = max(count, w.InDoubt)
+		if since.IsZero() || !w.Oldest.IsZero() && w.Oldest.Before(since) {
+			since = w.Oldest
+		}
+		if w.Scanned.After(last) {
+			last = w.Scanned
+		}
+		for name, l := range w.Listeners {
+			queues[name] = max(queues[name], l.Queue)
+		}
+	}
+	o.gauge(inDoubt, float64(count))
+	age := time.Duration(0)
+	if !since.IsZero() {
+		age = max(0, now.Sub(since))
+	}
+	o.gauge(oldest, age.Seconds())
+	if !last.IsZero() {
+		o.gauge(scanned, seconds(last))
+	}
+	for name, n := range queues {
+		o.gauge(queue, float64(n), name)
+	}
+}
+
+// seconds is a time as Prometheus has it.
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+// of is for what a worker tells.
+func (o out) of(w meter.Worker) of {
+	labels := []string{strconv.Itoa(w.Generation), strconv.Itoa(w.Slot)}
+	return of{out: o, since: w.Started, labels: slices.Clip(labels)}
+}
+
+// now tells the numbers of this moment of a worker that lives.
+func (o of) now(w meter.Worker) {
+	o.gauge(workerUp, 1)
+	o.gauge(workerStart, seconds(w.Started))
+	o.gauge(workerMemory, float64(w.Memory))
+	o.gauge(workerThreads, float64(w.Threads))
+	o.gauge(reserved, float64(w.Reserve))
+	o.gauge(open, float64(w.Open))
+	o.gauge(pending, float64(w.Pending))
+	for name, l := range w.Listeners {
+		o.gauge(connections, float64(l.Busy), name, "busy")
+		o.gauge(connections, float64(l.Idle), name, "idle")
+	}
+	for name, r := range w.Resources {
+		if r.Limit > 0 {
+			o.gauge(poolUse, float64(r.InUse), name)
+			o.gauge(poolLimit, float64(r.Limit), name)
+		}
+	}
+}
+
+// counts tells what a worker has counted. Those of a few known names are told before they first count.
+func (o of) counts(w meter.Worker) {
+	o.counter(workerCPU, w.CPU)
+	o.counter(drained, float64(w.Drained))
+	o.counter(cut, float64(w.Cut))
+	o.counter(hazards, float64(w.Hazards))
+	o.histogram(forces, w.Forces)
+	for name, l := range w.Listeners {
+		o.counter(accepted, float64(l.Accepted), name)
+	}
+	for class, n := range w.Fatal {
+		o.counter(fatal, float64(n), class)
+	}
+	for name, c := range w.Calls {
+		o.histogram(duration, c.Duration, name)
+		for class, n := range c.Classes {
+			o.counter(calls, float64(n), name, class)
+		}
+	}
+	o.byName(transactions, w.Transactions, "committed", "rolled_back", "prepared", "unknown")
+	o.byName(decisions, w.Decisions, "commit", "abort")
+	for name, r := range w.Resources {
+		o.counter(exhausted, float64(r.Exhausted), name)
+	}
+}
+
+// byName tells counts by name, of names that are known in advance too.
+func (o of) byName(d *prometheus.Desc, n map[string]uint64, known ...string) {
+	for name, v := range n {
+		o.counter(d, float64(v), name)
+	}
+	for _, name := range known {
+		if _, told := n[name]; !told {
+			o.counter(d, 0, name)
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// Addresses of the metrics, of which the second comes in the first one's place.
+const (
+	metricsOne = "127.0.0.1:9432"
+	metricsTwo = "[::1]:9433"
+)
+
+func metrics(ctx context.Context, s *Stage) error {
+	for _, part := range []func(context.Context, *Stage) error{metricsTold, metricsMove, metricsHung, metricsDrained, metricsMoved, metricsStopped} {
+		if err := part(ctx, s); err != nil {
+			return err
+		}
+	}
+	return s.roll(ctx, settings{})
+}
+
+// exposition is what one scrape told.
+type exposition struct {
+	text     string
+	families map[string]*dto.MetricFamily
+	took     time.Duration
+}
+
+// scrape gets the metrics at an address inside.
+func (s *Stage) scrape(ctx context.Context, address string) (exposition, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return s.Bed.Dial(ctx, "tcp", address)
+	}}}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	began := time.Now()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		return exposition{}, err
+	}
+	r, err := client.Do(req)
+	if err != nil {
+		return exposition{}, err
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err == nil && r.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", r.Status, text)
+	}
+	e := exposition{text: string(text), took: time.Since(began)}
+	if err == nil {
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		e.families, err = parser.TextToMetricFamilies(strings.NewReader(e.text))
+	}
+	return e, err
+}
+
+// sum adds up the series of a metric whose labels have these values; of a histogram, how many it has counted.
+func (e exposition) sum(name string, labels ...string) (sum float64) {
+	for _, m := range e.families["fdt_"+name].GetMetric() {
+		have := map[string]bool{}
+		for _, l := range m.GetLabel() {
+			have[l.GetName()+"="+l.GetValue()] = true
+		}
+		if slices.ContainsFunc(labels, func(l string) bool { return !have[l] }) {
+			continue
+		}
+		sum += m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+	}
+	return sum
+}
+
+// metricsTold: the first scrape starts the service, which has little to lose, and tells what promtool likes.
+func metricsTold(ctx context.Context, s *Stage) error {
+	if err := s.roll(ctx, settings{metrics: metricsOne}); err != nil {
+		return err
+	}
+	out, err := s.quiet(ctx, "systemctl is-active 'fdt-metrics@*.service'")
+	s.check(err != nil, "the metrics' service waits for the first scrape", "%s", strings.TrimSpace(out))
+	e, err := s.scrape(ctx, metricsOne)
+	if err != nil {
+		return err
+	}
+	problems, err := promlint.New(strings.NewReader(e.text)).Lint()
+	s.check(err == nil && len(problems) == 0, "promtool's rules find nothing in the exposition", "%v %v, %d metrics", problems, err, len(e.families))
+	s.check(e.sum("up") == 1 && e.sum("master_up") == 1 && e.sum("workers", "state=ready") == 2 && e.sum("workers_wanted") == 2 &&
+		e.sum("worker_up") == 2 && e.sum("socket_listening") == 1 && e.sum("config_last_reload_successful") == 1,
+		"it tells that all is well", "up %g, %g of %g workers, %g answer", e.sum("up"), e.sum("workers", "state=ready"), e.sum("workers_wanted"), e.sum("worker_up"))
+	out, err = s.must(ctx, "systemd-analyze security --threshold=9 'fdt-metrics@tcp4-127.0.0.1-9432.service' | tail -n 1; ps -o user= -C fdt-metrics")
+	s.check(err == nil && !strings.Contains(out, "root"), "its exposure is below 1.0, and it is not root", "%s", strings.Join(strings.Fields(out), " "))
+	return err
+}
+
+// metricsMove: calls and transactions are counted, each once, whichever worker served them.
+func metricsMove(ctx context.Context, s *Stage) error {
+	before, err := s.scrape(ctx, metricsOne)
+	if err != nil {
+		return err
+	}
+	c, err := s.psql(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := c.do("CALL enqueue('m1'); CALL enqueue('m2'); BEGIN; CALL enqueue('m3'); PREPARE TRANSACTION 'measured'; BEGIN; CALL enqueue('m4');"); err != nil {
+		return err
+	}
+	e, err := s.scrape(ctx, metricsOne)
+	if err != nil {
+		return err
+	}
+	grown := func(name string, labels ...string) float64 {
+		return e.sum(name, labels...) - before.sum(name, labels...)
+	}
+	s.check(grown("calls_total", "procedure=enqueue", "sqlstate_class=00") == 4 && grown("call_duration_seconds", "procedure=enqueue") == 4,
+		"four calls are counted, and timed", "%g, %g", grown("calls_total", "sqlstate_class=00"), grown("call_duration_seconds"))
+	s.check(grown("transactions_total", "outcome=committed") == 2 && grown("transactions_total", "outcome=prepared") == 1 && grown("transactions_open") == 1,
+		"so are transactions by outcome", "%g committed, %g prepared, %g open", grown("transactions_total", "outcome=committed"),
+		grown("transactions_total", "outcome=prepared"), grown("transactions_open"))
+	s.check(e.sum("in_doubt") == 1 && e.sum("in_doubt_oldest_seconds") > 0 && grown("log_force_duration_seconds") >= 1, "the prepared one is in doubt, and its vote was forced",
+		"%g in doubt, %g forced", e.sum("in_doubt"), grown("log_force_duration_seconds"))
+	s.check(e.sum("connections", "listener=local", "state=busy") == 1, "the open one's connection is busy", "%g", e.sum("connections", "state=busy"))
+	if _, err := c.do("ROLLBACK; COMMIT PREPARED 'measured';"); err != nil {
+		return err
+	}
+	if e, err = s.scrape(ctx, metricsOne); err != nil {
+		return err
+	}
+	s.check(grown("decisions_total", "decision=commit") == 1 && grown("transactions_total", "outcome=rolled_back") == 1,
+		"and decisions", "%g commit, %g rolled back", grown("decisions_total", "decision=commit"), grown("transactions_total", "outcome=rolled_back"))
+	return c.kill()
+}
+
+// metricsHung: a worker that does not answer is told as such, in time, beside the others.
+func metricsHung(ctx context.Context, s *Stage) error {
+	units, err := s.workerUnits(ctx, "active")
+	if err != nil {
+		return err
+	}
+	signal := func(name string) error {
+		_, err := s.must(ctx, "systemctl kill -s "+name+" fdt-worker@"+units[0]+".service")
+		return err
+	}
+	if err := signal("STOP"); err != nil {
+		return err
+	}
+	e, err := s.scrape(ctx, metricsOne)
+	if cerr := signal("CONT"); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	s.check(e.sum("worker_up") == 1 && len(e.families["fdt_worker_up"].GetMetric()) == 2, "of two workers one hangs: the other one's numbers are told",
+		"%g of 2 answer, after %s", e.sum("worker_up"), e.took.Round(time.Millisecond))
+	return nil
+}
+
+// metricsDrained: what workers counted at their very end is told after it.
+func metricsDrained(ctx context.Context, s *Stage) error {
+	c, err := s.psql(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := c.do("CALL enqueue('m5');"); err != nil {
+		return err
+	}
+	before, err := s.scrape(ctx, metricsOne)
+	if err != nil {
+		return err
+	}
+	if err := s.roll(ctx, settings{metrics: metricsOne}); err != nil {
+		return err
+	}
+	if _, err := s.settled(ctx); err != nil {
+		return err
+	}
+	e, err := s.scrape(ctx, metricsOne)
+	if err != nil {
+		return err
+	}
+	old := fmt.Sprintf("generation=%g", before.sum("generation"))
+	s.check(e.sum("connections_drained_total", old) == 1 && e.sum("calls_total", old) == before.sum("calls_total", old) && e.sum("worker_up", old) == 0,
+		"an idle session that a reload sent away is counted, though its worker is gone", "%g drained in %s", e.sum("connections_drained_total", old), old)
+	s.check(e.sum("rollouts_total", "result=applied") == before.sum("rollouts_total", "result=applied")+1, "so is the reload", "%g", e.sum("rollouts_total"))
+	return c.kill()
+}
+
+// metricsMoved: the address changes by reload alone; one that is in use fails the reload.
+func metricsMoved(ctx context.Context, s *Stage) error {
+	if err := s.roll(ctx, settings{metrics: metricsTwo}); err != nil {
+		return err
+	}
+	_, err := until(ctx, "the old address is closed", func() (bool, error) {
+		_, err := s.scrape(ctx, metricsOne)
+		return err != nil, nil
+	})
+	e, after := s.scrape(ctx, metricsTwo)
+	s.check(err == nil && after == nil && e.sum("up") == 1, "another address of the metrics comes with a reload, in place of the old one", "%v, %v", err, after)
+
+	if err := s.configure(ctx, settings{metrics: "127.0.0.1:9500"}); err != nil {
+		return err
+	}
+	taken, err := s.start(ctx, "exec socat TCP4-LISTEN:9500,bind=127.0.0.1 /dev/null")
+	if err != nil {
+		return err
+	}
+	if _, err := until(ctx, "somebody has the address", func() (bool, error) {
+		out, err := s.quiet(ctx, "ss -ltnH sport = :9500")
+		return out != "", err
+	}); err != nil {
+		return err
+	}
+	out, err := s.show(ctx, "fdtctl reload")
+	e, after = s.scrape(ctx, metricsTwo)
+	s.check(err != nil && strings.Contains(out, "9500") && after == nil && e.sum("rollouts_total", "result=failed") >= 1 && e.sum("config_last_reload_successful") == 0,
+		"an address that is in use fails the reload, and the old one tells so", "%s; %g failed", grep(out, "9500"), e.sum("rollouts_total", "result=failed"))
+	if err := taken.kill(); err != nil {
+		return err
+	}
+	return s.roll(ctx, settings{metrics: metricsTwo})
+}
+
+// metricsStopped: a stopped fdt is told as such, and no scrape starts it; without an address there is nothing.
+func metricsStopped(ctx context.Context, s *Stage) error {
+	if _, err := s.must(ctx, "systemctl stop fdt; systemctl stop 'fdt-metrics@*.service'"); err != nil {
+		return err
+	}
+	e, err := s.scrape(ctx, metricsTwo)
+	if err != nil {
+		return err
+	}
+	again, err := s.scrape(ctx, metricsTwo)
+	left, rerr := s.remains(ctx)
+	s.check(err == nil && e.sum("up")+again.sum("up")+e.sum("master_up") == 0 && len(e.families["fdt_up"].GetMetric()) == 1,
+		"of a stopped fdt the metrics tell that it is down", "up %g, %g workers answer", again.sum("up"), again.sum("worker_up"))
+	s.check(rerr == nil && left == "", "and the scrape has started nothing of it", "%q runs", left)
+	if _, err := s.must(ctx, "systemctl start fdt"); err != nil {
+		return err
+	}
+	if err := s.roll(ctx, settings{}); err != nil {
+		return err
+	}
+	var out string
+	_, err = until(ctx, "the metrics' units are gone", func() (bool, error) {
+		out, err = s.quiet(ctx, "systemctl list-units --all --plain --no-legend 'fdt-metrics@*'")
+		return out == "", err
+	})
+	_, closed := s.scrape(ctx, metricsTwo)
+	s.check(err == nil && closed != nil, "without an address nothing of the metrics is left", "%q, %v", out, closed)
+	return nil
+}
