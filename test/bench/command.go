@@ -25,6 +25,6 @@ func reloadTime(ctx context.Context, s *site) ([]row, error) {
 	}
 	return []row{{
 		measure: "systemctl reload fdt, 4 workers, settle 0s", fdt: fmt.Sprintf("%.3f s", took.median()),
-		ratio: took.median(), aim: below(0.5, "%.3f s"),
+		ratio: took, aim: below(0.5, "%.3f s"),
 	}}, nil
 }

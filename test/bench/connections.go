@@ -22,6 +22,10 @@ const (
 	bareAddress = "127.0.0.1:7778"
 )
 
+// connectionRounds are many: which of several processes on one processor runs next, and so how many of them wake up for a connection in
+// vain, is the scheduler's choice and differs from round to round.
+const connectionRounds = 9
+
 // tcpConfig is for workers that are other programs, on an address and so many. On TCP somebody has to be let in; those programs do not ask.
 const tcpConfig = `
 listen: {bench: {address: %q, auth: scram}}
@@ -52,7 +56,7 @@ func connections(ctx context.Context, s *site) (rows []row, _ error) {
 		if err := s.bareUnits(ctx, workers); err != nil {
 			return rows, err
 		}
-		figures, err := interleave(ctx, 5, s.dialer(echoAddress), s.dialer(bareAddress))
+		figures, err := interleave(ctx, connectionRounds, s.dialer(echoAddress), s.dialer(bareAddress))
 		if err != nil {
 			return rows, err
 		}

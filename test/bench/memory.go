@@ -57,7 +57,7 @@ func memory(ctx context.Context, s *site) (rows []row, err error) {
 	each := float64(after-before) / (idleSessions - first) / 1024
 	return []row{{
 		measure: "memory per idle session, of 10,000", fdt: fmt.Sprintf("%.1f KiB", each),
-		ratio: each, aim: below(16, "%.1f KiB"),
+		ratio: series{each}, aim: below(16, "%.1f KiB"),
 	}}, nil
 }
 

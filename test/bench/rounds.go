@@ -32,13 +32,13 @@ func interleave(ctx context.Context, rounds int, sides ...side) ([]series, error
 
 func (s series) median() float64 { return quantile(s, 0.5) }
 
-// over is the median of the rounds' ratios.
-func (s series) over(peer series) float64 {
+// over are the rounds' ratios.
+func (s series) over(peer series) series {
 	ratios := make(series, len(s))
 	for i := range s {
 		ratios[i] = s[i] / peer[i]
 	}
-	return ratios.median()
+	return ratios
 }
 
 // quantile of figures in any order, 0 if there are none: the lowest with at least that share of them not above it.

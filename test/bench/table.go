@@ -10,7 +10,7 @@ import (
 type row struct {
 	measure   string
 	fdt, peer string // with their units; the peer's names it
-	ratio     float64
+	ratio     series // of the rounds; the median counts
 	aim       aim
 }
 
@@ -33,9 +33,9 @@ func (r row) verdict() (aim, verdict string) {
 	if r.aim.limit < 0 {
 		return "", ""
 	}
-	sign, met := "≤ ", r.ratio <= r.aim.limit
+	sign, met := "≤ ", r.ratio.median() <= r.aim.limit
 	if r.aim.atLeast {
-		sign, met = "≥ ", r.ratio >= r.aim.limit
+		sign, met = "≥ ", r.ratio.median() >= r.aim.limit
 	}
 	aim = sign + fmt.Sprintf(r.aim.format, r.aim.limit)
 	if met {
@@ -44,16 +44,17 @@ func (r row) verdict() (aim, verdict string) {
 	return aim, "missed"
 }
 
+// printTable prints the rows. The middle half of a ratio's rounds tells how sure it is: where an aim lies within, the run has not decided it.
 func printTable(out io.Writer, rows []row) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "measure\tfdt\tpeer\tratio\taim\t")
+	fmt.Fprintln(w, "measure\tfdt\tpeer\tratio\tmiddle half\taim\t")
 	for _, r := range rows {
 		aim, verdict := r.verdict()
-		ratio := ""
-		if r.aim.format != "" {
-			ratio = fmt.Sprintf(r.aim.format, r.ratio)
+		ratio, spread := fmt.Sprintf(r.aim.format, r.ratio.median()), ""
+		if len(r.ratio) > 2 {
+			spread = fmt.Sprintf(r.aim.format+" to "+r.aim.format, quantile(r.ratio, 0.25), quantile(r.ratio, 0.75))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.measure, r.fdt, r.peer, ratio, aim, verdict)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.measure, r.fdt, r.peer, ratio, spread, aim, verdict)
 	}
 	_ = w.Flush() // to a terminal or a pipe
 }

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	twoPhaseRounds = 5
+	twoPhaseRounds = 9
 	twoPhasePeriod = time.Second
 	mostClients    = 64
 )
