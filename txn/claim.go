@@ -244,7 +244,7 @@ func (c claims) list() ([]claimState, error) {
 	if err = errors.Join(err, c.fault.at("list claims")); err != nil {
 		return nil, err
 	}
-	var all []claimState
+	all := make([]claimState, 0, len(entries))
 	for _, e := range entries {
 		if !isClaimName(e.Name()) {
 			continue

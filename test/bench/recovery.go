@@ -21,7 +21,7 @@ func recovery(ctx context.Context, s *site) ([]row, error) {
 		measure: "recovery, 100,000 in doubt: first scan", fdt: fmt.Sprintf("%.2f s", scanned),
 		ratio: series{scanned}, aim: below(10, "%.2f s"),
 	}, {
-		measure: "recovery, 100,000 in doubt: memory of the process", fdt: fmt.Sprintf("%.0f MiB", held),
+		measure: "recovery, 100,000 in doubt: memory of the process", fdt: fmt.Sprintf("%.0f MiB, %.1f KiB each", held, held*1024/100_000),
 		ratio: series{held}, aim: noAim("%.0f MiB"),
 	}}, nil
 }

@@ -44,7 +44,8 @@ func (r row) verdict() (aim, verdict string) {
 	return aim, "missed"
 }
 
-// printTable prints the rows. The middle half of a ratio's rounds tells how sure it is: where an aim lies within, the run has not decided it.
+// printTable prints the rows. The middle half of a ratio's rounds tells how sure it is: where an aim lies within, the run has not
+// decided it.
 func printTable(out io.Writer, rows []row) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "measure\tfdt\tpeer\tratio\tmiddle half\taim\t")
