@@ -88,12 +88,12 @@ type peer struct {
 // Authenticate asks the kernel.
 func (p *Peer) Authenticate(c Client, asked string) (Identity, error) {
 	cred, err := c.PeerCred()
+	var who peer
+	if err == nil {
+		who, err = p.lookup(cred.Uid, time.Now())
+	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("who the peer is: %w", err)
-	}
-	who, err := p.lookup(cred.Uid, time.Now())
-	if err != nil {
-		return Identity{}, fmt.Errorf("unix user %d: %w", cred.Uid, err)
 	}
 	f := fatalf("28000", "peer authentication failed for user %q", asked)
 	if who.name != asked {
@@ -118,11 +118,9 @@ func (p *Peer) lookup(uid uint32, now time.Time) (peer, error) {
 		return peer{}, err
 	}
 	who := peer{name: u.Username, until: now.Add(peerFor)}
-	if g, err := user.LookupGroup(p.Group); err == nil { // no such group has no members
-		ids, err := u.GroupIds()
-		if err != nil {
-			return peer{}, err
-		}
+	// No such group has no members, nor has one that cannot be read.
+	if g, err := user.LookupGroup(p.Group); err == nil {
+		ids, _ := u.GroupIds()
 		who.member = slices.Contains(ids, g.Gid)
 	}
 	if p.known == nil {

@@ -1,7 +1,10 @@
 package pgwire_test
 
 import (
+	"bytes"
 	"context"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -167,6 +170,55 @@ func TestTimeouts(t *testing.T) {
 	c.want("BEGIN; CALL sleep(60)", "C BEGIN", "E FATAL 25P04 terminating connection due to transaction timeout", "closed")
 	eventually(t, "rolled back", func() bool { return f.staged() == 0 })
 	f.delivered()
+}
+
+// TestTimeoutWithoutPause shows that a transaction's time ends also where its client never pauses.
+func TestTimeoutWithoutPause(t *testing.T) {
+	const late = "E FATAL 25P04 terminating connection due to transaction timeout"
+	for name, more := range map[string][]string{
+		"between":     {"Q BEGIN", "Q SELECT pg_current_xact_id()"},
+		"at the Sync": {"P _ - CALL enqueue('x')", "B _ _ t", "E _ 0", "H"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const limit = 200 * time.Millisecond
+			f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.limits.Transaction = limit })
+			c := f.connect("a")
+			var sending sync.WaitGroup
+			for _, line := range more {
+				c.say(line)
+			}
+			if err := c.front.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			sending.Go(func() { // until the server has closed
+				again := bytes.Repeat(message('C', []byte("Sx\x00")...), 100)
+				if name == "between" {
+					again = bytes.Repeat(message('Q', []byte("SELECT pg_current_xact_id()\x00")...), 100)
+				}
+				for begun := time.Now(); ; {
+					if name != "between" && time.Since(begun) > 2*limit {
+						again = message('S')
+					}
+					if _, err := c.conn.Write(again); err != nil {
+						return
+					}
+				}
+			})
+			var last []string
+			for len(last) == 0 || last[len(last)-1] != "closed" {
+				if last = c.read(); strings.HasPrefix(last[len(last)-1], "closed by") {
+					t.Fatal(last[len(last)-1])
+				}
+			}
+			if n := len(last); n < 2 || last[n-2] != late {
+				t.Errorf("%q", last[max(0, n-3):])
+			}
+			_ = c.conn.Close()
+			sending.Wait()
+			eventually(t, "rolled back", func() bool { return f.staged() == 0 })
+			f.delivered()
+		})
+	}
 }
 
 // TestFailed shows that a failed transaction gives its resources up at once,

@@ -175,6 +175,31 @@ func TestGoodbyeCrossed(t *testing.T) {
 	}
 }
 
+// TestGoodbyeUnread is what comes of a session whose client does not read the reply: it dies, or the drain's limit
+// comes.
+func TestGoodbyeUnread(t *testing.T) {
+	for _, end := range []string{"death", "limit"} {
+		t.Run(end, func(t *testing.T) {
+			f := newFDT(t, "")
+			c := f.connect("a")
+			ended := f.shutdown()
+			c.front.Send(&pgproto3.Query{String: "CALL enqueue('x')"})
+			if err := c.front.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "served", func() bool { return readable(t, c.conn) })
+			if end == "limit" {
+				f.server.Hurry(0)
+				c.answers("call", c.read(), "C CALL", "Z I")
+				c.answers("then", c.read(), goodbye, "closed")
+			}
+			_ = c.conn.Close()
+			<-ended
+			f.delivered("x")
+		})
+	}
+}
+
 // readable tells whether something can be read.
 func readable(t *testing.T, conn net.Conn) (is bool) {
 	t.Helper()

@@ -177,15 +177,12 @@ func modes(opt txn.TxOptions, m statement.Modes) txn.TxOptions {
 }
 
 func (se *session) openWith(ctx context.Context, opt txn.TxOptions) error {
-	if err := se.txn.Begin(ctx, opt); err != nil {
-		return err
-	}
 	se.options = opt
 	onOff := map[bool]string{true: "on", false: "off"}
 	se.settings.set("transaction_isolation", string(opt.Isolation), true)
 	se.settings.set("transaction_read_only", onOff[opt.ReadOnly], true)
 	se.settings.set("transaction_deferrable", onOff[opt.Deferrable], true)
-	return nil
+	return se.txn.Begin(ctx, opt)
 }
 
 // begin is BEGIN. What a request did before it, outside of any block, becomes
@@ -221,10 +218,7 @@ func (se *session) alter(ctx context.Context, m statement.Modes) error {
 	if len(se.settings.saved) > 0 {
 		return errorf("25001", "%s must not be called in a subtransaction", what)
 	}
-	if err := se.txn.Rollback(ctx); err != nil { // nothing was done: this only starts it anew
-		return err
-	}
-	return se.openWith(ctx, opt)
+	return errors.Join(se.txn.Rollback(ctx), se.openWith(ctx, opt)) // nothing was done: this only starts it anew
 }
 
 func (se *session) setTransaction(ctx context.Context, st statement.SetTransaction) error {
@@ -338,16 +332,16 @@ func (se *session) savepoint(ctx context.Context, name string) error {
 	if err := se.block("SAVEPOINT"); err != nil {
 		return err
 	}
-	if err := se.txn.Savepoint(ctx, name); err != nil {
-		return err
+	err := se.txn.Savepoint(ctx, name)
+	if err == nil {
+		se.settings.savepoint(name)
 	}
-	se.settings.savepoint(name)
-	return nil
+	return err
 }
 
 func noSavepoint(name string, err error) error {
 	if errors.Is(err, txn.ErrNoSavepoint) {
-		return errorf("3B001", "savepoint %q does not exist", name)
+		err = errorf("3B001", "savepoint %q does not exist", name)
 	}
 	return err
 }
@@ -382,13 +376,9 @@ func (se *session) prepare(ctx context.Context, gid string) error {
 	case state == txn.Idle, se.implicit && !se.several:
 		return txn.ErrNoTransaction
 	case state == txn.Failed:
-		if _, err := se.end(ctx, false, false); err != nil {
-			return err
-		}
-		return errorf("25P02", "current transaction is aborted and cannot be prepared, it was rolled back")
-	}
-	if len(gid) >= 200 {
-		return errorf("22023", "transaction identifier %q is too long", gid)
+		return se.unprepared(ctx, errorf("25P02", "current transaction is aborted and cannot be prepared, it was rolled back"))
+	case len(gid) >= 200:
+		return se.unprepared(ctx, errorf("22023", "transaction identifier %q is too long", gid))
 	}
 	if se.implicit {
 		se.warn("25P01", "there is no transaction in progress")
@@ -402,6 +392,15 @@ func (se *session) prepare(ctx context.Context, gid string) error {
 		return errorf("42710", "transaction identifier %q is already in use", gid)
 	case err == nil:
 		se.worked = false // the same connection is to hear the decision
+	}
+	return err
+}
+
+// unprepared rolls back what cannot be prepared, and returns the reason.
+func (se *session) unprepared(ctx context.Context, reason error) error {
+	_, err := se.end(ctx, false, false)
+	if err == nil {
+		err = reason
 	}
 	return err
 }

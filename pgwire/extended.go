@@ -80,12 +80,7 @@ func (se *session) sync() error {
 	se.skipping = false
 	if !failed {
 		if err := se.run(se.settle); err != nil {
-			f := explain(se.ctx, err)
-			if f.Fatal {
-				return f
-			}
-			se.fail(f)
-			se.wire.send(f.response())
+			return se.refused(err)
 		}
 	}
 	return se.ready()

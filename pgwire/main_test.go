@@ -50,7 +50,7 @@ var tables = []string{
 
 // postgresql starts PostgreSQL at its first use, with the database "bank" for
 // fdt's resource and "oracle" to compare with.
-func postgresql(t *testing.T) *testdb.Postgres {
+func postgresql(t testing.TB) *testdb.Postgres {
 	t.Helper()
 	database.Lock()
 	defer database.Unlock()
@@ -80,6 +80,7 @@ type fdt struct {
 	manager *txn.Manager
 	limits  txn.Limits
 	outbox  string // directory of the spool
+	claims  string // directory of the claims
 	sock    string // unix socket, any user
 	tcp     string // loopback address, any user unless onTCP says otherwise
 	onTCP   *pgwire.Listener
@@ -147,6 +148,13 @@ const bankProcedures = `
     parameters: {id: bigint}
     steps: [{on: bank, sql: "SELECT balance FROM account WHERE id = :id", as: balance}]
     returns: {balance: numeric}
+  transfer:
+    parameters: {src: bigint, dst: bigint, amount: numeric}
+    steps:
+      - {on: bank, sql: "UPDATE account SET balance = balance - :amount WHERE id = :src", rows: 1}
+      - {on: bank, sql: "UPDATE account SET balance = balance + :amount WHERE id = :dst", rows: 1}
+      - {on: bank, sql: "INSERT INTO child VALUES (:src)"}
+      - {on: bank, sql: "SELECT balance FROM account WHERE id = :src", rows: 1}
   orphan:
     parameters: {id: bigint}
     steps: [{on: bank, sql: "INSERT INTO child VALUES (:id)"}]
@@ -159,7 +167,7 @@ const bankProcedures = `
 `
 
 // withBank adds the PostgreSQL resource and its procedures.
-func withBank(t *testing.T) string {
+func withBank(t testing.TB) string {
 	t.Helper()
 	return postgresql(t).DSN("bank")
 }
@@ -168,7 +176,7 @@ func withBank(t *testing.T) string {
 func newFDT(t testing.TB, dsn string, tunes ...tune) *fdt {
 	t.Helper()
 	dir := t.TempDir()
-	f := &fdt{t: t, outbox: filepath.Join(dir, "outbox")}
+	f := &fdt{t: t, outbox: filepath.Join(dir, "outbox"), claims: filepath.Join(dir, "claims")}
 	more, procs := "", ""
 	if dsn != "" {
 		more, procs = fmt.Sprintf(bank, dsn), bankProcedures

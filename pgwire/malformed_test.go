@@ -63,6 +63,7 @@ func TestMalformed(t *testing.T) {
 		"many portals": {bytes.Join([][]byte{parse("", "SELECT 1"), bind("a", "", plain), bind("b", "", plain), bind("c", "", plain)}, nil),
 			"1, 2, 2, E ERROR 53400 more than 3 prepared statements and portals in one session, Z I"},
 		"half a message": {length('Q', 100, 'x'), ""},
+		"half a header":  {[]byte("Q\x00\x00"), ""},
 		"goodbye":        {message('X'), "closed"},
 		"long query":     {message('Q', []byte("SELECT '"+strings.Repeat("x", 100000)+"'\x00")...), "T ?column?:25/-1/0, D " + strings.Repeat("x", 100000) + ", C SELECT 1, Z I, Z I"},
 	} {

@@ -98,11 +98,12 @@ func currentSetting(_ context.Context, se *session, args []value.Value) (value.V
 
 // currentXID names the transaction, for a client that may lose the answer to its end.
 func currentXID(ctx context.Context, se *session, _ []value.Value) (value.Value, error) {
-	if err := se.implicitly(ctx); err != nil {
-		return value.Value{}, err
+	err := se.implicitly(ctx)
+	var id txn.XID
+	if err == nil {
+		se.used, se.worked = true, true
+		id, err = se.txn.XID(ctx)
 	}
-	se.used, se.worked = true, true
-	id, err := se.txn.XID(ctx)
 	return value.Value{Type: value.XID8, Text: strconv.FormatUint(uint64(id), 10)}, err
 }
 
@@ -154,21 +155,20 @@ func (se *session) eval(ctx context.Context, e statement.Expr, params []value.Va
 		return v.As(t)
 	case statement.Array:
 		return se.array(ctx, e, nil, params)
-	case statement.Func:
-		b := builtins[e.Name]
-		args := make([]value.Value, len(e.Args))
-		for i, a := range e.Args {
-			v, err := se.eval(ctx, a.Value, params)
-			if err == nil {
-				args[i], err = v.As(b.args[i])
-			}
-			if err != nil {
-				return v, err
-			}
-		}
-		return b.call(ctx, se, args)
 	}
-	return value.Value{}, errorf("0A000", "fdt takes constants and parameters here, no columns")
+	f, _ := e.(statement.Func) // planned: it is no column
+	b := builtins[f.Name]
+	args := make([]value.Value, len(f.Args))
+	for i, a := range f.Args {
+		v, err := se.eval(ctx, a.Value, params)
+		if err == nil {
+			args[i], err = v.As(b.args[i])
+		}
+		if err != nil {
+			return v, err
+		}
+	}
+	return b.call(ctx, se, args)
 }
 
 // array computes an array of the type; nil stands for what its elements have
@@ -184,10 +184,7 @@ func (se *session) array(ctx context.Context, a statement.Array, t *value.Type, 
 			}
 			types[i] = v.Type
 		}
-		elem, err := common(types) // planned
-		if err != nil {
-			return value.Value{}, err
-		}
+		elem, _ := common(types) // planned
 		t = elem.Array
 	}
 	list := make([]value.Value, len(a.Elems))

@@ -108,8 +108,12 @@ func malformed(err error) error {
 	return fatalf("08P01", "invalid message format: %s", strings.TrimSpace(err.Error()))
 }
 
-// refused answers a message that is a request of its own with an error.
-func (se *session) refused(f *Failure) error {
+// refused ends a request with an error, and the session if that is fatal.
+func (se *session) refused(err error) error {
+	f := explain(se.ctx, err)
+	if f.Fatal {
+		return f
+	}
 	se.fail(f)
 	se.wire.send(f.response())
 	return se.ready()
@@ -193,7 +197,7 @@ func (se *session) simple(query string) error {
 	}
 	list, err := statement.Parse(query)
 	if err != nil {
-		return se.refused(explain(se.ctx, err))
+		return se.refused(err)
 	}
 	if len(list) == 0 {
 		if se.probed(&plan{}) {
@@ -213,11 +217,7 @@ func (se *session) simple(query string) error {
 	})
 	se.several = false
 	if err != nil {
-		f := explain(se.ctx, err)
-		if f.Fatal {
-			return f
-		}
-		return se.refused(f)
+		return se.refused(err)
 	}
 	return se.ready()
 }

@@ -305,12 +305,11 @@ func (s *settings) savepoint(name string) {
 
 // find returns the index of the innermost savepoint of the name, or -1.
 func (s *settings) find(name string) int {
-	for i := len(s.saved) - 1; i >= 0; i-- {
-		if s.saved[i].name == name {
-			return i
-		}
+	i := len(s.saved) - 1
+	for i >= 0 && s.saved[i].name != name {
+		i--
 	}
-	return -1
+	return i
 }
 
 func (s *settings) release(name string) {

@@ -185,14 +185,9 @@ func (w *wire) send(m pgproto3.BackendMessage) {
 	if w.out == nil {
 		w.out = takeBuffer()
 	}
-	before := len(w.out)
-	out, err := m.Encode(w.out)
-	if err != nil { // longer than a message may be
-		w.out = w.out[:before]
-		w.fault = errors.Join(w.fault, fmt.Errorf("encode a reply: %w", err))
-		return
-	}
-	w.out = out
+	var err error
+	w.out, err = m.Encode(w.out)
+	w.fault = errors.Join(w.fault, err) // of a message longer than the protocol can tell
 	if len(w.out) >= flushAbove {
 		w.flush()
 	}
