@@ -47,7 +47,7 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	rms, err := resources.Open(ctx, cfg)
+	rms, err := resources.Open(cfg, filepath.Join(p.run, "txn"))
 	if err != nil {
 		return err
 	}

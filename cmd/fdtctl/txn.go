@@ -176,7 +176,7 @@ func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err er
 		if err != nil {
 			return err
 		}
-		if rms, err = resources.Open(ctx, cfg); err != nil {
+		if rms, err = resources.Open(cfg, ""); err != nil {
 			return err
 		}
 	}

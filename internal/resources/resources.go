@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -18,12 +19,14 @@ import (
 )
 
 // Open opens every resource, in the order of their names, so that every
-// process enlists them alike. All that fail are reported at once.
-func Open(ctx context.Context, cfg *config.Config) ([]txn.Resource, error) {
+// process enlists them alike. All that fail are reported at once. Workers give
+// the directory in memory through which all of them, of all generations, keep
+// to each resource's pool; a process that only recovers has no use for it.
+func Open(cfg *config.Config, budgets string) ([]txn.Resource, error) {
 	var list []txn.Resource
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(cfg.Resources)) {
-		r, err := open(ctx, cfg.Resources[name], cfg.Workers.Count)
+		r, err := open(cfg, cfg.Resources[name], budgets)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -64,16 +67,27 @@ func Check(ctx context.Context, list []txn.Resource) []string {
 	return slices.Concat(found...)
 }
 
-// open opens one resource for one of so many workers, which share its pool.
-func open(_ context.Context, r config.Resource, workers int) (txn.Resource, error) {
-	share := max(1, r.Pool/max(1, workers))
+// open opens one resource for one of the workers, which has its share of the
+// pool at most; while generations overlap, whatever the others leave of it.
+func open(cfg *config.Config, r config.Resource, budgets string) (txn.Resource, error) {
+	workers := max(1, cfg.Workers.Count)
+	share, processes := max(1, r.Pool/workers), workers*(1+cfg.Drain.Generations)
+	budget := ""
+	if budgets != "" {
+		budget = filepath.Join(budgets, "pool-"+r.Name)
+	}
 	switch r.Type {
 	case config.TypeSpool:
 		return spool.Open(r.Name, r.Directory)
 	case config.TypePostgres:
-		return postgres.New(postgres.Options{Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share})
+		return postgres.New(postgres.Options{
+			Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share, Budget: budget, Total: r.Pool, Processes: processes,
+		})
 	case config.TypeMariaDB:
-		return mariadb.New(mariadb.Options{Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share, Marker: r.Marker})
+		return mariadb.New(mariadb.Options{
+			Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share, Budget: budget, Total: r.Pool, Processes: processes,
+			Marker: r.Marker,
+		})
 	}
 	return nil, fmt.Errorf("resource %s: unknown type %q", r.Name, r.Type)
 }

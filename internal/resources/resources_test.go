@@ -3,10 +3,14 @@ package resources
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/txn"
 )
 
 func TestOpenAndCheck(t *testing.T) {
@@ -23,14 +27,14 @@ func TestOpenAndCheck(t *testing.T) {
 	if err := my.Database(t.Context(), "b"); err != nil {
 		t.Fatal(err)
 	}
-	list, err := Open(t.Context(), &config.Config{
+	list, err := Open(&config.Config{
 		Workers: config.Workers{Count: 100},
 		Resources: map[string]config.Resource{
 			"c": {Name: "c", Type: config.TypeSpool, Directory: t.TempDir()},
 			"b": {Name: "b", Type: config.TypeMariaDB, DSN: my.DSN("fdt", "b"), Pool: 32},
 			"a": {Name: "a", Type: config.TypePostgres, DSN: pg.DSN("postgres"), Pool: 32},
 		},
-	})
+	}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +49,8 @@ func TestOpenAndCheck(t *testing.T) {
 		t.Errorf("opened in the order %s: processes that differ in it deadlock", got)
 	}
 	found := Check(t.Context(), list)
-	if len(found) != 2 || !strings.Contains(found[0], "max_prepared_transactions") || !strings.Contains(found[1], "innodb_flush_log_at_trx_commit") {
+	if len(found) != 3 || !strings.Contains(found[0], "max_prepared_transactions") ||
+		!strings.Contains(found[1], "innodb_flush_log_at_trx_commit") || !strings.Contains(found[2], "100 processes may open 332") {
 		t.Errorf("Check = %q", found)
 	}
 	for _, r := range list {
@@ -56,12 +61,12 @@ func TestOpenAndCheck(t *testing.T) {
 }
 
 func TestOpenFails(t *testing.T) {
-	_, err := Open(context.Background(), &config.Config{Resources: map[string]config.Resource{
+	_, err := Open(&config.Config{Resources: map[string]config.Resource{
 		"a": {Name: "a", Type: config.TypePostgres, DSN: "port=many"},
 		"b": {Name: "b", Type: config.TypeMariaDB, DSN: "nonsense"},
 		"c": {Name: "c", Type: "abacus"},
 		"d": {Name: "d", Type: config.TypeSpool, Directory: t.TempDir()},
-	}})
+	}}, "/nonexistent")
 	if err == nil {
 		t.Fatal("Open succeeded")
 	}
@@ -69,5 +74,70 @@ func TestOpenFails(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
 		}
+	}
+}
+
+// TestBudget: the workers of several generations together never have more connections than the pool, as the server counts them, and all
+// get their turn.
+func TestBudget(t *testing.T) {
+	pg, err := testdb.StartPostgres("max_prepared_transactions=10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = pg.Close() }()
+	const pool, workers, generations, each = 4, 2, 3, 40
+	cfg := &config.Config{
+		Workers:   config.Workers{Count: workers},
+		Resources: map[string]config.Resource{"a": {Name: "a", Type: config.TypePostgres, DSN: pg.DSN("postgres"), Pool: pool}},
+	}
+	budgets := t.TempDir()
+	var all sync.WaitGroup
+	for n := range uint64(workers * generations) {
+		list, err := Open(cfg, budgets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = list[0].Close() }()
+		for range 2 {
+			all.Go(func() {
+				for range each {
+					b, err := list[0].Enlist(t.Context(), txn.BranchOptions{GID: txn.GID{Incarnation: n + 1, Sequence: 1, Role: txn.RoleLocal}})
+					if err == nil {
+						err = b.Rollback(t.Context())
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(done)
+	}()
+	watch, err := pgx.Connect(t.Context(), pg.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = watch.Close(context.WithoutCancel(t.Context())) }()
+	most := 0
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		var n int
+		if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'fdt1-%'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, n)
+	}
+	t.Logf("%d connections at most, of %d", most, pool)
+	if most > pool || most == 0 {
+		t.Errorf("%d connections at once, the pool is %d", most, pool)
 	}
 }

@@ -42,6 +42,10 @@ type Options struct {
 	DSN          string // go-sql-driver's form: user@unix(/path)/database
 	PasswordFile string // read at each connect, a final newline is cut; empty if the DSN needs none
 	Pool         int    // most connections besides those for recovery; default DefaultPool
+	// Budget is a file, made if it is not there, through which all processes together open no more than Total connections, besides those
+	// for recovery; empty: each has its pool. Processes is how many there may be at once, for Check.
+	Budget           string
+	Total, Processes int
 	// Marker names a table, made if it is not there, to which each writing branch adds a row that proves its commit. Empty: none; the
 	// outcome of a one-phase commit whose reply is lost then stays unknown, as does that of a branch which somebody else ended.
 	Marker string
@@ -77,6 +81,7 @@ func New(opt Options) (*Resource, error) {
 	if opt.Pool <= 0 {
 		opt.Pool = DefaultPool
 	}
+	opt.Total, opt.Processes = max(opt.Total, opt.Pool), max(opt.Processes, 1)
 	opt.Pool = min(opt.Pool, MaxPool)
 	config, err := mysql.ParseDSN(opt.DSN)
 	if err != nil {
@@ -105,6 +110,13 @@ func New(opt Options) (*Resource, error) {
 	r.db = sql.OpenDB(connector)
 	r.db.SetMaxIdleConns(-1)
 	r.pool = pool.New(opt.Pool, r.dial, (*conn).close)
+	if opt.Budget != "" {
+		budget, err := pool.OpenBudget(opt.Budget, opt.Total)
+		if err != nil {
+			return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
+		}
+		r.pool.Within(budget)
+	}
 	r.recover = pool.New(recoveryPool(opt.Pool), r.dial, (*conn).close)
 	return r, nil
 }
@@ -203,8 +215,9 @@ func (r *Resource) judge(s settings) (warnings []string) {
 		warn("the user lacks the privilege PROCESS, without which fdt cannot see when a session has let go of its branch and waits for %s instead: "+
 			"GRANT PROCESS ON *.* TO the user", grace)
 	}
-	if need := r.opt.Pool + parkable(r.opt.Pool) + recoveryPool(r.opt.Pool); s.connections < need {
-		warn("the server takes %d connections, but one process may open %d: raise max_connections, or lower the pool", s.connections, need)
+	if need := r.opt.Total + r.opt.Processes*(parkable(r.opt.Pool)+recoveryPool(r.opt.Pool)); s.connections < need {
+		warn("the server takes %d connections, but %d processes may open %d, those for recovery included: raise max_connections, or lower the pool",
+			s.connections, r.opt.Processes, need)
 	}
 	return warnings
 }

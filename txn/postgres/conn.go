@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fdtserver/fdt/txn"
 )
@@ -61,10 +63,21 @@ func (c *conn) identify(ctx context.Context) (string, error) {
 	return row[0], nil
 }
 
+// close ends the session and waits until the server has let go of it, so that the place which it takes there is free. There is nobody to
+// tell an error.
 func (c *conn) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	_ = c.pg.Close(ctx) // there is nobody to tell
+	raw, err := c.pg.PgConn().Hijack()
+	if err != nil { // it is in the middle of something, or gone
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		_ = c.pg.Close(ctx)
+		return
+	}
+	_ = raw.Conn.SetDeadline(time.Now().Add(closeTimeout))
+	raw.Frontend.Send(&pgproto3.Terminate{})
+	_ = raw.Frontend.Flush()
+	_, _ = io.Copy(io.Discard, raw.Conn)
+	_ = raw.Conn.Close()
 }
 
 // simple sends text, of one or more statements, as one message. It returns the tag of the last statement and, of the last that has a

@@ -45,6 +45,10 @@ type Options struct {
 	DSN          string // keyword=value or URL form, as in libpq §34.1.1
 	PasswordFile string // read at each connect, a final newline is cut; empty if the DSN needs none
 	Pool         int    // most connections besides those for recovery; default DefaultPool
+	// Budget is a file, made if it is not there, through which all processes together open no more than Total connections, besides those
+	// for recovery; empty: each has its pool. Processes is how many there may be at once, for Check.
+	Budget           string
+	Total, Processes int
 }
 
 // Resource is one PostgreSQL database. It connects on demand and survives restarts of the server.
@@ -75,6 +79,7 @@ func New(opt Options) (*Resource, error) {
 	if opt.Pool <= 0 {
 		opt.Pool = DefaultPool
 	}
+	opt.Total, opt.Processes = max(opt.Total, opt.Pool), max(opt.Processes, 1)
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
@@ -88,6 +93,13 @@ func New(opt Options) (*Resource, error) {
 	}
 	r := &Resource{opt: opt, config: config}
 	r.pool = pool.New(opt.Pool, r.dial, (*conn).close)
+	if opt.Budget != "" {
+		budget, err := pool.OpenBudget(opt.Budget, opt.Total)
+		if err != nil {
+			return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
+		}
+		r.pool.Within(budget)
+	}
 	r.recover = pool.New(recoveryPool(opt.Pool), r.dial, (*conn).close)
 	return r, nil
 }
@@ -141,13 +153,13 @@ func (r *Resource) judge(version, prepared, connections int) (warnings []string,
 	if prepared == 0 {
 		return nil, fmt.Errorf("%s: %w", name, ErrPreparedDisabled)
 	}
-	if prepared < r.opt.Pool {
-		warnings = append(warnings, fmt.Sprintf("%s: max_prepared_transactions is %d, but one process may prepare %d at once: raise it, or lower the pool",
-			name, prepared, r.opt.Pool))
+	if prepared < r.opt.Total {
+		warnings = append(warnings, fmt.Sprintf("%s: max_prepared_transactions is %d, but %d transactions may be prepared at once: raise it, or lower the pool",
+			name, prepared, r.opt.Total))
 	}
-	if need := r.opt.Pool + recoveryPool(r.opt.Pool); connections < need {
-		warnings = append(warnings, fmt.Sprintf("%s: the server takes %d connections, but one process may open %d: raise max_connections, or lower the pool",
-			name, connections, need))
+	if need := r.opt.Total + r.opt.Processes*recoveryPool(r.opt.Pool); connections < need {
+		warnings = append(warnings, fmt.Sprintf("%s: the server takes %d connections, but %d processes may open %d, those for recovery included: raise max_connections, or lower the pool",
+			name, connections, r.opt.Processes, need))
 	}
 	return warnings, nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/fdtserver/fdt/txn"
 )
@@ -18,13 +19,17 @@ var ErrClosed = errors.New("the resource is closed")
 // Pool holds connections of type C. Each was opened for a key, and is handed out again only for the same one.
 type Pool[C any] struct {
 	open  func(ctx context.Context, key string) (C, error)
-	close func(C)
+	close func(C)       // of one that counts
+	end   func(C)       // of one that has parted
 	slots chan struct{} // one token per connection that is out or being opened; those who wait are served in their order
 	done  chan struct{}
+
+	budget *Budget // nil: none beside the limit
 
 	mu   sync.Mutex
 	idle []entry[C] // the one used last is the last
 	shut bool
+	look *time.Timer // until idle connections may be wanted elsewhere; nil without a budget
 }
 
 type entry[C any] struct {
@@ -34,7 +39,44 @@ type entry[C any] struct {
 
 // New returns a pool of at most limit connections. close must not block for long and is called once for each connection.
 func New[C any](limit int, open func(ctx context.Context, key string) (C, error), close func(C)) *Pool[C] {
-	return &Pool[C]{open: open, close: close, slots: make(chan struct{}, limit), done: make(chan struct{})}
+	return &Pool[C]{open: open, close: close, end: close, slots: make(chan struct{}, limit), done: make(chan struct{})}
+}
+
+// Within has the pool keep to a budget, which it owns, before it is used.
+func (p *Pool[C]) Within(b *Budget) *Pool[C] {
+	inner := p.open
+	p.budget = b
+	p.open = func(ctx context.Context, key string) (conn C, err error) {
+		if err := b.take(ctx); err != nil {
+			return conn, err
+		}
+		if conn, err = inner(ctx, key); err != nil {
+			b.give()
+		}
+		return conn, err
+	}
+	p.close = func(conn C) {
+		p.end(conn)
+		b.give()
+	}
+	p.look = time.AfterFunc(yieldEach, p.yield)
+	return p
+}
+
+// yield closes the connection that has been idle for longest if another process waits for one, and looks again after a while.
+func (p *Pool[C]) yield() {
+	p.mu.Lock()
+	var oldest []entry[C]
+	if len(p.idle) > 0 && p.budget.wanted() {
+		oldest, p.idle = p.idle[:1], p.idle[1:]
+	}
+	if !p.shut {
+		p.look.Reset(yieldEach)
+	}
+	p.mu.Unlock()
+	for _, e := range oldest {
+		p.close(e.conn)
+	}
 }
 
 // Get returns a connection for key and whether it has been used before. It waits for a free one until ctx ends, then the error is
@@ -83,10 +125,11 @@ func (p *Pool[C]) pop() (entry[C], bool) {
 	return e, true
 }
 
-// Put gives a connection back for further use.
+// Put gives a connection back for further use, here or in another process that waits for one.
 func (p *Pool[C]) Put(key string, conn C) {
+	wanted := p.budget != nil && p.budget.wanted()
 	p.mu.Lock()
-	if p.shut {
+	if p.shut || wanted {
 		p.mu.Unlock()
 		p.Drop(conn)
 		return
@@ -103,18 +146,26 @@ func (p *Pool[C]) Drop(conn C) {
 }
 
 // Part frees the place of a connection that Get returned, which is the caller's own from now on.
-func (p *Pool[C]) Part() { <-p.slots }
+func (p *Pool[C]) Part() {
+	if p.budget != nil {
+		p.budget.give()
+	}
+	<-p.slots
+}
 
 // Adopt takes a connection that had parted back if there is room for it, and else closes it.
 func (p *Pool[C]) Adopt(key string, conn C) {
 	p.mu.Lock()
 	room := !p.shut && len(p.idle)+len(p.slots) < cap(p.slots)
+	if room && p.budget != nil {
+		room, _ = p.budget.try()
+	}
 	if room {
 		p.idle = append(p.idle, entry[C]{key, conn})
 	}
 	p.mu.Unlock()
 	if !room {
-		p.close(conn)
+		p.end(conn)
 	}
 }
 
@@ -137,6 +188,9 @@ func (p *Pool[C]) Close() {
 	if !p.shut {
 		p.shut = true
 		close(p.done)
+		if p.look != nil {
+			p.look.Stop()
+		}
 	}
 	p.mu.Unlock()
 	p.Flush()
