@@ -18,35 +18,17 @@ import (
 
 // TryLock takes the exclusive lock of f; false if another open file
 // description has it.
-func TryLock(f *os.File) (bool, error) {
-	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, whole(unix.F_WRLCK))
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return false, nil
-	}
-	if err != nil {
-		return false, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
-	}
-	return true, nil
-}
+func TryLock(f *os.File) (bool, error) { return set(f, whole(unix.F_WRLCK)) }
 
 // Close gives the lock of f back and closes it. Closing alone would not do
 // while a process that was just forked still holds the description open.
 func Close(f *os.File) error {
-	var err error
-	if uerr := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, whole(unix.F_UNLCK)); uerr != nil {
-		err = &fs.PathError{Op: "unlock", Path: f.Name(), Err: uerr}
-	}
+	_, err := set(f, whole(unix.F_UNLCK))
 	return errors.Join(err, f.Close())
 }
 
 // Held tells whether another open file description than f has the lock.
-func Held(f *os.File) (bool, error) {
-	l := whole(unix.F_WRLCK)
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, l); err != nil {
-		return false, &fs.PathError{Op: "probe lock", Path: f.Name(), Err: err}
-	}
-	return l.Type != unix.F_UNLCK, nil
-}
+func Held(f *os.File) (bool, error) { return held(f, whole(unix.F_WRLCK)) }
 
 // Lock waits for the exclusive lock of f until ctx ends. It asks again with
 // growing pauses, 0.2 ms to 50 ms, since a blocked fcntl cannot be called off.
@@ -76,4 +58,24 @@ func Linked(f *os.File) (bool, error) {
 	return st.Nlink > 0, nil
 }
 
+func set(f *os.File, l *unix.Flock_t) (bool, error) {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, l)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	return true, nil
+}
+
+func held(f *os.File, l *unix.Flock_t) (bool, error) {
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, l); err != nil {
+		return false, &fs.PathError{Op: "probe lock", Path: f.Name(), Err: err}
+	}
+	return l.Type != unix.F_UNLCK, nil
+}
+
 func whole(kind int16) *unix.Flock_t { return &unix.Flock_t{Type: kind} }
+
+func one(kind int16, at int64) *unix.Flock_t { return &unix.Flock_t{Type: kind, Start: at, Len: 1} }

@@ -54,6 +54,38 @@ func TestLock(t *testing.T) {
 	}
 }
 
+// TestBytes: each byte is a lock of its own, which several may share.
+func TestBytes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	a, b := open(t, path), open(t, path)
+	for _, step := range []struct {
+		what string
+		do   func(*os.File, int64) (bool, error)
+		f    *os.File
+		at   int64
+		want bool
+	}{
+		{"take", ofd.TryByte, a, 7, true},
+		{"take another's", ofd.TryByte, b, 7, false},
+		{"take its neighbour", ofd.TryByte, b, 8, true},
+		{"see another's", ofd.HeldByte, b, 7, true},
+		{"see one's own", ofd.HeldByte, a, 7, false},
+		{"share", ofd.ShareByte, a, 9, true},
+		{"share, too", ofd.ShareByte, b, 9, true},
+		{"see one shared", ofd.HeldByte, a, 9, true},
+	} {
+		if got, err := step.do(step.f, step.at); got != step.want || err != nil {
+			t.Errorf("%s: %t, %v", step.what, got, err)
+		}
+	}
+	if err := ofd.FreeByte(a, 7); err != nil {
+		t.Error(err)
+	}
+	if ok, err := ofd.TryByte(b, 7); !ok || err != nil {
+		t.Errorf("given back, it is not to be had: %v", err)
+	}
+}
+
 func TestLinked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	f := open(t, path)
@@ -78,6 +110,9 @@ func TestClosedFile(t *testing.T) {
 	}
 	if _, err := ofd.Held(f); err == nil {
 		t.Error("Held of a closed file succeeds")
+	}
+	if ofd.Close(f) == nil {
+		t.Error("Close of a closed file succeeds")
 	}
 	if _, err := ofd.Linked(f); err == nil {
 		t.Error("Linked of a closed file succeeds")

@@ -41,8 +41,8 @@ func TestBudget(t *testing.T) {
 			t.Fatalf("beyond the budget: %v", err)
 		}
 		old.Put("k", 1) // nobody waits any more: it stays
-		if len(oldConns.closed) != 0 {
-			t.Errorf("closed %v", oldConns.closed)
+		if gone := oldConns.gone(); len(gone) != 0 {
+			t.Errorf("closed %v", gone)
 		}
 		begun := time.Now()
 		get(t, young, "k", 2, false) // idle there
@@ -63,8 +63,9 @@ func TestBudget(t *testing.T) {
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
-		if want := []int{1, 3}; !slices.Equal(oldConns.closed, want) {
-			t.Errorf("closed %v, want %v", oldConns.closed, want)
+		synctest.Wait()
+		if got, want := oldConns.gone(), []int{1, 3}; !slices.Equal(got, want) {
+			t.Errorf("closed %v, want %v", got, want)
 		}
 	})
 }
@@ -79,7 +80,7 @@ func TestBudgetParts(t *testing.T) {
 		a.Part()
 		get(t, b, "k", 1, false)
 		a.Adopt("k", 1)
-		if len(conns.closed) != 1 {
+		if len(conns.gone()) != 1 {
 			t.Error("a connection came back that has no place")
 		}
 		b.Part()

@@ -59,6 +59,8 @@ func (p *Pool[C]) Within(b *Budget) *Pool[C] {
 		p.end(conn)
 		b.give()
 	}
+	p.mu.Lock() // yield waits for it
+	defer p.mu.Unlock()
 	p.look = time.AfterFunc(yieldEach, p.yield)
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 // counted opens numbers instead of connections and keeps a list of those closed.
 type counted struct {
+	mu     sync.Mutex // of closed, for pools that close by themselves
 	next   int
 	closed []int
 	fail   error
@@ -26,7 +28,17 @@ func (c *counted) open(context.Context, string) (int, error) {
 	return c.next, nil
 }
 
-func (c *counted) close(n int) { c.closed = append(c.closed, n) }
+func (c *counted) close(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = append(c.closed, n)
+}
+
+func (c *counted) gone() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.closed)
+}
 
 func get(t *testing.T, p *Pool[int], key string, want int, wantUsed bool) int {
 	t.Helper()
