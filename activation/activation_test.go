@@ -20,13 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/activation"
+	"github.com/fdtserver/fdt/internal/testcover"
 )
 
 // TestMain lets tests run this binary as systemd runs a service: with descriptors from 3 on, and an
 // environment that says so.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv("ACTIVATION_TEST_CHILD"); mode != "" {
-		os.Exit(child(mode))
+		testcover.Exit(m, child(mode))
 	}
 	os.Exit(m.Run())
 }
@@ -175,6 +176,7 @@ func TestListeners(t *testing.T) {
 		"a datagram":      {"2", "self", "a:b", []string{"datagram", "tcp4"}, []string{"have b tcp", "error not listening"}},
 		"not listening":   {"2", "self", "a:b", []string{"bound", "tcp4"}, []string{"have b tcp", "error not listening"}},
 		"fewer than said": {"2", "self", "a:b", []string{"tcp4"}, []string{"have a tcp", `descriptor 4, "b"`}},
+		"far fewer":       {"60", "self", strings.Repeat("a:", 59) + "b", []string{"tcp4"}, []string{"have a tcp", `descriptor 62, "b": fcntl: bad file descriptor`}},
 		"two faults":      {"2", "self", "a:b", []string{"file", "bound"}, []string{"error not listening", `descriptor 3, "a"`, `descriptor 4, "b"`}},
 		"another family":  {"1", "self", "a", []string{"vsock"}, []string{"error not listening", `descriptor 3, "a"`}},
 	}
@@ -287,6 +289,28 @@ func TestListener(t *testing.T) {
 				t.Errorf("%d after Close: %v", i, err)
 			}
 		}
+	}
+}
+
+// A process that has no descriptor left cannot accept; the listener lives on.
+func TestAcceptWithoutDescriptors(t *testing.T) {
+	l := activation.ListenerOf(t, socket(t, "unix"))
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.Accept()
+	if back := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); back != nil {
+		t.Fatal(back)
+	}
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("Accept: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

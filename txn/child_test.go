@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fdtserver/fdt/internal/testcover"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 )
@@ -28,9 +29,9 @@ func TestMain(m *testing.M) {
 	if root := os.Getenv(envPlace); root != "" {
 		if err := child(root, os.Getenv(envScript), os.Getenv(envDie)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			testcover.Exit(m, 1)
 		}
-		os.Exit(0)
+		testcover.Exit(m, 0)
 	}
 	os.Exit(m.Run())
 }

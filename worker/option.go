@@ -59,7 +59,7 @@ func WithListener(name string, l net.Listener) Option {
 }
 
 // WithControl serves the control socket l, which Run closes at the end. The operation "drain" is added to
-// s.Handlers, unless it is there.
+// s.Handlers.
 func WithControl(l net.Listener, s *control.Server) Option {
 	return func(o *options) { o.controlOn, o.control = l, s }
 }

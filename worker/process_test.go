@@ -22,6 +22,7 @@ import (
 
 	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/testcover"
 	"github.com/fdtserver/fdt/worker"
 )
 
@@ -30,9 +31,9 @@ func TestMain(m *testing.M) {
 	if kind := os.Getenv("WORKER_TEST_KIND"); kind != "" {
 		if err := child(kind); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			testcover.Exit(m, 1)
 		}
-		os.Exit(0)
+		testcover.Exit(m, 0)
 	}
 	os.Exit(m.Run())
 }

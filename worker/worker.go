@@ -130,12 +130,10 @@ func Run(server Server, opts ...Option) (err error) {
 
 	var all sync.WaitGroup
 	if w.control != nil {
-		stopped := make(chan struct{})
-		w.handleDrain(stopped)
+		w.handleDrain()
 		var cerr error
 		all.Go(func() { cerr = w.control.Serve(w.controlOn) })
 		defer func() {
-			close(stopped)
 			err = errors.Join(err, w.control.Close())
 			all.Wait()
 			if cerr != nil && !errors.Is(cerr, control.ErrServerClosed) {
@@ -155,13 +153,10 @@ func Run(server Server, opts ...Option) (err error) {
 }
 
 // handleDrain adds the control socket's operation.
-func (w *run) handleDrain(stopped <-chan struct{}) {
+func (w *run) handleDrain() {
 	handlers := maps.Clone(w.control.Handlers)
 	if handlers == nil {
 		handlers = control.Handlers{}
-	}
-	if _, ok := handlers[control.OpDrain]; ok {
-		return
 	}
 	handlers[control.OpDrain] = func(ctx context.Context, args json.RawMessage) (any, error) {
 		var req control.Drain
@@ -178,11 +173,9 @@ func (w *run) handleDrain(stopped <-chan struct{}) {
 		}
 		select {
 		case w.asked <- request{within, req.Final, req.FinalOn}:
-		case <-stopped:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
 		}
-		return nil, nil
+		return nil, context.Cause(ctx)
 	}
 	w.control.Handlers = handlers
 }
@@ -214,9 +207,7 @@ func (w *run) take() (map[string]net.Listener, error) {
 		}
 		for _, name := range surplus {
 			w.logger.Info("a listener that is not ours was passed; closing it", "listener", name)
-			if err := have[name].Close(); err != nil {
-				w.logger.Warn("cannot close a listener", "listener", name, "error", err)
-			}
+			_ = have[name].Close() // this process's copy
 		}
 		have = selected
 	}
@@ -368,9 +359,7 @@ func (w *run) end(err error) error {
 			err = cerr
 		}
 	}
-	if cerr := closeAll(w.listeners); cerr != nil {
-		w.logger.Warn("cannot close the listeners", "error", cerr)
-	}
+	closed := closeAll(w.listeners)
 	for ; w.serving > 0; w.serving-- {
 		<-w.served
 	}
@@ -380,7 +369,7 @@ func (w *run) end(err error) error {
 		w.logger.Error("connections did not end", "error", err, "message_id", journal.HandlerStuck)
 	}
 	w.logger.Info("drained", "cut_short", cut, "message_id", journal.WorkerStopped)
-	return errors.Join(w.failure, err)
+	return errors.Join(w.failure, err, closed)
 }
 
 // line is the text of STATUS=.

@@ -319,7 +319,7 @@ func TestLost(t *testing.T) {
 func run(t *testing.T, s worker.Server, then func(), opts ...worker.Option) error {
 	t.Helper()
 	done := make(chan error, 1)
-	opts = append(opts, worker.WithLogger(slog.New(slog.DiscardHandler)))
+	opts = append([]worker.Option{worker.WithLogger(slog.New(slog.DiscardHandler))}, opts...)
 	go func() { done <- worker.Run(s, opts...) }()
 	then()
 	select {

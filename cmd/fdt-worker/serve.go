@@ -40,11 +40,8 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 		return fmt.Errorf("configuration of generation %d: %w", p.gen, err)
 	}
 	procedures, err := procedure.Compile(cfg)
-	if err != nil {
-		return err
-	}
-	ways, names, err := listeners(cfg)
-	if err != nil {
+	ways, names, also := listeners(cfg)
+	if err := errors.Join(err, also); err != nil {
 		return err
 	}
 	rms, err := resources.Open(cfg, filepath.Join(p.run, "txn"))
@@ -199,14 +196,9 @@ func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server
 
 // resident is this process's resident memory in bytes, as proc_pid_statm(5) has it; 0 if it cannot be read.
 func resident() int64 {
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
+	text, _ := os.ReadFile("/proc/self/statm")
 	var size, pages int64
-	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
-		return 0
-	}
+	_, _ = fmt.Sscan(string(text), &size, &pages)
 	return pages * int64(os.Getpagesize())
 }
 

@@ -30,6 +30,7 @@ import (
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/scram"
 	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/testcover"
 	"github.com/fdtserver/fdt/internal/unit"
 	"github.com/fdtserver/fdt/pgwire"
 	"github.com/fdtserver/fdt/txn"
@@ -42,7 +43,7 @@ const asWorker = "FDT_TEST_AS_WORKER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asWorker) != "" {
-		os.Exit(run(os.Args[1:]))
+		testcover.Exit(m, run(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }

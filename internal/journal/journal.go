@@ -264,12 +264,12 @@ func (s *sink) sendFile(data []byte) error {
 	}
 	f := os.NewFile(uintptr(fd), "journal")
 	defer f.Close()
-	if _, err := f.Write(data); err != nil {
-		return err
+	_, err = f.Write(data)
+	if err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE|unix.F_SEAL_SEAL)
 	}
-	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_SEAL
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
-		return err
+	if err == nil {
+		err = unix.Sendmsg(s.fd, nil, unix.UnixRights(int(f.Fd())), &s.addr, unix.MSG_NOSIGNAL)
 	}
-	return unix.Sendmsg(s.fd, nil, unix.UnixRights(int(f.Fd())), &s.addr, unix.MSG_NOSIGNAL)
+	return err
 }

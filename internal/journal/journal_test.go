@@ -177,6 +177,40 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// Without a descriptor to spare, what journald would get as a file, or at all, is text.
+func TestNoDescriptors(t *testing.T) {
+	path, _ := journald(t)
+	f, err := os.Create(filepath.Join(t.TempDir(), "stream"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	t.Setenv("JOURNAL_STREAM", streamOf(t, f))
+	var b bytes.Buffer
+	h, err := open(path, &b, slog.LevelInfo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	plain := New(f, slog.LevelInfo)
+	slog.New(h).Error("long", "text", strings.Repeat("x", 1<<20))
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if _, native := plain.(*Handler); native {
+		t.Error("a handler without a socket")
+	}
+	if n := b.Len(); n != len("<3>long: text=\n")+1<<20 {
+		t.Errorf("the fallback got %d bytes", n)
+	}
+}
+
 func streamOf(t *testing.T, f *os.File) string {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {

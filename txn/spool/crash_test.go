@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fdtserver/fdt/internal/testcover"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 )
@@ -46,7 +47,7 @@ func TestMain(m *testing.M) {
 		if err := work(context.Background(), s, os.Getenv(envDo)); err != nil {
 			panic(err)
 		}
-		os.Exit(0)
+		testcover.Exit(m, 0)
 	}
 	os.Exit(m.Run())
 }
