@@ -40,7 +40,7 @@ func (m *Master) do(a action) error {
 		}
 		return m.sd.start(a.unit, "replace")
 	case doStop:
-		return m.sd.stop(a.unit, "replace")
+		return m.sd.stop(a.unit, m.stopMode())
 	case doReset:
 		return m.sd.resetFailed(a.unit)
 	case doTell:
@@ -52,7 +52,7 @@ func (m *Master) do(a action) error {
 		return m.sd.terminate(a.unit)
 	case doRelease:
 		m.memo(a.unit).released = true
-		return m.sd.stop(a.unit, "replace")
+		return m.sd.stop(a.unit, m.stopMode())
 	case doCancel:
 		return m.sd.cancel(m.jobs[a.unit])
 	case doCheck:
@@ -71,9 +71,18 @@ func (m *Master) do(a action) error {
 		m.memo(a.unit).released = true
 		m.backoff.limits = m.applied.backoff // only the applied generation's workers are kept from starting
 		m.backoff.next(now)
-		return m.sd.stop(a.unit, "replace")
+		return m.sd.stop(a.unit, m.stopMode())
 	}
 	return nil
+}
+
+// stopMode is how jobs are asked for that stop something. What the stopper stops must not wait for it, which its order
+// has them do, so that it is the first at host shutdown.
+func (m *Master) stopMode() string {
+	if m.living == nil {
+		return "ignore-dependencies"
+	}
+	return "replace"
 }
 
 // closed returns the listeners, by the names that workers know, that go with this rollout and that systemd has

@@ -55,7 +55,7 @@ type Master struct {
 
 	// Everything below belongs to Run's goroutine.
 	sd               *systemd
-	living           context.Context // ends with Run
+	living           context.Context // ends with Run; nil in Stop
 	state            snapshot.State
 	step             Step
 	applied, pending *target

@@ -339,11 +339,9 @@ func closeSurplus(v view, d *decision, keep *target) bool {
 	done := closeSockets(v, d, keep)
 	for _, s := range v.surplus(keep) {
 		switch {
-		case s.listens():
+		case s.listens() || s.companionJob == "stop": // the job is not waited for: at host shutdown it waits for the stopper
 		case s.failed:
 			d.do(doReset, s.unit)
-		case s.companionJob == "stop":
-			done = false
 		case s.served || s.companionJob != "":
 			d.do(doStop, s.companion)
 			done = false

@@ -174,6 +174,12 @@ func TestPlanStop(t *testing.T) {
 		t.Errorf("%v %t", actions, done)
 	}
 	v.target = false
+	// At host shutdown the job is there already, and waits.
+	v.workers[0].phase, v.workers[0].job = draining, "stop"
+	if actions, done = planStop(v); done || !slices.Equal(actions, []action{{verb: doFinal}}) {
+		t.Errorf("%v %t", actions, done)
+	}
+	v.workers[0].phase, v.workers[0].job = ready, ""
 	v.workers[0].told = noon
 	actions, done = planStop(v)
 	if want := []action{{verb: doRelease, unit: v.workers[0].unit}, {verb: doRelease, unit: v.workers[1].unit}}; done || !slices.Equal(actions, want) {

@@ -33,7 +33,7 @@ func (m *Master) Stop(ctx context.Context) error {
 		m.log.Warn("the state cannot be read", "error", err)
 	}
 	m.state = state
-	first, told := true, false
+	first, told, restarted := true, false, false
 	began := time.Now()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -44,6 +44,14 @@ func (m *Master) Stop(ctx context.Context) error {
 		}
 		m.last = v
 		switch {
+		case v.stopper == "restart" && !restarted:
+			// Out of order, or this unit would wait for the master's start, and a stop that comes before would do nothing.
+			// Another look, for one that has come by now.
+			restarted = true
+			if err := m.sd.start(unit.Stopper, "ignore-dependencies"); err != nil {
+				return err
+			}
+			continue
 		case v.stopper == "restart" && v.active:
 			return m.markRestart()
 		case v.stopper != "stop":
@@ -117,7 +125,7 @@ func planStop(v view) (actions []action, done bool) {
 	if v.target {
 		d.do(doStop, unit.Sockets) // not waited for: it is ordered to stop after fdt.service
 	}
-	if slices.ContainsFunc(v.workers, worker.stays) {
+	if slices.ContainsFunc(v.workers, worker.unaware) {
 		d.do(doFinal, "")
 		return d.actions, false
 	}
@@ -132,6 +140,12 @@ func planStop(v view) (actions []action, done bool) {
 	return d.actions, len(v.workers) == 0 && len(d.actions) == 0
 }
 
+// unaware reports whether the worker serves and knows of no stop. In a stop of the host each has a job, which waits
+// for the stopper.
+func (w worker) unaware() bool {
+	return w.stays() || w.told.IsZero() && w.phase == draining && w.job == "stop" && !w.jobRuns
+}
+
 // final tells the workers that nobody else will accept, so that they serve what is in the queue. Who does
 // not understand it is only stopped.
 func (m *Master) final() {
@@ -139,7 +153,7 @@ func (m *Master) final() {
 	defer cancel()
 	var all sync.WaitGroup
 	for _, w := range m.last.workers {
-		if !w.stays() {
+		if !w.unaware() {
 			continue
 		}
 		m.memo(w.unit).told = time.Now()
