@@ -80,7 +80,7 @@ func (m *Master) read() (view, error) {
 		case m.pending != nil && gen == m.pending.gen && m.step == Starting && !memo.asked.IsZero():
 			// With CollectMode= a unit that fails for good is gone before anybody can look.
 			v.workers = append(v.workers, worker{unit: name, gen: gen, slot: slot, phase: crashed, released: true,
-				words: fmt.Sprintf("%s ended before it was READY: %s", name, m.journalWords(name, "", 0))})
+				words: fmt.Sprintf("%s ended before it was READY: %s", name, m.journalWords(name, ""))})
 		default:
 			delete(m.memos, name)
 		}
@@ -165,12 +165,28 @@ func (m *Master) inspect(u found, k *memo, w *worker) error {
 			return err
 		}
 		raw, _ := id.Value().([]byte)
-		k.words = lastWords(u.Name, property[string](service, "Result"), property[int32](service, "ExecMainStatus"),
-			property[string](service, "StatusText"), m.journalWords(u.Name, fmt.Sprintf("%x", raw), property[uint32](service, "ExecMainPID")))
+		other, pid := failedCommand(service)
+		k.words = lastWords(u.Name, property[string](service, "Result"), property[int32](service, "ExecMainStatus"), other,
+			property[string](service, "StatusText"), m.journalWords(u.Name, fmt.Sprintf("%x", raw), property[uint32](service, "ExecMainPID"), pid))
 		m.noteCrash(u.Name, k.words)
 	}
 	w.words = k.words
 	return nil
+}
+
+// failedCommand returns which of the commands beside its main process made a unit fail, with its exit status, and
+// its process number; nothing if none did.
+func failedCommand(service map[string]dbus.Variant) (what string, pid uint32) {
+	for _, list := range []string{"ExecStartPre", "ExecStartPost"} {
+		commands, _ := service[list].Value().([][]any)
+		for _, c := range commands { // signature sasbttttuii: the path first; process, code and status last
+			if status, _ := c[len(c)-1].(int32); status != 0 {
+				pid, _ = c[len(c)-3].(uint32)
+				return fmt.Sprintf("%s=%v: exit status %d", list, c[0], status), pid
+			}
+		}
+	}
+	return "", 0
 }
 
 func property[T any](all map[string]dbus.Variant, name string) T {

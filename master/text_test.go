@@ -17,23 +17,38 @@ func TestLastWords(t *testing.T) {
 	for _, c := range []struct {
 		result, status, journal, want string
 		code                          int32
+		other                         string
 	}{
-		{"exit-code", "", "", "u: exit status 1", 1},
-		{"exit-code", "no listener", "", "u: exit status 1: no listener", 1},
-		{"exit-code", "no listener", "fdt-worker: no listener", "u: exit status 1: fdt-worker: no listener", 1},
-		{"exit-code", "serving", "panic: x\nmain.main()", "u: exit status 2:\n\tserving\n\tpanic: x\n\tmain.main()", 2},
-		{"exit-code", "", "", "u: its program cannot be executed", 203},
-		{"signal", "", "", "u: killed by signal 9", 9},
-		{"timeout", "", "", "u: not READY in time", 0},
-		{"protocol", "", "", "u: ended without having said READY=1", 0},
-		{"watchdog", "", "", "u: watchdog", 0},
+		{"exit-code", "", "", "u: exit status 1", 1, ""},
+		{"exit-code", "no listener", "", "u: exit status 1: no listener", 1, ""},
+		{"exit-code", "no listener", "fdt-worker: no listener", "u: exit status 1: fdt-worker: no listener", 1, ""},
+		{"exit-code", "serving", "panic: x\nmain.main()", "u: exit status 2:\n\tserving\n\tpanic: x\n\tmain.main()", 2, ""},
+		{"exit-code", "", "", "u: its program cannot be executed", 203, ""},
+		{"exit-code", "", "no", "u: ExecStartPost=/bin/sh: exit status 4: no", 0, "ExecStartPost=/bin/sh: exit status 4"},
+		{"signal", "", "", "u: killed by signal 9", 9, ""},
+		{"timeout", "", "", "u: not READY in time", 0, ""},
+		{"protocol", "", "", "u: ended without having said READY=1", 0, ""},
+		{"watchdog", "", "", "u: watchdog", 0, ""},
 	} {
-		if got := lastWords("u", c.result, c.code, c.status, c.journal); got != c.want {
+		if got := lastWords("u", c.result, c.code, c.other, c.status, c.journal); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
 	}
 	if got := lastLines("a\nb\nc", 2); got != "b\nc" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestFailedCommand(t *testing.T) {
+	command := func(path string, pid uint32, status int32) []any {
+		return []any{path, []string{path}, false, uint64(1), uint64(1), uint64(1), uint64(1), pid, int32(1), status}
+	}
+	service := map[string]dbus.Variant{"ExecStartPost": dbus.MakeVariant([][]any{command("/bin/true", 7, 0), command("/bin/check", 8, 4)})}
+	if what, pid := failedCommand(service); what != "ExecStartPost=/bin/check: exit status 4" || pid != 8 {
+		t.Errorf("%q, process %d", what, pid)
+	}
+	if what, pid := failedCommand(nil); what != "" || pid != 0 {
+		t.Errorf("%q, process %d", what, pid)
 	}
 }
 

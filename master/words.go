@@ -9,11 +9,13 @@ import (
 )
 
 // lastWords says in one text why a worker is not there any more.
-func lastWords(unit, result string, status int32, statusText, journal string) string {
+func lastWords(unit, result string, status int32, other, statusText, journal string) string {
 	why := result
 	switch {
 	case result == "exit-code" && status == 203:
 		why = "its program cannot be executed"
+	case result == "exit-code" && other != "":
+		why = other
 	case result == "exit-code":
 		why = fmt.Sprintf("exit status %d", status)
 	case result == "signal" || result == "core-dump":
@@ -36,18 +38,20 @@ func lastWords(unit, result string, status int32, statusText, journal string) st
 	return fmt.Sprintf("%s: %s:\n\t%s", unit, why, strings.ReplaceAll(said, "\n", "\n\t"))
 }
 
-// journalWords returns the last lines that a worker wrote, by its invocation and by its process: of a
+// journalWords returns the last lines that a worker wrote, by its invocation and by its processes: of a
 // process that died at once the journal may know nothing but the number. It is empty if the journal has
 // none or cannot be read.
-func (m *Master) journalWords(unit, invocation string, pid uint32) string {
+func (m *Master) journalWords(unit, invocation string, pids ...uint32) string {
 	var matches []string
 	if invocation != "" {
 		matches = append(matches, "_SYSTEMD_INVOCATION_ID="+invocation)
 	} else {
 		matches = append(matches, "_SYSTEMD_UNIT="+unit)
 	}
-	if pid != 0 {
-		matches = append(matches, "+", fmt.Sprintf("_PID=%d", pid))
+	for _, pid := range pids {
+		if pid != 0 {
+			matches = append(matches, "+", fmt.Sprintf("_PID=%d", pid))
+		}
 	}
 	return lastLines(m.journalctl(matches...), 8)
 }

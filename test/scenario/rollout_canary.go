@@ -54,6 +54,12 @@ func canary(ctx context.Context, s *Stage) error {
 			return err
 		}
 	}
+	if err := s.dropIn(ctx, "ExecStartPost=/bin/sh -c 'echo the check says no; exit 4'"); err != nil {
+		return err
+	}
+	if err := s.refusedRollout(ctx, "workers whose ExecStartPost= fails", "ExecStartPost=/bin/sh: exit status 4"); err != nil {
+		return err
+	}
 	if err := s.program(ctx, ""); err != nil {
 		return err
 	}
@@ -101,7 +107,7 @@ func canary(ctx context.Context, s *Stage) error {
 	if _, err := s.settled(ctx); err != nil {
 		return err
 	}
-	return s.unnoticed(ctx, t, "five generations that were no good")
+	return s.unnoticed(ctx, t, "generations that were no good")
 }
 
 // refusedRollout claims that a reload fails with the reason, and that what served goes on serving.

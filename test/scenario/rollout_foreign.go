@@ -28,11 +28,15 @@ func foreign(ctx context.Context, s *Stage) error {
 			return fmt.Errorf("%s: %w", example, err)
 		}
 	}
-	if _, err := s.quiet(ctx, "echo 'import nowhere' >/srv/app/app.py"); err != nil {
-		return err
-	}
-	if err := s.refusedForeign(ctx); err != nil {
-		return err
+	for _, broken := range []struct{ what, app, reason string }{
+		{"an application that cannot be imported", "import nowhere", "nowhere"},
+		{"an application that fails when it is asked", `def app(environ, start_response): raise RuntimeError("out of order")`, "out of order"},
+		{"an application that answers its self-check with an error", "def app(environ, start_response): start_response(\"503 Not Today\", []); return []", "503 Not Today"},
+	} {
+		if err := s.Bed.WriteFile(ctx, "/srv/app/app.py", []byte(broken.app+"\n")); err != nil {
+			return err
+		}
+		s.refusedForeign(ctx, broken.what, broken.reason)
 	}
 	if err := s.program(ctx, ""); err != nil {
 		return err
@@ -48,14 +52,13 @@ func foreign(ctx context.Context, s *Stage) error {
 	return nil
 }
 
-// refusedForeign claims that an application that cannot be imported never goes live.
-func (s *Stage) refusedForeign(ctx context.Context) error {
+// refusedForeign claims that a broken application never goes live.
+func (s *Stage) refusedForeign(ctx context.Context, what, reason string) {
 	out, err := s.show(ctx, "fdtctl reload")
 	target := s.at("/run/fdt/web.sock")
 	gerr := target.Get(ctx, "/still-there")
-	s.check(err != nil && strings.Contains(out, "nowhere") && gerr == nil, "gunicorn with a broken application: the reload fails, the old one serves on",
-		"%s; a request: %v", grep(out, "nowhere"), gerr)
-	return nil
+	s.check(err != nil && strings.Contains(out, reason) && gerr == nil, "gunicorn with "+what+": the reload fails, the old one serves on",
+		"%s; a request: %v", grep(out, reason), gerr)
 }
 
 // copyExamples puts the programs where their drop-ins expect them.
@@ -74,8 +77,9 @@ func (s *Stage) copyExamples(ctx context.Context, examples string) error {
 		return err
 	}
 	for from, to := range map[string]string{
-		filepath.Join(dir, "http"):                 "/usr/local/bin/fdt-http",
-		filepath.Join(examples, "gunicorn/app.py"): "/srv/app/app.py",
+		filepath.Join(dir, "http"):                           "/usr/local/bin/fdt-http",
+		filepath.Join(examples, "gunicorn/app.py"):           "/srv/app/app.py",
+		filepath.Join(examples, "gunicorn/gunicorn.conf.py"): "/srv/app/gunicorn.conf.py",
 	} {
 		data, err := os.ReadFile(from)
 		if err == nil {
