@@ -80,7 +80,7 @@ integration: deb
 	$(call need,$(BED_PACKAGES))
 	@echo '== tests in booted systemd'
 	@FDT_BED=1 FDT_DEB=$(CURDIR)/$(DEB) FDT_RELEASE_DEB=$(CURDIR)/$(DEB) \
-		go test -count=1 -timeout=25m -p=1 ./internal/bed/... ./test/...
+		go test -count=1 -timeout=25m -p=2 ./internal/bed/... ./test/...
 
 test: deb cover-deb
 	$(call need,$(UNIT_PACKAGES) $(BED_PACKAGES))

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt/internal/bed"
+	"github.com/fdtserver/fdt/test/scenario"
 )
 
 // machine is a container with fdt installed, for one test.
@@ -54,6 +55,27 @@ func boot(t *testing.T, o bed.Options) machine {
 	return machine{t, b}
 }
 
+// acts plays a scenario as a subtest, in which every claim must hold, and tells whether they did.
+func (m machine) acts(deb string, sc scenario.Scenario) bool {
+	return m.Run(sc.Name, func(t *testing.T) {
+		stage := &scenario.Stage{Bed: m.bed, Deb: deb, Out: t.Output()}
+		if err := stage.Play(t.Context(), sc); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range stage.Failed() {
+			t.Errorf("%s: %s", f.Claim, f.Seen)
+		}
+	})
+}
+
+// finish stops fdt in order, so that instrumented programs leave their counters.
+func (m machine) finish() {
+	m.Helper()
+	if !m.Failed() {
+		m.must("systemctl stop fdt")
+	}
+}
+
 // quick is a configuration with which rollouts take no longer than they must.
 const quick = `
 workers: {count: 2}
@@ -84,12 +106,11 @@ func (m machine) configure(name, yaml string) {
 	m.write("/etc/fdt/config.d/"+name+".yaml", yaml)
 }
 
-// set gives a unit a drop-in and has systemd load it.
-func (m machine) set(unit, settings string) {
+// dropIn gives a unit a drop-in, which systemd has yet to load.
+func (m machine) dropIn(unit, settings string) {
 	m.Helper()
 	m.must("mkdir -p /etc/systemd/system/" + unit + ".d")
 	m.write("/etc/systemd/system/"+unit+".d/99-test.conf", settings)
-	m.must("systemctl daemon-reload")
 }
 
 func (m machine) write(path, text string) {
@@ -177,23 +198,4 @@ func (m machine) open() *pgconn.PgConn {
 		m.Fatal(err)
 	}
 	return conn
-}
-
-// knock connects and disconnects all the time, until the returned function is called, which waits for the last.
-func (m machine) knock() (stop func()) {
-	ctx, cancel := context.WithCancel(m.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			if conn, err := m.dial(); err == nil {
-				conn.Close()
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Millisecond):
-			}
-		}
-	}()
-	return func() { cancel(); <-done }
 }

@@ -9,32 +9,21 @@ import (
 
 // TestMainJob is the demonstration, as a test: every claim of it must hold, on each supported Debian.
 func TestMainJob(t *testing.T) {
+	t.Parallel()
 	for _, run := range []struct{ release, variable string }{
 		{"bookworm", "FDT_DEB"},
 		{"trixie", "FDT_RELEASE_DEB"},
 	} {
-		t.Run(run.release, func(t *testing.T) { mainJob(t, run.release, deb(t, run.variable)) })
-	}
-}
-
-func mainJob(t *testing.T, release, path string) {
-	m := boot(t, bed.Options{Release: release, Disk: true})
-	for _, sc := range scenario.All() {
-		ok := t.Run(sc.Name, func(t *testing.T) {
-			stage := &scenario.Stage{Bed: m.bed, Deb: path, Out: t.Output()}
-			if err := stage.Play(t.Context(), sc); err != nil {
-				t.Fatal(err)
+		t.Run(run.release, func(t *testing.T) {
+			t.Parallel()
+			path := deb(t, run.variable)
+			m := boot(t, bed.Options{Release: run.release, Disk: true})
+			for _, sc := range scenario.All() {
+				if !m.acts(path, sc) {
+					break // the later parts build on the earlier
+				}
 			}
-			for _, f := range stage.Failed() {
-				t.Errorf("%s: %s", f.Claim, f.Seen)
-			}
+			m.finish()
 		})
-		if !ok {
-			break // the later parts build on the earlier
-		}
-	}
-	if !t.Failed() {
-		// In order, so that instrumented programs leave their counters.
-		m.must("systemctl stop fdt")
 	}
 }

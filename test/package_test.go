@@ -10,9 +10,11 @@ import (
 
 // TestPackage installs, upgrades, removes and purges the released package on each supported Debian.
 func TestPackage(t *testing.T) {
+	t.Parallel()
 	path := deb(t, "FDT_RELEASE_DEB")
 	for _, release := range []string{"bookworm", "trixie"} {
 		t.Run(release, func(t *testing.T) {
+			t.Parallel()
 			m := boot(t, bed.Options{Release: release})
 			m.install(path)
 			t.Run("Serves", func(t *testing.T) { serves(machine{t, m.bed}) })

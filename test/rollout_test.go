@@ -14,31 +14,21 @@ var onEveryVersion = []string{"Install", "Listeners", "Canary", "Adoption", "Dis
 
 // TestRollouts plays the rollouts on both versions of systemd; every claim must hold.
 func TestRollouts(t *testing.T) {
+	t.Parallel()
 	path := deb(t, "FDT_DEB")
 	for _, release := range []string{"bookworm", "trixie"} {
 		t.Run(release, func(t *testing.T) {
+			t.Parallel()
 			m := boot(t, bed.Options{Release: release})
 			for _, sc := range scenario.Rollouts() {
 				if release != "trixie" && os.Getenv("FDT_FULL") != "1" && !slices.Contains(onEveryVersion, sc.Name) {
 					continue
 				}
-				ok := t.Run(sc.Name, func(t *testing.T) {
-					stage := &scenario.Stage{Bed: m.bed, Deb: path, Out: t.Output()}
-					if err := stage.Play(t.Context(), sc); err != nil {
-						t.Fatal(err)
-					}
-					for _, f := range stage.Failed() {
-						t.Errorf("%s: %s", f.Claim, f.Seen)
-					}
-				})
-				if !ok && sc.Name == "Install" {
+				if !m.acts(path, sc) && sc.Name == "Install" {
 					break
 				}
 			}
-			if !t.Failed() {
-				// In order, so that instrumented programs leave their counters.
-				m.must("systemctl stop fdt")
-			}
+			m.finish()
 		})
 	}
 }

@@ -16,167 +16,159 @@ import (
 // needed: works must hold with the units as they are shipped, and must not hold once the setting is taken away.
 type trap struct {
 	name string
-	// without takes the setting away.
-	without func(m machine)
+	// without are the drop-ins that take the setting away, by unit.
+	without map[string]string
+	// apply has them take effect beyond what systemd loads; empty: nothing to do.
+	apply string
 	// works exercises fdt and returns what is wrong, empty if nothing is.
 	works func(m machine) string
-	// release is the Debian to show it on, bookworm if empty.
-	release string
 }
 
-// TestTraps is the table. ARCHITECTURE.md tells the story of each.
-func TestTraps(t *testing.T) {
-	for _, trap := range []trap{
+// traps are the table, by the Debian to show them on. ARCHITECTURE.md tells the story of each.
+var traps = map[string][]trap{
+	"bookworm": {
 		{
-			name: "NonBlocking of a companion",
-			without: func(m machine) {
-				m.set("fdt-listen@.service", "[Service]\nNonBlocking=no\n")
-			},
-			works: nonBlocking,
+			name:    "NonBlocking of a companion",
+			without: map[string]string{"fdt-listen@.service": "[Service]\nNonBlocking=no\n"},
+			works:   nonBlocking,
 		},
 		{
 			name: "NonBlocking of a worker",
-			without: func(m machine) {
-				// A worker in any language, which takes the listener as it gets it.
-				m.set("fdt-worker@.service", "[Service]\nNonBlocking=no\nExecStart=\nExecStart=sleep infinity\nType=exec\nWatchdogSec=0\n")
-			},
-			works: nonBlockingForeign,
+			// A worker in any language, which takes the listener as it gets it.
+			without: map[string]string{"fdt-worker@.service": "[Service]\nNonBlocking=no\nExecStart=\nExecStart=sleep infinity\nType=exec\nWatchdogSec=0\n"},
+			works:   nonBlockingForeign,
 		},
 		{
-			name: "StartLimitIntervalSec=0 of a worker",
-			without: func(m machine) {
-				m.set("fdt-worker@.service", "[Unit]\nStartLimitIntervalSec=10s\nStartLimitBurst=5\n[Service]\nRestartSec=10ms\n")
-			},
-			works: workersCrash,
+			name:    "StartLimitIntervalSec=0 of a worker",
+			without: map[string]string{"fdt-worker@.service": "[Unit]\nStartLimitIntervalSec=10s\nStartLimitBurst=5\n[Service]\nRestartSec=10ms\n"},
+			works:   workersCrash,
 		},
 		{
 			name: "StartLimitIntervalSec=0 of a companion",
-			without: func(m machine) {
-				m.set("fdt-listen@.service", "[Unit]\nStartLimitIntervalSec=10s\nStartLimitBurst=5\n")
-			},
-			works: companionRestarts,
+			// The default is 5 in 10 s; a busy machine needs longer for so many.
+			without: map[string]string{"fdt-listen@.service": "[Unit]\nStartLimitIntervalSec=1min\nStartLimitBurst=5\n"},
+			works:   companionRestarts,
 		},
 		{
 			name: "TriggerLimitIntervalSec=0 of a socket",
-			without: func(m machine) {
-				// The default is 20 in 2 s; a busy machine needs longer for so many.
-				m.set("fdt-listen@.socket", "[Socket]\nTriggerLimitIntervalSec=1min\nTriggerLimitBurst=20\n")
-			},
-			works: triggers,
+			// The default is 20 in 2 s; a busy machine needs longer for so many.
+			without: map[string]string{"fdt-listen@.socket": "[Socket]\nTriggerLimitIntervalSec=1min\nTriggerLimitBurst=20\n"},
+			works:   triggers,
 		},
 		{
-			name:    "StartLimitIntervalSec=0 of a socket",
-			release: "trixie", // 252 does not count the starts of sockets
-			without: func(m machine) {
-				// The default is 5 in 10 s; a busy machine needs longer for so many.
-				m.set("fdt-listen@.socket", "[Unit]\nStartLimitIntervalSec=1min\nStartLimitBurst=5\n")
-			},
-			works: restarts,
+			name:    "workers are not PartOf= the master",
+			without: map[string]string{"fdt-worker@.service": "[Unit]\nPartOf=fdt.service\n"},
+			works:   crashUnnoticed,
 		},
 		{
-			name: "a companion wants the master",
-			without: func(m machine) {
-				m.set("fdt-listen@.service", "[Unit]\nRequires=fdt.service\n")
-			},
-			works: staysStopped,
-		},
-		{
-			name: "workers are not PartOf= the master",
-			without: func(m machine) {
-				m.set("fdt-worker@.service", "[Unit]\nPartOf=fdt.service\n")
-			},
-			works: crashUnnoticed,
-		},
-		{
-			name: "workers are not ordered after the master",
-			without: func(m machine) {
-				m.set("fdt-worker@.service", "[Unit]\nAfter=fdt.service\n")
-			},
-			works: reloads,
+			name:    "workers are not ordered after the master",
+			without: map[string]string{"fdt-worker@.service": "[Unit]\nAfter=fdt.service\n"},
+			works:   reloads,
 		},
 		{
 			name: "sockets stop before workers",
-			without: func(m machine) {
-				// As units alone would do it: all stop in one transaction, in the reverse order of starting.
-				m.must("systemctl mask --now --runtime fdt-stop.service || true")
-				m.set("fdt-worker@.service", "[Unit]\nPartOf=fdt.service\n")
-				m.set("fdt-listen@.socket", "[Unit]\nPartOf=fdt.service\n")
-				m.must("systemctl start fdt; systemctl reload fdt")
+			// As units alone would do it: all stop in one transaction, in the reverse order of starting.
+			without: map[string]string{
+				"fdt-worker@.service": "[Unit]\nPartOf=fdt.service\n",
+				"fdt-listen@.socket":  "[Unit]\nPartOf=fdt.service\n",
 			},
+			apply: "systemctl mask --now --runtime fdt-stop.service || true; systemctl start fdt; systemctl reload fdt",
 			works: refusedAtOnce,
 		},
 		{
-			name: "Restart=on-failure of a worker",
-			without: func(m machine) {
-				m.set("fdt-worker@.service", "[Service]\nRestart=always\nRestartSec=0\n")
-				m.must("systemctl reload fdt || true")
-			},
-			works: drainedStaysGone,
+			name:    "Restart=on-failure of a worker",
+			without: map[string]string{"fdt-worker@.service": "[Service]\nRestart=always\nRestartSec=0\n"},
+			apply:   "systemctl reload fdt || true",
+			works:   drainedStaysGone,
 		},
 		{
-			name: "StartLimitIntervalSec=0 of the master",
-			without: func(m machine) {
-				m.set("fdt.service", "[Unit]\nStartLimitIntervalSec=10s\nStartLimitBurst=5\n[Service]\nRestartSec=10ms\n")
-			},
-			works: masterCrashes,
+			name:    "StartLimitIntervalSec=0 of the master",
+			without: map[string]string{"fdt.service": "[Unit]\nStartLimitIntervalSec=10s\nStartLimitBurst=5\n[Service]\nRestartSec=10ms\n"},
+			works:   masterCrashes,
 		},
 		{
-			name: "TimeoutStopSec= of a worker outlasts the drain",
-			without: func(m machine) {
-				m.set("fdt-worker@.service", "[Service]\nTimeoutStopSec=2s\n")
-			},
-			works: drainOutlastsReload,
+			name:    "TimeoutStopSec= of a worker outlasts the drain",
+			without: map[string]string{"fdt-worker@.service": "[Service]\nTimeoutStopSec=2s\n"},
+			works:   drainOutlastsReload,
 		},
 		{
-			name: "no RuntimeDirectory= of a worker",
-			without: func(m machine) {
-				m.set("fdt-worker@.service", "[Service]\nRuntimeDirectory=fdt/worker\n")
-				m.must("systemctl reload fdt")
-			},
-			works: controlSocketsStay,
+			name:    "no RuntimeDirectory= of a worker",
+			without: map[string]string{"fdt-worker@.service": "[Service]\nRuntimeDirectory=fdt/worker\n"},
+			apply:   "systemctl reload fdt",
+			works:   controlSocketsStay,
 		},
 		{
-			name: "CollectMode= of a worker",
-			without: func(m machine) {
-				m.set("fdt-worker@.service", "[Unit]\nCollectMode=inactive\n")
-			},
-			works: failedIsForgotten,
+			name:    "CollectMode= of a worker",
+			without: map[string]string{"fdt-worker@.service": "[Unit]\nCollectMode=inactive\n"},
+			works:   failedIsForgotten,
 		},
 		{
-			name: "BindIPv6Only= of a socket",
-			without: func(m machine) {
-				m.set("fdt-listen@.socket", "[Socket]\nBindIPv6Only=both\n")
-			},
-			works: bothFamilies,
+			name:    "BindIPv6Only= of a socket",
+			without: map[string]string{"fdt-listen@.socket": "[Socket]\nBindIPv6Only=both\n"},
+			works:   bothFamilies,
 		},
 		{
-			name: "FreeBind= of a socket",
-			without: func(m machine) {
-				m.set("fdt-listen@.socket", "[Socket]\nFreeBind=no\n")
-			},
-			works: addressToCome,
+			name:    "FreeBind= of a socket",
+			without: map[string]string{"fdt-listen@.socket": "[Socket]\nFreeBind=no\n"},
+			works:   addressToCome,
 		},
 		{
-			name: "no PrivateUsers= of a worker",
-			without: func(m machine) {
-				m.set("fdt-worker@.service", "[Service]\nPrivateUsers=yes\n")
-				m.must("systemctl reload fdt")
-			},
-			works: peersAreKnown,
+			name:    "no PrivateUsers= of a worker",
+			without: map[string]string{"fdt-worker@.service": "[Service]\nPrivateUsers=yes\n"},
+			apply:   "systemctl reload fdt",
+			works:   peersAreKnown,
 		},
-	} {
-		t.Run(trap.name, func(t *testing.T) {
-			m := installed(t, bed.Options{Release: trap.release})
-			if wrong := trap.works(m); wrong != "" {
-				t.Fatalf("with the units as shipped: %s", wrong)
-			}
-			m.must("systemctl start fdt")
-			trap.without(m)
-			if trap.works(m) == "" {
-				t.Error("nothing is wrong without it: is it still needed?")
+	},
+	"trixie": { // 252 does not count the starts of sockets
+		{
+			name: "StartLimitIntervalSec=0 of a socket",
+			// The default is 5 in 10 s; a busy machine needs longer for so many.
+			without: map[string]string{"fdt-listen@.socket": "[Unit]\nStartLimitIntervalSec=1min\nStartLimitBurst=5\n"},
+			works:   restarts,
+		},
+	},
+}
+
+func TestTraps(t *testing.T) {
+	t.Parallel()
+	for release, list := range traps {
+		t.Run(release, func(t *testing.T) {
+			t.Parallel()
+			m := installed(t, bed.Options{Release: release})
+			for _, trap := range list {
+				t.Run(trap.name, func(t *testing.T) { machine{t, m.bed}.play(trap) })
 			}
 		})
 	}
+}
+
+func (m machine) play(trap trap) {
+	defer m.shipped()
+	if wrong := trap.works(m); wrong != "" {
+		m.Fatalf("with the units as shipped: %s", wrong)
+	}
+	m.must("systemctl start fdt")
+	for unit, settings := range trap.without {
+		m.dropIn(unit, settings)
+	}
+	m.must("systemctl daemon-reload; " + trap.apply)
+	if trap.works(m) == "" {
+		m.Error("nothing is wrong without it: is it still needed?")
+	}
+}
+
+// shipped has fdt start anew with the units as shipped, whatever state it is in.
+func (m machine) shipped() {
+	m.must(`find /etc/systemd/system -name 99-test.conf -delete
+		systemctl unmask --quiet --runtime fdt-stop.service
+		systemctl daemon-reload
+		timeout 20 systemctl stop fdt fdt-sockets.target || true
+		systemctl list-jobs --plain --no-legend 'fdt*' | awk '{print $1}' | xargs -r systemctl cancel || true
+		systemctl kill -s KILL 'fdt*.service' 2>/dev/null || true
+		systemctl stop 'fdt-worker@*' 'fdt-listen@*' 'fdt-sockets.target'
+		systemctl reset-failed 'fdt*' 2>/dev/null || true
+		systemd-tmpfiles --create fdt.conf
+		systemctl start fdt`)
 }
 
 // O_NONBLOCK as open(2) has it, in the octal of /proc/PID/fdinfo.
@@ -244,6 +236,7 @@ func companionRestarts(m machine) string {
 	m.must(`for i in {1..8}; do
 		systemctl stop ` + m.socketUnit() + `.service
 		psql -X -h /run/fdt -p 7432 -c 'SELECT 1'
+		for j in {1..20}; do systemctl --quiet is-active ` + m.socketUnit() + `.service && break; sleep 0.1; done
 	done >/dev/null 2>&1 || true`)
 	return listening(m)
 }
@@ -259,8 +252,8 @@ func restarts(m machine) string {
 func triggers(m machine) string {
 	defer m.freeze()()
 	since := m.must("date +%s.%N")
-	m.set("fdt-listen@.service", "[Service]\nRemainAfterExit=no\n")
-	m.must("systemctl stop 'fdt-worker@*' " + m.socketUnit() + ".service")
+	m.dropIn("fdt-listen@.service", "[Service]\nRemainAfterExit=no\n")
+	m.must("systemctl daemon-reload; systemctl stop 'fdt-worker@*' " + m.socketUnit() + ".service")
 	conn, err := m.dial() // nobody takes it: systemd starts the companion for it again and again
 	if err != nil {
 		return err.Error()
@@ -268,27 +261,8 @@ func triggers(m machine) string {
 	defer conn.Close()
 	m.eventually(`[ "$(journalctl -b -q --since=@` + since + ` -u ` + m.socketUnit() + `.service | grep -c Finished)" -gt 30 ] || systemctl --quiet is-failed ` + m.socketUnit() + `.socket`)
 	wrong := listening(m)
-	m.must("rm -r /etc/systemd/system/fdt-listen@.service.d && systemctl daemon-reload")
+	m.must("rm /etc/systemd/system/fdt-listen@.service.d/99-test.conf && systemctl daemon-reload")
 	return wrong
-}
-
-// staysStopped: clients that keep knocking do not start again what is being stopped, not even when no worker
-// is there: systemd then starts the companion for them, if that is not active.
-func staysStopped(m machine) string {
-	for range 5 {
-		m.freeze() // systemd thaws it for its stop
-		m.must("systemctl stop 'fdt-worker@*'")
-		silence := m.knock()
-		_, err := m.try("timeout 30 systemctl stop fdt")
-		time.Sleep(300 * time.Millisecond) // in which a connection could start it
-		state, _ := m.try("systemctl is-active fdt")
-		silence()
-		if err != nil || state != "inactive" {
-			return fmt.Sprintf("after a stop under knocks it is %s (%v)", state, err)
-		}
-		m.must("systemctl start fdt")
-	}
-	return ""
 }
 
 // crashUnnoticed: the death of the master leaves the workers alone.
@@ -318,13 +292,14 @@ func reloads(m machine) string {
 // refusedAtOnce: while a stop waits for an open transaction, new connections are refused and not kept waiting.
 func refusedAtOnce(m machine) string {
 	conn := m.open()
+	since := m.must("date +%s.%N")
 	m.must("systemctl stop --no-block fdt")
 	defer func() {
 		m.exec(conn, "COMMIT")
 		m.try("timeout 30 systemctl stop fdt 'fdt-worker@*'")
 	}()
 	// All that a stop closes at once is closed by then, as the workers' own copies of the listener are.
-	m.eventually("journalctl -b -q -u 'fdt-worker@*' | grep -q draining")
+	m.eventually("journalctl -b -q --since=@" + since + " -u 'fdt-worker@*' | grep draining")
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		other, err := m.dial()
 		if err != nil {

@@ -56,12 +56,11 @@ func workerKilled(ctx context.Context, s *Stage) error {
 }
 
 func masterKilled(ctx context.Context, s *Stage) error {
-	t, err := s.traffic(ctx)
+	t, before, err := s.underLoad(ctx)
 	if err != nil {
 		return err
 	}
-	before, err := s.status(ctx)
-	if err != nil {
+	if err := s.nextMaster(ctx); err != nil {
 		return err
 	}
 	old, err := s.must(ctx, "systemctl show -P MainPID fdt")

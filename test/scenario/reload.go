@@ -32,6 +32,16 @@ func (s *Stage) traffic(ctx context.Context) (*traffic, error) {
 	return t, t.more(ctx)
 }
 
+// underLoad is the opening of a scenario: load, and the status with it.
+func (s *Stage) underLoad(ctx context.Context) (*traffic, status, error) {
+	t, err := s.traffic(ctx)
+	if err != nil {
+		return nil, status{}, err
+	}
+	st, err := s.status(ctx)
+	return t, st, err
+}
+
 // more waits until both loads have made some more calls, so that what was just done happened under load.
 func (t *traffic) more(ctx context.Context) error {
 	c, n := t.connecting.Progress(), t.sessions.Progress()
@@ -89,11 +99,7 @@ func (s *Stage) audit(ctx context.Context, what string, books ...*load.Books) er
 }
 
 func reload(ctx context.Context, s *Stage) error {
-	t, err := s.traffic(ctx)
-	if err != nil {
-		return err
-	}
-	before, err := s.status(ctx)
+	t, before, err := s.underLoad(ctx)
 	if err != nil {
 		return err
 	}
@@ -130,11 +136,7 @@ func reload(ctx context.Context, s *Stage) error {
 }
 
 func badReload(ctx context.Context, s *Stage) error {
-	t, err := s.traffic(ctx)
-	if err != nil {
-		return err
-	}
-	before, err := s.status(ctx)
+	t, before, err := s.underLoad(ctx)
 	if err != nil {
 		return err
 	}

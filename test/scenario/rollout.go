@@ -42,7 +42,12 @@ func rolloutInstall(ctx context.Context, s *Stage) error {
 	if err := s.configure(ctx, settings{}); err != nil {
 		return err
 	}
-	_, err := s.must(ctx, "systemctl reload fdt")
+	if _, err := s.must(ctx, "systemctl reload fdt"); err != nil {
+		return err
+	}
+	out, err := s.must(ctx, "for p in /usr/lib/fdt/fdt-master /usr/lib/fdt/fdt-worker; do $p -version; done; fdtctl --version; dpkg-query -W -f '${Version}' fdt")
+	f := strings.Fields(out)
+	s.check(len(slices.Compact([]string{f[1], f[3], f[len(f)-2], f[len(f)-1]})) == 1, "every program tells the package's version", "%s", strings.Join(f, " "))
 	return err
 }
 
@@ -127,6 +132,12 @@ func outcomes(b *load.Books) string {
 	}
 	slices.Sort(out)
 	return strings.Join(out, ", ")
+}
+
+// servedOrRefused claims that each client either was served or was refused.
+func (s *Stage) servedOrRefused(books *load.Books, when string) {
+	odd := slices.ContainsFunc(books.Lost(), func(c load.Call) bool { return load.Kind(c.Err) != "refused" })
+	s.check(!odd, when+": clients are served or refused, nothing else", "%s", outcomes(books))
 }
 
 // lightTraffic is steady load that leaves the processors to what is shown beside it.

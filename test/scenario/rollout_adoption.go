@@ -28,6 +28,9 @@ func adoption(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
+	if err := s.nextMaster(ctx); err != nil {
+		return err
+	}
 	cases := map[string][]string{
 		"SIGKILL": append(slices.Clone(steps), "taking-back", "draining"),
 		"restart": {"starting", "telling", "taking-back"},
@@ -65,16 +68,7 @@ func (s *Stage) interrupted(ctx context.Context, how, step string, extra bool) e
 	if err := s.configure(ctx, c); err != nil {
 		return err
 	}
-	w, err := s.watch()
-	if err != nil {
-		return err
-	}
-	defer w.close()
 	master, err := s.masterPID(ctx)
-	if err != nil {
-		return err
-	}
-	reload, err := s.start(ctx, "fdtctl reload")
 	if err != nil {
 		return err
 	}
@@ -82,9 +76,9 @@ func (s *Stage) interrupted(ctx context.Context, how, step string, extra bool) e
 	if step == "draining" {
 		wanted = "idle"
 	}
-	seen, err := w.until(before.Generation, wanted, reload)
+	reload, seen, err := s.reloadUntil(ctx, wanted)
 	if err != nil {
-		return fmt.Errorf("%w: %s", err, reload.output())
+		return err
 	}
 	if how == "SIGKILL" {
 		err = unix.Kill(master, unix.SIGKILL)
@@ -129,7 +123,27 @@ func (s *Stage) interrupted(ctx context.Context, how, step string, extra bool) e
 		"%s", lastLine(reload.output()))
 	s.check(true, fmt.Sprintf("%s of the master while %s: the next one leaves one generation serving", how, step),
 		"%s: generation %d, after %d, in %d ms", outcome, now.Applied, before.Generation, took.Milliseconds())
-	_, err = s.settled(ctx)
+	if _, err := s.settled(ctx); err != nil {
+		return err
+	}
+	return s.nextMaster(ctx)
+}
+
+// nextMaster ends the master by SIGTERM and waits for the next one. Unlike one that is killed, an instrumented master
+// leaves its counters then.
+func (s *Stage) nextMaster(ctx context.Context) error {
+	old, err := s.quiet(ctx, "systemctl show -P MainPID fdt")
+	if err != nil {
+		return err
+	}
+	if _, err := s.quiet(ctx, "kill "+old); err != nil {
+		return err
+	}
+	_, err = until(ctx, "the next master serves", func() (bool, error) {
+		now, err := s.quiet(ctx, "systemctl show -P MainPID fdt; systemctl is-active fdt; fdtctl status")
+		f := strings.Fields(now)
+		return err == nil && f[0] != "0" && f[0] != strings.TrimSpace(old) && f[1] == "active", nil
+	})
 	return err
 }
 
@@ -207,6 +221,28 @@ func (s *Stage) watch() (*watch, error) {
 }
 
 func (w *watch) close() { _ = w.file.Close() }
+
+// reloadUntil begins a reload and returns when it is at the step, with the state of then.
+func (s *Stage) reloadUntil(ctx context.Context, step string) (*process, state, error) {
+	before, err := s.status(ctx)
+	if err != nil {
+		return nil, state{}, err
+	}
+	w, err := s.watch()
+	if err != nil {
+		return nil, state{}, err
+	}
+	defer w.close()
+	reload, err := s.start(ctx, "fdtctl reload")
+	if err != nil {
+		return nil, state{}, err
+	}
+	at, err := w.until(before.Generation, step, reload)
+	if err != nil {
+		return nil, at, fmt.Errorf("%w: %s", err, reload.output())
+	}
+	return reload, at, nil
+}
 
 // errMissed says that a step was over before anybody looked.
 var errMissed = errors.New("the step was missed")

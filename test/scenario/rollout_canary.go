@@ -54,10 +54,10 @@ func canary(ctx context.Context, s *Stage) error {
 			return err
 		}
 	}
-	if err := s.dropIn(ctx, "ExecStartPost=/bin/sh -c 'echo the check says no; exit 4'"); err != nil {
+	if err := s.dropIn(ctx, "ExecStartPost=/bin/sh -c 'echo the check says no; sleep 0.2; exit 4'"); err != nil {
 		return err
 	}
-	if err := s.refusedRollout(ctx, "workers whose ExecStartPost= fails", "ExecStartPost=/bin/sh: exit status 4"); err != nil {
+	if err := s.refusedRollout(ctx, "workers whose ExecStartPost= fails", "the check says no"); err != nil {
 		return err
 	}
 	if err := s.program(ctx, ""); err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fdtserver/fdt/test/load"
 )
 
 // disturbances are what an administrator, or a package manager, does to a host without thinking of fdt.
@@ -121,20 +123,8 @@ func (s *Stage) whileDraining(ctx context.Context, command string) error {
 }
 
 func (s *Stage) whileReloading(ctx context.Context, command string) error {
-	before, err := s.status(ctx)
+	reload, at, err := s.reloadUntil(ctx, "starting")
 	if err != nil {
-		return err
-	}
-	w, err := s.watch()
-	if err != nil {
-		return err
-	}
-	defer w.close()
-	reload, err := s.start(ctx, "fdtctl reload")
-	if err != nil {
-		return err
-	}
-	if _, err := w.until(before.Generation, "starting", reload); err != nil {
 		return err
 	}
 	if _, err := s.must(ctx, command); err != nil {
@@ -144,7 +134,7 @@ func (s *Stage) whileReloading(ctx context.Context, command string) error {
 	var now state
 	_, err = until(ctx, "the reload ends", func() (bool, error) {
 		now, err = s.state()
-		return now.Pending == 0 && now.Applied > before.Generation, ignoreMissing(err)
+		return now.Pending == 0 && now.Applied > at.Applied, ignoreMissing(err)
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %+v: %s", err, now, reload.output())
@@ -181,6 +171,7 @@ func hostShutdown(ctx context.Context, s *Stage) error {
 		}
 		sessions[body] = conn
 	}
+	knock := load.Connecting(ctx, s.target(), connectingClients, 5*time.Millisecond)
 	s.say("reboot of the container")
 	rebooted := make(chan error, 1)
 	go func() { rebooted <- s.Bed.Reboot(ctx) }()
@@ -194,6 +185,7 @@ func hostShutdown(ctx context.Context, s *Stage) error {
 		_, err = sessions["in-time"].Exec(ctx, "COMMIT").ReadAll()
 		s.check(err == nil, "host shutdown: an open transaction may commit within drain.shutdown", "%v", err)
 	}
+	s.servedOrRefused(knock.Stop(), "host shutdown")
 	if err := errors.Join(<-rebooted, ctx.Err()); err != nil {
 		return err
 	}

@@ -33,16 +33,8 @@ func reloadsAtOnce(ctx context.Context, s *Stage) error {
 	if err := s.configure(ctx, settings{reload: "{settle: 1s}"}); err != nil {
 		return err
 	}
-	w, err := s.watch()
+	first, _, err := s.reloadUntil(ctx, "settling")
 	if err != nil {
-		return err
-	}
-	defer w.close()
-	first, err := s.start(ctx, "fdtctl reload")
-	if err != nil {
-		return err
-	}
-	if _, err := w.until(before.Generation, "settling", first); err != nil {
 		return err
 	}
 	if err := s.configure(ctx, settings{workers: "{cuont: 2}"}); err != nil {

@@ -52,5 +52,41 @@ func rollback(ctx context.Context, s *Stage) error {
 	s.check(err == nil && strings.Contains(line, "last good") && strings.Contains(line, "50-rollout.yaml"), "STATUS says so", "%s", strings.TrimSpace(line))
 	out, err := s.quiet(ctx, "journalctl -b -u fdt -o cat --no-pager")
 	s.check(err == nil && strings.Contains(out, "last good") && strings.Contains(out, "cuont"), "the journal says so, and why", "%s", grep(out, "last good"))
-	return s.roll(ctx, settings{})
+	return s.startsWith(ctx)
+}
+
+// startsWith starts fdt with a configuration that no worker can serve, and with nothing that could be served.
+func (s *Stage) startsWith(ctx context.Context) error {
+	if err := s.configure(ctx, settings{resources: "{nowhere: {type: spool, directory: /var/lib/nowhere}}"}); err != nil {
+		return err
+	}
+	if _, err := s.must(ctx, "systemctl stop fdt && systemctl start fdt"); err != nil {
+		return err
+	}
+	kind := s.asked(ctx, s.target())
+	line, err := s.quiet(ctx, "systemctl show -P StatusText fdt; fdtctl status --json")
+	s.check(err == nil && kind == "served" && strings.Contains(line, "last good") && strings.Contains(line, "nowhere"),
+		"started with a configuration that no worker can serve, the last good one serves, and status says why", "%s; %s", kind, grep(line, "last good"))
+
+	if err := s.configure(ctx, settings{workers: "{cuont: 2}"}); err != nil {
+		return err
+	}
+	if _, err := s.must(ctx, "systemctl stop fdt && find /var/lib/fdt/last-good -mindepth 1 -delete"); err != nil {
+		return err
+	}
+	out, serr := s.show(ctx, "systemctl start fdt")
+	_, err = until(ctx, "new connections are refused", func() (bool, error) {
+		ok, _ := s.refused(ctx)
+		return ok, nil
+	})
+	s.check(serr != nil && err == nil, "with nothing that could be served the start fails, and clients are refused", "%s", strings.TrimSpace(out))
+	out, err = s.quiet(ctx, "journalctl -b -u fdt -o cat --no-pager -n 20")
+	s.check(err == nil && strings.Contains(out, "cuont"), "the journal says why", "%s", grep(out, "cuont"))
+	if err := s.configure(ctx, settings{}); err != nil {
+		return err
+	}
+	if _, err := s.must(ctx, "systemctl start fdt"); err != nil {
+		return err
+	}
+	return s.serves(ctx)
 }

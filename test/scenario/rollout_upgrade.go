@@ -109,22 +109,9 @@ func (s *Stage) upgradedMidway(ctx context.Context) error {
 	if err := s.configure(ctx, settings{reload: "{settle: 8s}"}); err != nil {
 		return err
 	}
-	before, err := s.status(ctx)
+	reload, pending, err := s.reloadUntil(ctx, "settling")
 	if err != nil {
 		return err
-	}
-	w, err := s.watch()
-	if err != nil {
-		return err
-	}
-	defer w.close()
-	reload, err := s.start(ctx, "fdtctl reload")
-	if err != nil {
-		return err
-	}
-	pending, err := w.until(before.Generation, "settling", reload)
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, reload.output())
 	}
 	if err := s.configure(ctx, settings{}); err != nil {
 		return err
@@ -170,14 +157,7 @@ func (s *Stage) removed(ctx context.Context) error {
 	if err := remove.wait(); err != nil {
 		return err
 	}
-	books := knock.Stop()
-	odd := 0
-	for _, c := range books.Lost() {
-		if load.Kind(c.Err) != "refused" {
-			odd++
-		}
-	}
-	s.check(odd == 0, "remove: clients are served or refused, nothing else", "%s", outcomes(books))
+	s.servedOrRefused(knock.Stop(), "remove")
 	out, err := s.quiet(ctx, "systemctl list-units --plain --no-legend 'fdt*' 'system-fdt.slice'; pgrep -l fdt || true")
 	s.check(err == nil && strings.TrimSpace(out) == "", "remove: nothing of it runs", "%q", strings.TrimSpace(out))
 	if out, err := s.Bed.Install(ctx, s.Deb); err != nil {

@@ -19,11 +19,7 @@ func stop(ctx context.Context, s *Stage) error {
 }
 
 func restart(ctx context.Context, s *Stage) error {
-	t, err := s.traffic(ctx)
-	if err != nil {
-		return err
-	}
-	before, err := s.status(ctx)
+	t, before, err := s.underLoad(ctx)
 	if err != nil {
 		return err
 	}
@@ -219,7 +215,10 @@ func stopWithoutMaster(ctx context.Context, s *Stage) error {
 				return err
 			}
 		} else {
-			if _, err := s.must(ctx, "mv /usr/lib/fdt/fdt-master /usr/lib/fdt/fdt-master.away; kill -9 $(systemctl show -P MainPID fdt); sleep 1; systemctl show -P SubState fdt"); err != nil {
+			if _, err := s.must(ctx, "mv /usr/lib/fdt/fdt-master /usr/lib/fdt/fdt-master.away; kill -9 $(systemctl show -P MainPID fdt); "+
+				// For a moment at each attempt to restart it, the stopper is being restarted as well.
+				"for i in {1..200}; do [ $(systemctl show -P NRestarts fdt) != 0 -a $(systemctl show -P SubState fdt) = auto-restart ] && systemctl -q is-active fdt-stop && break; sleep 0.02; done; "+
+				"systemctl show -P SubState fdt"); err != nil {
 				return err
 			}
 		}

@@ -46,14 +46,14 @@ func run(ctx context.Context, t *tally, out io.Writer) error {
 		{
 			title: "unit tests",
 			dir:   filepath.Join(work, "unit"),
-			env:   []string{"CGO_ENABLED=1"}, // which the race detector needs
+			env:   []string{"CGO_ENABLED=1", "FDT_COVER=" + filepath.Join(work, "unit")}, // for the race detector; for children
 			args:  []string{"-race", "-covermode=atomic", "-coverpkg=./...", "./...", "-args", "-test.gocoverdir=" + filepath.Join(work, "unit")},
 		},
 		{
 			title: "tests in booted systemd",
 			dir:   filepath.Join(work, "bed"),
 			env:   []string{"FDT_BED=1", "FDT_COVER=" + filepath.Join(work, "bed"), "FDT_DEB=" + os.Getenv("FDT_COVER_DEB"), "FDT_RELEASE_DEB=" + os.Getenv("FDT_DEB")},
-			args:  []string{"-count=1", "-timeout=25m", "-p=1", "./internal/bed/...", "./test/..."},
+			args:  []string{"-count=1", "-timeout=25m", "-p=2", "./internal/bed/...", "./test/..."},
 		},
 	}
 	var dirs []string
