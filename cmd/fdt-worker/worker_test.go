@@ -302,13 +302,19 @@ func TestRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	const pid = (1<<10|3)<<16 | 1 // generation 1 or 33, slot 3, first session
+	secret := strings.Repeat("\x00\xff", 16)
 	got := make(chan string, 10)
 	for _, instance := range []string{"1-3", "33-3", "1-4", "nonsense"} {
 		l, err := control.Listen(filepath.Join(dir, instance+".sock"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &control.Server{Handlers: control.Handlers{control.OpCancel: func(context.Context, json.RawMessage) (any, error) {
+		s := &control.Server{Handlers: control.Handlers{control.OpCancel: func(_ context.Context, args json.RawMessage) (any, error) {
+			var key control.Cancel
+			if err := json.Unmarshal(args, &key); err != nil || key.PID != pid || string(key.Secret) != secret {
+				return nil, fmt.Errorf("%v, %w", key, err)
+			}
 			got <- instance
 			return nil, nil
 		}}}
@@ -319,8 +325,7 @@ func TestRelay(t *testing.T) {
 			<-done
 		})
 	}
-	const pid = (1<<10|3)<<16 | 1 // generation 1 or 33, slot 3, first session
-	relay(dir)(t.Context(), pid, []byte{7})
+	relay(dir)(t.Context(), pid, []byte(secret))
 	if a, b := <-got, <-got; a+b != "1-333-3" && a+b != "33-31-3" {
 		t.Errorf("asked %s and %s", a, b)
 	}
