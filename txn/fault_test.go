@@ -141,6 +141,15 @@ func write(ctx context.Context, s *txn.Session) error {
 	return nil
 }
 
+// vote writes and hands the transaction to a coordinator as x; it returns yes
+// for the vote, or else what was heard.
+func vote(ctx context.Context, s *txn.Session) told {
+	if write(ctx, s) != nil {
+		return no // which rolled back
+	}
+	return hear(s.Prepare(ctx, "x"))
+}
+
 var histories = []history{
 	{"local", func(ctx context.Context, m *txn.Manager) told {
 		s := m.NewSession(alice)
@@ -151,14 +160,8 @@ var histories = []history{
 	}},
 	{"commit", func(ctx context.Context, m *txn.Manager) told {
 		s := m.NewSession(alice)
-		if write(ctx, s) != nil {
-			return no
-		}
-		if err := s.Prepare(ctx, "x"); err != nil {
-			if txn.InDoubt(err) {
-				return openEnd
-			}
-			return no
+		if heard := vote(ctx, s); heard != yes {
+			return heard
 		}
 		for range 5 { // as a coordinator does that has decided
 			if t := hear(s.CommitPrepared(ctx, "x")); t == yes {
@@ -170,14 +173,8 @@ var histories = []history{
 	}},
 	{"rollback", func(ctx context.Context, m *txn.Manager) told {
 		s := m.NewSession(alice)
-		if write(ctx, s) != nil {
-			return no
-		}
-		if err := s.Prepare(ctx, "x"); err != nil {
-			if txn.InDoubt(err) {
-				return openEnd
-			}
-			return no
+		if heard := vote(ctx, s); heard != yes {
+			return heard
 		}
 		if s.RollbackPrepared(ctx, "x") == nil {
 			_ = s.Acknowledge()
@@ -187,14 +184,8 @@ var histories = []history{
 	}},
 	{"operator", func(ctx context.Context, m *txn.Manager) told {
 		s := m.NewSession(alice)
-		if write(ctx, s) != nil {
-			return no
-		}
-		if err := s.Prepare(ctx, "x"); err != nil {
-			if txn.InDoubt(err) {
-				return openEnd
-			}
-			return no
+		if heard := vote(ctx, s); heard != yes {
+			return heard
 		}
 		root := txn.Principal{User: "root", Operator: true}
 		err := m.Decide(ctx, root, "x", txn.Commit)
@@ -206,14 +197,11 @@ var histories = []history{
 	}},
 	{"reuse", func(ctx context.Context, m *txn.Manager) told {
 		s := m.NewSession(alice)
-		if s.Begin(ctx, txn.TxOptions{}) != nil || s.Prepare(ctx, "x") != nil || s.RollbackPrepared(ctx, "x") != nil || write(ctx, s) != nil {
-			return no // nothing was written but perhaps by write, which rolled back
+		if s.Begin(ctx, txn.TxOptions{}) != nil || s.Prepare(ctx, "x") != nil || s.RollbackPrepared(ctx, "x") != nil {
+			return no // nothing was written
 		}
-		if err := s.Prepare(ctx, "x"); err != nil {
-			if txn.InDoubt(err) {
-				return openEnd
-			}
-			return no
+		if heard := vote(ctx, s); heard != yes {
+			return heard
 		}
 		return openEnd
 	}},

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/fdtserver/fdt/txn/internal/ofd"
 )
@@ -52,6 +54,22 @@ func TestLock(t *testing.T) {
 	if err := <-got; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWait asks again with pauses until the time is up.
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "f")
+		a, b := open(t, path), open(t, path)
+		if err := ofd.Lock(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := ofd.Lock(ctx, b); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // TestBytes: each byte is a lock of its own, which several may share.
