@@ -21,6 +21,7 @@ const (
 	openEnd told = iota // an error that leaves the outcome open, or nothing
 	yes
 	no
+	wrong // answers that contradict each other
 )
 
 // hear turns the answer to COMMIT, or to COMMIT PREPARED, into what it says.
@@ -195,6 +196,42 @@ var histories = []history{
 		_ = m.Forget(ctx, root, "x")
 		return yes
 	}},
+	{"named", func(ctx context.Context, m *txn.Manager) told {
+		s := m.NewSession(alice)
+		if write(ctx, s) != nil {
+			return no
+		}
+		id, err := s.XID(ctx)
+		if err != nil {
+			_ = s.Rollback(ctx)
+			return no
+		}
+		heard := hear(s.Commit(ctx))
+		switch status, err := m.XactStatus(ctx, id); {
+		case err != nil, status == txn.XactInProgress: // its end may not be noted yet
+			return heard
+		case heard != no && status == txn.XactCommitted:
+			return yes
+		case heard != yes && status == txn.XactAborted:
+			return no
+		}
+		return wrong
+	}},
+	{"resolve", func(ctx context.Context, m *txn.Manager) told {
+		s := m.NewSession(alice)
+		if heard := vote(ctx, s); heard != yes {
+			return heard
+		}
+		all, err := m.ResolveAll(ctx, root, txn.Commit)
+		_ = m.Forget(ctx, root, "x")
+		switch {
+		case err == nil && len(all) != 1:
+			return wrong
+		case len(all) == 1 && all[0].Phase == txn.Committed:
+			return yes
+		}
+		return openEnd
+	}},
 	{"reuse", func(ctx context.Context, m *txn.Manager) told {
 		s := m.NewSession(alice)
 		if s.Begin(ctx, txn.TxOptions{}) != nil || s.Prepare(ctx, "x") != nil || s.RollbackPrepared(ctx, "x") != nil {
@@ -295,6 +332,8 @@ func (p place) settled(t *testing.T, heard told) {
 	switch {
 	case a != b || a > 1:
 		t.Errorf("%d and %d messages", a, b)
+	case heard == wrong:
+		t.Error("the client heard what contradicts itself")
 	case heard == yes && a == 0:
 		t.Error("the client was told of a commit that is not there")
 	case heard == no && a > 0:

@@ -110,9 +110,10 @@ func (m *Manager) XactStatus(ctx context.Context, id XID) (status XactStatus, er
 	if err == nil && s.named(id.gid(m.home.id, RoleExternal)).Role == RoleExternal {
 		s, err = m.home.survey() // another may have decided it
 	}
-	switch gid := s.named(id.gid(m.home.id, RoleLocal)); {
-	case err != nil:
+	if err != nil {
 		return "", err
+	}
+	switch gid := s.named(id.gid(m.home.id, RoleLocal)); {
 	case s.damaged[home] != nil && s.histories[gid] == nil:
 		return "", fmt.Errorf("%w: %w", ErrUnknownOutcome, s.damaged[home])
 	case home > s.highest || s.records[home] != nil && gid.Sequence > s.reserved[home] && s.damaged[home] == nil:
