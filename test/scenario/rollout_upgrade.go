@@ -158,6 +158,8 @@ func (s *Stage) removed(ctx context.Context) error {
 		return err
 	}
 	s.servedOrRefused(knock.Stop(), "remove")
+	said := remove.output()
+	s.check(strings.Contains(said, "before it is purged") && strings.Contains(said, "stays"), "remove: it names what is in doubt", "%s", lastLine(said))
 	out, err := s.quiet(ctx, "systemctl list-units --plain --no-legend 'fdt*' 'system-fdt.slice'; pgrep -l fdt || true")
 	s.check(err == nil && strings.TrimSpace(out) == "", "remove: nothing of it runs", "%q", strings.TrimSpace(out))
 	if out, err := s.Bed.Install(ctx, s.Deb); err != nil {
