@@ -58,8 +58,8 @@ func run(ctx context.Context, t *tally, out io.Writer) error {
 	}
 	var dirs []string
 	for _, part := range parts {
-		// Workers write there as their own user.
-		if err := errors.Join(os.RemoveAll(part.dir), os.MkdirAll(part.dir, 0o777), os.Chmod(part.dir, 0o777|os.ModeSticky)); err != nil {
+		// Workers write there as their own user, which has another number in each Debian, and replace each other's files.
+		if err := errors.Join(os.RemoveAll(part.dir), os.MkdirAll(part.dir, 0o777), os.Chmod(part.dir, 0o777)); err != nil {
 			return err
 		}
 		dirs = append(dirs, part.dir)
