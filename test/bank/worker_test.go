@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fdtserver/fdt/test/ledger"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/mariadb"
 	"github.com/fdtserver/fdt/txn/postgres"
@@ -90,15 +91,15 @@ func work(prefix string) error {
 }
 
 // say tells the parent in one write, which a pipe does not divide.
-func say(what, id string) {
-	if _, err := os.Stdout.WriteString(what + " " + id + "\n"); err != nil {
+func say(word ledger.Word, id string) {
+	if _, err := os.Stdout.WriteString(string(word) + " " + id + "\n"); err != nil {
 		os.Exit(1) // the parent is gone
 	}
 }
 
 // transfer is one transaction over all three resources.
 func transfer(ctx context.Context, s *txn.Session, id string) {
-	say("try", id)
+	say(ledger.Try, id)
 	if err := s.Begin(ctx, txn.TxOptions{}); err != nil {
 		fmt.Fprintln(os.Stderr, id, "begin:", err)
 		return
@@ -106,12 +107,12 @@ func transfer(ctx context.Context, s *txn.Session, id string) {
 	if err := book(ctx, s, id); err != nil {
 		s.Fail(err)
 		_ = s.Rollback(ctx) // of what a database that is down undoes by itself
-		say("failed", id)
+		say(ledger.Failed, id)
 		time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond) // a database is down, perhaps
 		return
 	}
 	if rand.IntN(2) == 0 {
-		answer(id, "done", s.Commit(ctx))
+		answer(id, ledger.Done, s.Commit(ctx))
 		return
 	}
 	if err := s.Prepare(ctx, id); err != nil {
@@ -122,16 +123,16 @@ func transfer(ctx context.Context, s *txn.Session, id string) {
 		return // the coordinator dies here: it is in doubt until the end
 	}
 	if rand.IntN(4) == 0 {
-		say("abort", id)
-		decide(id, "failed", func() error { return s.RollbackPrepared(ctx, id) })
+		say(ledger.Abort, id)
+		decide(id, ledger.Failed, func() error { return s.RollbackPrepared(ctx, id) })
 	} else {
-		say("commit", id)
-		decide(id, "done", func() error { return s.CommitPrepared(ctx, id) })
+		say(ledger.Commit, id)
+		decide(id, ledger.Done, func() error { return s.CommitPrepared(ctx, id) })
 	}
 }
 
 // decide tells a decision until it is acknowledged, as a coordinator does.
-func decide(id, outcome string, tell func() error) {
+func decide(id string, outcome ledger.Word, tell func() error) {
 	for {
 		err := tell()
 		if err == nil {
@@ -139,7 +140,7 @@ func decide(id, outcome string, tell func() error) {
 			return
 		}
 		if !txn.InDoubt(err) && !errors.Is(err, txn.ErrBusyGID) {
-			say("odd", id+" "+strconv.Quote(err.Error()))
+			say(ledger.Odd, id+" "+strconv.Quote(err.Error()))
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -147,12 +148,12 @@ func decide(id, outcome string, tell func() error) {
 }
 
 // answer passes on what the client was told.
-func answer(id, good string, err error) {
+func answer(id string, good ledger.Word, err error) {
 	switch {
 	case err == nil && good != "":
 		say(good, id)
 	case err != nil && !txn.InDoubt(err):
-		say("failed", id)
+		say(ledger.Failed, id)
 	}
 }
 
@@ -208,21 +209,15 @@ func post(ctx context.Context, s *txn.Session, on string, amount, account int64,
 	return err
 }
 
-// heard is what the workers said of each transfer.
-type heard struct {
-	mu    sync.Mutex
-	said  map[string][]string
-	total map[string]int
-}
-
-func (h *heard) line(text string) {
-	what, id, ok := strings.Cut(text, " ")
+// hear takes down one line that a worker said.
+func hear(l *ledger.Ledger, text string) {
+	word, id, ok := strings.Cut(text, " ")
 	if !ok {
 		return // a worker died in the middle of a word
 	}
-	id, odd, _ := strings.Cut(id, " ")
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.said[id] = append(h.said[id], what+odd)
-	h.total[what]++
+	if id, odd, ok := strings.Cut(id, " "); ok {
+		l.SayOdd(id, odd)
+		return
+	}
+	l.Say(ledger.Word(word), id)
 }
