@@ -81,8 +81,18 @@ func TestDiskFull(t *testing.T) {
 		}
 	})
 	m := p.open(t)
-	var names []string
 	s := m.NewSession(txn.Principal{User: "alice", Addr: strings.Repeat("x", 20_000)})
+	fill := p.dir("log") + "/fill"
+	if err := os.WriteFile(fill, make([]byte, 2<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	begin(t, s)
+	_, err := s.Branch(t.Context(), "a")
+	wantErr(t, err, txn.ErrLogFull) // there is no room for a log
+	if err := errors.Join(s.Rollback(t.Context()), os.Remove(fill)); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
 	for {
 		name := fmt.Sprint("x", len(names))
 		begin(t, s)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -152,6 +153,9 @@ func (m *Manager) ours(ctx context.Context) (*journal, error) {
 	}
 	if m.journal == nil {
 		j, err := openJournal(ctx, m.home, m.opt.Program, &m.meters.forces, m.opt.fault, m.fail)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			err = fmt.Errorf("%w: %w", ErrLogFull, err)
+		}
 		if err != nil {
 			return nil, err
 		}

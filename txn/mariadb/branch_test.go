@@ -498,11 +498,11 @@ func TestRestart(t *testing.T) {
 		t.Errorf("Outcome while the server is down: %v", err)
 	}
 	must(t, server.Start())
-	if _, err := working.Exec(t.Context(), "SELECT 1", nil); err == nil {
-		t.Error("Exec on a dead session")
+	if _, err := working.Exec(t.Context(), "SELECT 1", nil); txn.SQLState(err) != "08006" {
+		t.Errorf("Exec on a dead session: %v, want 08006", err)
 	}
-	if _, err := working.Prepare(t.Context(), working.opt.GID); err == nil {
-		t.Error("Prepare on a dead session")
+	if _, err := working.Prepare(t.Context(), working.opt.GID); txn.SQLState(err) != "08006" {
+		t.Errorf("Prepare on a dead session: %v, want 08006", err)
 	}
 	must(t, working.RollbackPrepared(t.Context(), working.opt.GID))
 	next := enlist(t, r, txn.BranchOptions{})

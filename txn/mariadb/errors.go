@@ -2,10 +2,13 @@ package mariadb
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/fdtserver/fdt/txn/internal/pool"
 )
 
 // Numbers of the server's errors on which the code decides, of mysqld_error.h.
@@ -37,9 +40,9 @@ var states = map[uint16]string{
 	1969:           "57014", // max_statement_time
 	4025:           "23514", // check constraint
 	errInterrupted: "57014",
-	errKilled:      "57P01",
+	errKilled:      "08006", // of our session; 57P01 would tell a client that its own ends
 	errLockWait:    "40P01", // across resources no database sees the cycle: this is how a distributed deadlock ends
-	errShutdown:    "57P01",
+	errShutdown:    "08006",
 }
 
 // Error is an error of the server, with an SQLSTATE as PostgreSQL's clients know it.
@@ -90,10 +93,13 @@ func lost(err error) bool {
 	return false
 }
 
-// wrap gives the server's errors their SQLSTATE, and others the cause for which ctx ended, if it did.
+// wrap gives errors their SQLSTATE, and those that are not the server's the cause for which ctx ended, if it did.
 func wrap(ctx context.Context, err error) error {
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return &Error{e}
+	}
+	if errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) {
+		err = &pool.Lost{Err: err}
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		return errors.Join(cause, err)

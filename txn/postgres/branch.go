@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/internal/pool"
 )
 
 // settle bounds what a branch does to end its session when the server did not answer.
@@ -138,6 +139,7 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 	default:
 		// Not an answer: the server may yet prepare it, or has.
 		b.lose()
+		err = &pool.Lost{Err: err}
 	}
 	return 0, b.fault("prepare", err)
 }
@@ -223,10 +225,14 @@ func (b *Branch) savepoint(ctx context.Context, text, tag string) error {
 	if err := b.check(); err != nil {
 		return err
 	}
-	if err := b.c.command(ctx, text, tag); err != nil {
-		return b.fault(text, err)
+	err := b.c.command(ctx, text, tag)
+	switch {
+	case err == nil:
+		return nil
+	case !definite(err):
+		err = &pool.Lost{Err: err}
 	}
-	return nil
+	return b.fault(text, err)
 }
 
 // end sends COMMIT or ROLLBACK and frees the session; afterwards b.lost is set if the server's answer is missing.
@@ -236,6 +242,7 @@ func (b *Branch) end(ctx context.Context, command string) error {
 		b.release()
 	} else {
 		b.lose()
+		err = &pool.Lost{Err: err}
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/internal/pool"
 )
 
 // LockError is a statement that waited too long for a lock which this branch's LockTimeout bounds. Across resources no database sees the
@@ -75,11 +76,15 @@ func (b *Branch) Try(ctx context.Context, sql string) error {
 
 // failure is what a failed statement is reported as.
 func (b *Branch) failure(ctx context.Context, err error) error {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case ok && definite(err):
 		err = &StatementError{pg}
 		if pg.Code == "55P03" && pg.Routine == "ProcessInterrupts" && b.opt.LockTimeout > 0 {
 			err = &LockError{err}
 		}
+	case ok || b.c.pg.IsClosed():
+		err = &pool.Lost{Err: err}
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = fmt.Errorf("%w (%w)", cause, err)
