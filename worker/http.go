@@ -25,6 +25,7 @@ type unhurried struct {
 
 	mu        sync.Mutex
 	listeners []net.Listener
+	accepting int // loops that may still bring a connection, though its listener be closed
 	conns     map[net.Conn]condition
 }
 
@@ -86,12 +87,19 @@ func (u *unhurried) Serve(l net.Listener) error {
 	u.mu.Lock()
 	u.listeners = append(u.listeners, l)
 	over := u.draining.Load()
+	if !over {
+		u.accepting++
+	}
 	u.mu.Unlock()
 	if over {
 		_ = l.Close() // nothing was accepted
 		return http.ErrServerClosed
 	}
-	return u.Server.Serve(l)
+	err := u.Server.Serve(l)
+	u.mu.Lock()
+	u.accepting--
+	u.mu.Unlock()
+	return err
 }
 
 // Shutdown waits, as patience says, and then is http.Server's.
@@ -115,10 +123,13 @@ func (u *unhurried) Shutdown(ctx context.Context) error {
 	return u.Server.Shutdown(ctx)
 }
 
-// unsettled tells whether there is a connection to wait for.
+// unsettled tells whether there is a connection to wait for, or may be one of which nothing is noted yet.
 func (u *unhurried) unsettled(begun time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.accepting > 0 {
+		return true
+	}
 	for _, c := range u.conns {
 		since := c.since
 		if since.Before(begun) {

@@ -129,6 +129,60 @@ func TestHTTPLong(t *testing.T) {
 	_ = answer.Body.Close()
 }
 
+// slow is a listener whose accept loop hears of a connection only after the listener was closed, as on a crowded machine.
+type slow struct {
+	net.Listener
+	closed chan struct{} // by Close
+	hasty  chan struct{} // by http.Server.Shutdown
+	held   chan struct{} // when there is a connection
+	once   sync.Once
+}
+
+func (l *slow) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+func (l *slow) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		close(l.held)
+		<-l.closed
+		select {
+		case <-l.hasty: // it would drop the connection now
+		case <-time.After(200 * time.Millisecond): // or has had the time to
+		}
+	}
+	return c, err
+}
+
+// A connection that is accepted at the moment of the drain is served.
+func TestHTTPAccepting(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &slow{Listener: inner, closed: make(chan struct{}), hasty: make(chan struct{}), held: make(chan struct{})}
+	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(hello)}
+	s.RegisterOnShutdown(func() { close(l.hasty) })
+	u := worker.Unhurry(s)
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := u.Serve(l); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	c := dial(t, inner.Addr().String())
+	<-l.held
+	running.Go(func() {
+		if err := u.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	})
+	ask(t, c, true)
+	running.Wait()
+}
+
 // A listener that Serve gets when the drain has begun is closed and not served.
 func TestHTTPLate(t *testing.T) {
 	u := worker.Unhurry(&http.Server{Handler: http.HandlerFunc(hello)})
