@@ -233,11 +233,17 @@ func listening(m machine) string {
 
 // companionRestarts: a companion that comes and goes does not take the listener with it.
 func companionRestarts(m machine) string {
+	defer m.freeze()()
+	m.must("systemctl stop 'fdt-worker@*'")
+	conn, err := m.dial() // nobody takes it: it starts the companion each time
+	if err != nil {
+		return err.Error()
+	}
+	defer conn.Close()
 	m.must(`for i in {1..8}; do
 		systemctl stop ` + m.socketUnit() + `.service
-		psql -X -h /run/fdt -p 7432 -c 'SELECT 1'
-		for j in {1..20}; do systemctl --quiet is-active ` + m.socketUnit() + `.service && break; sleep 0.1; done
-	done >/dev/null 2>&1 || true`)
+		until systemctl --quiet is-active ` + m.socketUnit() + `.service || systemctl --quiet is-failed ` + m.socketUnit() + `.socket; do sleep 0.1; done
+	done`)
 	return listening(m)
 }
 
