@@ -238,13 +238,15 @@ func parseClaim(raw []byte) (claimState, error) {
 	return claimState{}, errors.New("no complete state")
 }
 
-// list reads every claim without locking it.
+// list reads every claim without locking it. One that cannot be read keeps none
+// of the others away: the error names it. Nil if none could be looked for.
 func (c claims) list() ([]claimState, error) {
 	entries, err := os.ReadDir(c.dir)
 	if err = errors.Join(err, c.fault.at("list claims")); err != nil {
 		return nil, err
 	}
 	all := make([]claimState, 0, len(entries))
+	var bad []error
 	for _, e := range entries {
 		if !isClaimName(e.Name()) {
 			continue
@@ -254,9 +256,10 @@ func (c claims) list() ([]claimState, error) {
 			continue // ended meanwhile
 		}
 		if err != nil {
-			return nil, err
+			bad = append(bad, err)
+			continue
 		}
 		all = append(all, st)
 	}
-	return all, nil
+	return all, errors.Join(bad...)
 }

@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,7 +104,7 @@ func (l *leftovers) due(now time.Time) []*leftover {
 		}
 	}
 	slices.SortFunc(list, func(a, b *leftover) int {
-		return int(a.gid.Incarnation-b.gid.Incarnation) + int(a.gid.Sequence-b.gid.Sequence)
+		return cmp.Or(cmp.Compare(a.gid.Incarnation, b.gid.Incarnation), cmp.Compare(a.gid.Sequence, b.gid.Sequence))
 	})
 	return list
 }

@@ -262,14 +262,18 @@ type Counts struct {
 }
 
 // List returns every transaction that is in doubt, decided but not finished,
-// or finished with an outcome that is still kept, oldest first.
+// or finished with an outcome that is still kept, oldest first. The error names
+// what cannot be read; the list has the rest.
 func (m *Manager) List(ctx context.Context) ([]Transaction, error) {
 	if err := m.rebuild(ctx); err != nil {
 		return nil, err
 	}
 	states, err := m.claims.list()
 	if err != nil {
-		return nil, fmt.Errorf("list transactions: %w", err)
+		err = fmt.Errorf("list transactions: %w", err)
+	}
+	if states == nil {
+		return nil, err
 	}
 	all := make([]Transaction, 0, len(states))
 	var d doubt
@@ -279,7 +283,7 @@ func (m *Manager) List(ctx context.Context) ([]Transaction, error) {
 	}
 	m.doubt(d)
 	slices.SortStableFunc(all, func(a, b Transaction) int { return a.Since.Compare(b.Since) })
-	return all, nil
+	return all, err
 }
 
 // Show returns one transaction by its coordinator's name or our own, its
@@ -297,17 +301,17 @@ func (m *Manager) Show(ctx context.Context, name string) (Transaction, error) {
 
 func (m *Manager) find(ctx context.Context, name string) (Transaction, error) {
 	all, err := m.List(ctx)
-	if err != nil {
-		return Transaction{}, err
-	}
 	i := slices.IndexFunc(all, func(t Transaction) bool { return t.ClientGID == name })
 	if i < 0 {
 		i = slices.IndexFunc(all, func(t Transaction) bool { return t.GID.String() == name })
 	}
-	if i < 0 {
-		return Transaction{}, fmt.Errorf("%w: %q", ErrUnknownGID, name)
+	switch {
+	case i >= 0:
+		return all[i], nil
+	case err != nil: // it may be what cannot be read
+		return Transaction{}, err
 	}
-	return all[i], nil
+	return Transaction{}, fmt.Errorf("%w: %q", ErrUnknownGID, name)
 }
 
 func (m *Manager) branchState(ctx context.Context, gid GID, b BranchID) string {

@@ -443,3 +443,23 @@ func TestDone(t *testing.T) {
 		}
 	}
 }
+
+// TestDueOrder: what is left over is tried in the order of its beginning, also
+// where a later incarnation has lower sequence numbers.
+func TestDueOrder(t *testing.T) {
+	var l leftovers
+	l.init()
+	want := []GID{
+		gidOf(1, 7, RoleExternal), gidOf(1, 1<<40, RoleLocal), gidOf(2, 1, RoleExternal), gidOf(2, 3, RoleLocal), gidOf(1<<33, 2, RoleLocal),
+	}
+	for _, i := range []int{3, 0, 4, 2, 1} {
+		l.add(&leftover{gid: want[i]})
+	}
+	var got []GID
+	for _, lo := range l.due(time.Now()) {
+		got = append(got, lo.gid)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("due %v, want %v", got, want)
+	}
+}

@@ -141,12 +141,14 @@ func (m *Manager) scan(ctx context.Context) error {
 	return errors.Join(r.errs...)
 }
 
-// look reads all claims.
+// look reads all claims. One that cannot be read is reported, and the scan goes
+// on with the others.
 func (r *recovery) look() error {
 	states, err := r.m.claims.list()
-	if err != nil {
+	if states == nil {
 		return err
 	}
+	r.add(err)
 	r.held = make(map[GID]claimState, len(states))
 	for _, st := range states {
 		r.held[st.GID] = st

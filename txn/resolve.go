@@ -23,13 +23,13 @@ func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) 
 		return nil, ErrNotOwner
 	}
 	before, err := m.List(ctx)
-	if err != nil {
+	if before == nil {
 		return nil, err
 	}
 	scanned := m.scanNow(ctx)
 	m.retry(ctx, nil)
 	all, err := m.List(ctx)
-	if err != nil {
+	if all == nil {
 		return nil, errors.Join(scanned, err)
 	}
 	why := map[GID]error{}
@@ -37,7 +37,7 @@ func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) 
 		why[all[i].GID] = m.resolve(ctx, who, &all[i], rest)
 	}
 	after, err := m.List(ctx)
-	if err != nil {
+	if after == nil {
 		return nil, errors.Join(scanned, err)
 	}
 	now := map[GID]Transaction{}
@@ -62,7 +62,7 @@ func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) 
 		s.Left = s.left(why[t.GID])
 		settled = append(settled, s)
 	}
-	return settled, scanned
+	return settled, errors.Join(scanned, err)
 }
 
 // scanNow is Scan that waits for another process that recovers.

@@ -1,7 +1,10 @@
 package txn_test
 
 import (
+	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -168,4 +171,67 @@ func TestResolveWhileVoting(t *testing.T) {
 		t.Errorf("%+v, %v", told, err)
 	}
 	want(t, p.delivered(t, "a"), "x")
+}
+
+// TestUnreadableClaim: one claim that cannot be read keeps no other transaction
+// from being seen, recovered and settled, and is named.
+func TestUnreadableClaim(t *testing.T) {
+	p := newFastPlace(t)
+	for _, x := range []string{"bad", "good"} {
+		if _, killed := p.worker(t, "begin put:a put:b prepare:"+x+" commit-prepared:"+x, "decide: claimed"); !killed {
+			t.Fatal("not killed")
+		}
+	}
+	m := p.open(t)
+	all, err := m.List(t.Context())
+	if err != nil || len(all) != 2 {
+		t.Fatalf("List: %v, %v", all, err)
+	}
+	var bad string
+	for _, path := range claimFiles(t, p) {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(raw, []byte(`"client_gid":"bad"`)) {
+			bad = path
+		}
+	}
+	if err := os.WriteFile(bad, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	named := func(what string, err error) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%s: %v does not name %s", what, err, bad)
+		}
+	}
+	all, err = m.List(t.Context())
+	named("List", err)
+	if len(all) != 1 || all[0].ClientGID != "good" {
+		t.Errorf("listed %v", all)
+	}
+	if _, err := m.Show(t.Context(), "good"); err != nil {
+		t.Error(err)
+	}
+	_, err = m.Show(t.Context(), "bad")
+	named("Show", err)
+	named("Scan", m.Scan(t.Context()))
+	settled, err := m.ResolveAll(t.Context(), root, txn.Commit)
+	named("ResolveAll", err)
+	if len(settled) != 1 || settled[0].ClientGID != "good" || settled[0].Left != "" {
+		t.Errorf("settled %+v", settled)
+	}
+	if got := len(p.delivered(t, "a")); got != 1 {
+		t.Errorf("%d delivered", got)
+	}
+}
+
+func claimFiles(t *testing.T, p place) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(p.options(t).ClaimDir, "x-*"))
+	if err != nil || len(list) == 0 {
+		t.Fatalf("claims: %v, %v", list, err)
+	}
+	return list
 }
