@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -213,11 +212,8 @@ func (m *Master) unitsCurrent() (bool, error) {
 // unitFiles reads fdt's files and drop-ins from a directory of units, by path below it.
 func unitFiles(dir string) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
+	root := os.DirFS(dir)
+	err := fs.WalkDir(root, ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -230,7 +226,7 @@ func unitFiles(dir string) (map[string][]byte, error) {
 			}
 			return nil
 		case e.Type().IsRegular():
-			files[name], err = os.ReadFile(path)
+			files[name], err = fs.ReadFile(root, name)
 		}
 		return err
 	})

@@ -17,13 +17,9 @@ import (
 func (m *Master) serveBus(ctx context.Context) {
 	delay := backoff{}
 	for ctx.Err() == nil {
-		began := time.Now()
 		err := m.serveOnce(ctx)
 		if ctx.Err() != nil {
 			return
-		}
-		if time.Since(began) > time.Minute {
-			delay = backoff{}
 		}
 		m.log.Warn("fdtctl cannot reach the master for the moment", "error", err)
 		select {
@@ -57,33 +53,24 @@ func (m *Master) serveOnce(ctx context.Context) error {
 		},
 		"Status": func() (string, *dbus.Error) {
 			a, err := m.ask1(ctx, request{kind: kindStatus})
-			if err != nil {
-				return "", busError(err)
-			}
 			a.status.count(m.gather(ctx, a.status.workers()))
-			text, err := json.Marshal(a.status)
-			return string(text), busError(err)
+			text, failed := json.Marshal(a.status)
+			return string(text), busError(errors.Join(err, failed))
 		},
 	}
 	shown, err := prop.Export(conn, BusPath, prop.Map{BusInterface: properties(Status{})})
-	if err != nil {
-		return err
+	if err == nil {
+		node := introspect.Node{Name: string(BusPath), Interfaces: []introspect.Interface{
+			introspect.IntrospectData, prop.IntrospectData, description(shown.Introspection(BusInterface))}}
+		err = errors.Join(
+			conn.ExportMethodTable(methods, BusPath, BusInterface),
+			conn.Export(introspect.NewIntrospectable(&node), BusPath, "org.freedesktop.DBus.Introspectable"),
+		)
+		_, named := conn.RequestName(BusName, dbus.NameFlagReplaceExisting|dbus.NameFlagAllowReplacement) // last; its queue will do, too
+		err = errors.Join(err, named)
 	}
-	node := introspect.Node{Name: string(BusPath), Interfaces: []introspect.Interface{
-		introspect.IntrospectData, prop.IntrospectData, description(shown.Introspection(BusInterface))}}
-	err = errors.Join(
-		conn.ExportMethodTable(methods, BusPath, BusInterface),
-		conn.Export(introspect.NewIntrospectable(&node), BusPath, "org.freedesktop.DBus.Introspectable"),
-	)
 	if err != nil {
-		return err
-	}
-	reply, err := conn.RequestName(BusName, dbus.NameFlagReplaceExisting|dbus.NameFlagAllowReplacement)
-	if err != nil {
-		return fmt.Errorf("take the name %s: %w", BusName, err)
-	}
-	if reply != dbus.RequestNameReplyPrimaryOwner && reply != dbus.RequestNameReplyInQueue {
-		return fmt.Errorf("take the name %s: %v", BusName, reply)
+		return fmt.Errorf("offer %s: %w", BusName, err)
 	}
 	was := properties(Status{})
 	for {

@@ -35,6 +35,7 @@ type Options struct {
 	Etc       string       // default config.Dir
 	LastGood  string       // default snapshot.LastGood
 	Generated string       // where fdt-generator writes; default /run/systemd/generator
+	Private   string       // the D-Bus address of systemd's manager itself; default unix:path=/run/systemd/private
 	Version   string
 	Logger    *slog.Logger
 	// Notify sends STATUS=, and READY=1 with the first call of its second kind; see internal/notify.
@@ -88,6 +89,7 @@ func New(opt Options) *Master {
 	opt.Etc = cmp.Or(opt.Etc, config.Dir)
 	opt.LastGood = cmp.Or(opt.LastGood, snapshot.LastGood)
 	opt.Generated = cmp.Or(opt.Generated, "/run/systemd/generator")
+	opt.Private = cmp.Or(opt.Private, privateBus)
 	return &Master{
 		opt: opt, log: opt.Logger, requests: make(chan request), prompts: make(prompter, 1), counted: make(chan counts), checks: make(chan checked),
 		shows: make(chan Status, 1),
@@ -168,7 +170,7 @@ func ended(ctx context.Context, err error) error {
 func (m *Master) connect(ctx context.Context) error {
 	delay := backoff{}
 	for {
-		sd, err := connect(m.prompts)
+		sd, err := connect(m.opt.Private, m.prompts)
 		if err == nil {
 			m.sd = sd
 			m.prompts.prompt()

@@ -52,8 +52,8 @@ func (p prompter) prompt() {
 
 // connect reaches systemd. Signals become prompts. The connection's Done is closed when it breaks, as it
 // does at a daemon-reexec.
-func connect(prompts prompter) (*systemd, error) {
-	conn, err := dbus.Dial(privateBus, dbus.WithSignalHandler(prompts))
+func connect(address string, prompts prompter) (*systemd, error) {
+	conn, err := dbus.Dial(address, dbus.WithSignalHandler(prompts))
 	if err != nil {
 		return nil, fmt.Errorf("connect to systemd: %w", err)
 	}
