@@ -221,11 +221,16 @@ func (c *txnCommand) config() (*config.Config, error) {
 	return nil, err
 }
 
+// list prints what can be read also where that is not all, which the error tells.
 func (c *txnCommand) list(ctx context.Context, m *txn.Manager) error {
 	all, err := m.List(ctx)
-	if err != nil {
+	if len(all) == 0 && err != nil {
 		return err
 	}
+	return errors.Join(c.table(all), err)
+}
+
+func (c *txnCommand) table(all []txn.Transaction) error {
 	if c.asJSON {
 		list := make([]aged, len(all))
 		for i, t := range all {

@@ -132,6 +132,19 @@ func TestTxn(t *testing.T) {
 	}
 }
 
+// TestTxnUnreadable lists what can be read beside what cannot.
+func TestTxnUnreadable(t *testing.T) {
+	h := newHost(t)
+	h.prepare(t, "x")
+	bad := filepath.Join(h.run, "txn", "x-bad")
+	if err := os.WriteFile(bad, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := h.says(t, "list"); err == nil || !strings.Contains(err.Error(), bad) || !strings.Contains(out, "in doubt") {
+		t.Errorf("%s%v", out, err)
+	}
+}
+
 // TestTxnResolve settles what has a decision, and what has none only by
 // explicit word.
 func TestTxnResolve(t *testing.T) {
