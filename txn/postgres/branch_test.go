@@ -144,15 +144,17 @@ func TestOptions(t *testing.T) {
 	if err != nil || vote != txn.VoteReadOnly {
 		t.Errorf("Prepare = %v, %v", vote, err)
 	}
-	if b.Conn() != nil {
-		t.Error("a branch that is over has a connection")
+	if c, err := b.Conn(t.Context()); c != nil || !errors.Is(err, errOver) {
+		t.Errorf("the connection of a branch that is over: %v, %v", c, err)
 	}
 	if _, err := b.Exec(t.Context(), "SELECT 1", nil); !errors.Is(err, errOver) {
 		t.Errorf("Exec: %v", err)
 	}
-	if _, err := r.Enlist(t.Context(), txn.BranchOptions{GID: newGID(txn.RoleLocal), Isolation: "chaos"}); txn.SQLState(err) != "42601" {
-		t.Errorf("Enlist with an unknown level: %v", err)
+	b = enlist(t, r, txn.BranchOptions{Isolation: "chaos"})
+	if _, err := b.Exec(t.Context(), "SELECT 1", nil); txn.SQLState(err) != "42601" {
+		t.Errorf("Exec with an unknown level: %v", err)
 	}
+	must(t, b.Rollback(t.Context()))
 	b = enlist(t, r, txn.BranchOptions{ReadOnly: true})
 	if _, err := b.Exec(t.Context(), "SELECT 1/0", nil); txn.SQLState(err) != "22012" {
 		t.Errorf("Exec: %v", err)
@@ -189,10 +191,80 @@ func TestExec(t *testing.T) {
 	if out := exec(t, b, "SELECT WHERE false"); out.Rows != 0 || out.First != nil {
 		t.Errorf("no row: %+v", out)
 	}
-	if n := 0; b.Conn().QueryRow(t.Context(), "SELECT 7").Scan(&n) != nil || n != 7 {
+	pg, err := b.Conn(t.Context())
+	must(t, err)
+	if n := 0; pg.QueryRow(t.Context(), "SELECT 7").Scan(&n) != nil || n != 7 {
 		t.Errorf("typed access: %d", n)
 	}
 	must(t, b.Rollback(t.Context()))
+}
+
+// A branch without a statement has all the rights of one with some.
+func TestNoStatement(t *testing.T) {
+	r := open(t, Options{})
+	acc := table(t, "a")
+	for _, readOnly := range []bool{false, true} {
+		b := enlist(t, r, txn.BranchOptions{ReadOnly: readOnly})
+		must(t, b.Commit(t.Context()))
+		if _, err := b.Exec(t.Context(), "SELECT 1", nil); !errors.Is(err, errOver) {
+			t.Errorf("Exec after Commit: %v", err)
+		}
+		must(t, enlist(t, r, txn.BranchOptions{ReadOnly: readOnly}).Rollback(t.Context()))
+	}
+	b := enlist(t, r, txn.BranchOptions{ReadOnly: true})
+	if vote, err := b.Prepare(t.Context(), b.opt.GID); err != nil || vote != txn.VoteReadOnly {
+		t.Errorf("Prepare of a read-only branch = %v, %v", vote, err)
+	}
+	b = enlist(t, r, txn.BranchOptions{})
+	prepare(t, b)
+	if b.Proof() == "" || !isPrepared(t, r, b.opt.GID) {
+		t.Errorf("a prepared branch with proof %q", b.Proof())
+	}
+	must(t, b.CommitPrepared(t.Context(), b.opt.GID))
+
+	// The first is what nothing may be sent with, or no statement at all.
+	first := map[string]func(*Branch) error{
+		"savepoint": func(b *Branch) error { return b.Savepoint(t.Context(), "s1") },
+		"lock":      func(b *Branch) error { _, err := b.Exec(t.Context(), "LOCK TABLE "+acc, nil); return err },
+		"bytes":     func(b *Branch) error { _, err := b.Exec(t.Context(), "SELECT $1::bytea", []any{[]byte{0}}); return err },
+		"try":       func(b *Branch) error { return b.Try(t.Context(), "SELECT 1") },
+		"driver":    func(b *Branch) error { _, err := b.Conn(t.Context()); return err },
+	}
+	for name, do := range first {
+		b := enlist(t, r, txn.BranchOptions{Isolation: txn.Serializable, LockTimeout: 1500 * time.Millisecond})
+		must(t, do(b))
+		const settings = "SELECT concat_ws(' ', current_setting('transaction_isolation'), current_setting('lock_timeout'), pg_current_xact_id_if_assigned())"
+		if got, want := *exec(t, b, settings).First, "serializable 1500ms "+string(b.Proof()); got != want || b.Proof() == "" {
+			t.Errorf("%s first: %q, want %q", name, got, want)
+		}
+		must(t, b.Rollback(t.Context()))
+	}
+
+	b = enlist(t, r, txn.BranchOptions{})
+	must(t, r.Fence(t.Context(), b.opt.GID.Log, b.opt.GID.Incarnation))
+	if _, err := b.Exec(t.Context(), "UPDATE "+acc+" SET balance = 0", nil); err == nil || definite(err) {
+		t.Errorf("the first statement on a session that was ended: %v", err)
+	}
+	if err := b.Commit(t.Context()); err == nil {
+		t.Error("Commit of a branch that could not begin")
+	}
+	must(t, b.Rollback(t.Context()))
+}
+
+// A first statement that fails leaves a branch that cannot commit, and whose transaction can be told by its proof.
+func TestFirstStatementFails(t *testing.T) {
+	r := open(t, Options{})
+	acc := table(t, "a")
+	b := enlist(t, r, txn.BranchOptions{})
+	if _, err := b.Exec(t.Context(), "INSERT INTO "+acc+" VALUES (1, 1)", nil); txn.SQLState(err) != "23505" {
+		t.Errorf("Exec: %v", err)
+	}
+	if err := b.Commit(t.Context()); !errors.Is(err, txn.ErrRolledBack) {
+		t.Errorf("Commit: %v", err)
+	}
+	if d, err := r.Outcome(t.Context(), b.opt.GID, b.Proof()); err != nil || d != txn.Abort {
+		t.Errorf("Outcome = %v, %v", d, err)
+	}
 }
 
 // A statement that ends the transaction must not end in a yes vote.
@@ -318,6 +390,7 @@ func TestLostCommit(t *testing.T) {
 			t.Errorf("fate %v: Outcome = %v, %v; want %v", fate, d, err, want)
 		}
 		b = enlist(t, r, txn.BranchOptions{ReadOnly: true})
+		exec(t, b, "SELECT 1")
 		proxy.Rule(once("COMMIT", fate))
 		if err := b.Commit(t.Context()); err == nil || txn.InDoubt(err) {
 			t.Errorf("Commit of a read-only branch: %v, want an error that leaves nothing open", err)
@@ -401,6 +474,9 @@ func TestRestart(t *testing.T) {
 	idle, idle2 := enlist(t, r, txn.BranchOptions{GID: newGID(txn.RoleLocal)}), enlist(t, r, txn.BranchOptions{})
 	prepared := enlist(t, r, txn.BranchOptions{GID: newGID(txn.RoleExternal)})
 	working, lost := enlist(t, r, txn.BranchOptions{}), enlist(t, r, txn.BranchOptions{})
+	unbegun, empty := enlist(t, r, txn.BranchOptions{}), enlist(t, r, txn.BranchOptions{})
+	exec(t, working, "SELECT 1")
+	exec(t, lost, "SELECT 1")
 	must(t, idle.Rollback(t.Context()))
 	must(t, idle2.Rollback(t.Context()))
 	prepare(t, prepared)
@@ -418,7 +494,12 @@ func TestRestart(t *testing.T) {
 	if err := lost.RollbackPrepared(t.Context(), lost.opt.GID); txn.SQLState(err) != "08001" {
 		t.Errorf("RollbackPrepared while the server is down: %v", err)
 	}
+	if vote, err := unbegun.Prepare(t.Context(), unbegun.opt.GID); err == nil {
+		t.Errorf("Prepare of a branch that cannot begin = %v", vote)
+	}
+	must(t, empty.Commit(t.Context())) // nothing was done, nothing is lost
 	must(t, server.Start())
+	must(t, unbegun.RollbackPrepared(t.Context(), unbegun.opt.GID))
 	if _, err := working.Exec(t.Context(), "SELECT 1", nil); txn.SQLState(err) != "08006" {
 		t.Errorf("Exec on a dead session: %v, want 08006", err)
 	}
@@ -446,6 +527,7 @@ func TestFatalIsNoAnswer(t *testing.T) {
 	}
 	r := open(t, Options{})
 	b := enlist(t, r, txn.BranchOptions{})
+	exec(t, b, "SELECT 1")
 	must(t, r.Fence(t.Context(), b.opt.GID.Log, b.opt.GID.Incarnation))
 	if err := b.Commit(t.Context()); !txn.InDoubt(err) {
 		t.Errorf("Commit on a session that was ended: %v", err)
