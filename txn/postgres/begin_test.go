@@ -77,6 +77,15 @@ func TestFirstStatementFails(t *testing.T) {
 	}
 }
 
+// The first statement may fail in the middle of its rows.
+func TestFirstStatementFailsLate(t *testing.T) {
+	b := enlist(t, open(t, Options{}), txn.BranchOptions{})
+	if _, err := b.Exec(t.Context(), "SELECT 1 / (n - 2) FROM generate_series(1, 3) n", nil); txn.SQLState(err) != "22012" {
+		t.Errorf("Exec: %v", err)
+	}
+	must(t, b.Rollback(t.Context()))
+}
+
 // A session that ended while it was idle is not handed out, nor are those that idle beside it.
 func TestIdleSessionEnded(t *testing.T) {
 	t.Run("socket", func(t *testing.T) { idleSessionEnded(t, dsn("a")) })
