@@ -34,7 +34,7 @@ define need
 endef
 LINTIAN := $(or $(FDT_CACHE),/var/cache/fdt-bed)/lintian-trixie
 # Real databases, and a C compiler for the race detector.
-UNIT_PACKAGES := postgresql mariadb-server gcc libc6-dev
+UNIT_PACKAGES := postgresql mariadb-server openssl gcc libc6-dev
 BED_PACKAGES := systemd-container mmdebstrap debian-archive-keyring util-linux
 
 .PHONY: help deb cover-deb unit integration test demo bench lint bed-shell clean
