@@ -1,0 +1,88 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/fdtserver/fdt/internal/notify"
+)
+
+// TestNoState has a directory where the state should be: no rollout begins.
+func TestNoState(t *testing.T) {
+	m, _ := against(t, refuser{})
+	if err := errors.Join(os.MkdirAll(filepath.Join(string(m.opt.Run), "state.json"), 0o700), os.MkdirAll(m.opt.Run.Path(1), 0o700),
+		os.Mkdir(m.opt.Etc, 0o700), os.WriteFile(filepath.Join(m.opt.Etc, "config.yaml"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	m.state.Next, m.state.Previous = 2, 1
+	for what, try := range map[string]func() error{"reload": m.reload, "rollback": m.rollback, "cold": m.cold} {
+		if err := try(); err == nil || !strings.Contains(err.Error(), "state.json") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := errors.Join(os.RemoveAll(m.opt.Run.Path(1)), os.Remove(filepath.Dir(m.opt.Run.Path(1)))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Dir(m.opt.Run.Path(1)), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.cold(); err == nil || !strings.Contains(err.Error(), "generation") {
+		t.Error(err)
+	}
+}
+
+// TestLastGood starts with a broken configuration from the last good one, which a systemd that refuses to read units fails.
+func TestLastGood(t *testing.T) {
+	m, _ := against(t, refuser{})
+	if err := errors.Join(os.Mkdir(string(m.opt.Run), 0o700), os.Mkdir(m.opt.LastGood, 0o700),
+		os.WriteFile(filepath.Join(m.opt.LastGood, "config.yaml"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	m.state.Next = 1
+	if err := m.cold(); err != nil || m.step != TakingBack || m.coldSource != m.opt.LastGood || errorName(m.failure) != refused {
+		t.Errorf("%v: %s of %s for %v", err, m.step, m.coldSource, m.failure)
+	}
+	if err := m.wantRestart(); err != nil || !m.recheck {
+		t.Errorf("%v, to be looked at again: %t", err, m.recheck)
+	}
+	if err := m.takenBack(); !errors.Is(err, errNothingToServe) || errorName(err) != refused {
+		t.Error(err)
+	}
+}
+
+// TestHangup logs a reload's failure, unless it is the master that leaves.
+func TestHangup(t *testing.T) {
+	m, log := against(t, refuser{})
+	ctx, cancel := context.WithCancel(t.Context())
+	m.wasStopping = true
+	var owner sync.WaitGroup
+	owner.Go(func() { m.handle(<-m.requests) })
+	m.Reload(ctx)
+	owner.Wait()
+	if !strings.Contains(log.String(), ErrStopping.Error()) {
+		t.Error(log)
+	}
+	log.Reset()
+	cancel()
+	if m.Reload(ctx); log.Len() != 0 {
+		t.Error(log)
+	}
+}
+
+// TestUntold has nobody listen for the status.
+func TestUntold(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "absent"))
+	m, log := against(t, refuser{})
+	m.opt.Status = notify.Status
+	m.show()
+	m.shown = ""
+	m.showStop()
+	if n := strings.Count(log.String(), "systemd cannot be told the status"); n != 2 {
+		t.Errorf("told %d times:\n%s", n, log)
+	}
+}
