@@ -179,9 +179,11 @@ func modes(opt txn.TxOptions, m statement.Modes) txn.TxOptions {
 func (se *session) openWith(ctx context.Context, opt txn.TxOptions) error {
 	se.options = opt
 	onOff := map[bool]string{true: "on", false: "off"}
-	se.settings.set("transaction_isolation", string(opt.Isolation), true)
-	se.settings.set("transaction_read_only", onOff[opt.ReadOnly], true)
-	se.settings.set("transaction_deferrable", onOff[opt.Deferrable], true)
+	se.settings.setLocal(values{
+		"transaction_isolation":  string(opt.Isolation),
+		"transaction_read_only":  onOff[opt.ReadOnly],
+		"transaction_deferrable": onOff[opt.Deferrable],
+	})
 	return se.txn.Begin(ctx, opt)
 }
 

@@ -264,6 +264,16 @@ func (s *settings) set(key, value string, local bool) {
 	s.now.local = s.now.local.without(key)
 }
 
+// setLocal sets all of list until the transaction ends, and takes it over.
+func (s *settings) setLocal(list values) {
+	for key, value := range s.now.local {
+		if _, ok := list[key]; !ok {
+			list[key] = value
+		}
+	}
+	s.now.local = list
+}
+
 func (s *settings) reset(key string) {
 	s.now.session = s.now.session.without(key)
 	s.now.local = s.now.local.without(key)
