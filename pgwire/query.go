@@ -335,8 +335,9 @@ func (pl *planner) filter(c statement.Condition) (filter, error) {
 // prepared lists the transactions in doubt that the user may settle.
 func (se *session) prepared(ctx context.Context, v *view, params []value.Value) ([][]value.Value, error) {
 	list, err := se.server.Manager.List(ctx)
-	if err != nil {
-		return nil, err
+	if err != nil { // names the server's files, which are none of the client's business
+		se.log().Error("cannot list the prepared transactions", "error", err)
+		return nil, errorf("XX000", "cannot list the prepared transactions").hint("The server's log says why.")
 	}
 	want := make([]value.Value, len(v.where))
 	for i, f := range v.where {
