@@ -196,6 +196,42 @@ func TestPassword(t *testing.T) {
 	cl.answers("half a conversation", cl.read(), "*pgproto3.AuthenticationSASL", "*pgproto3.AuthenticationSASLContinue", "closed")
 }
 
+// TestUnknownUser asks as users that exist and that do not: the challenges have the same iterations and length of salt, and
+// asking twice brings the same salt.
+func TestUnknownUser(t *testing.T) {
+	s, err := pgwire.NewSCRAM(map[string]string{"alice": scram.Derive("wonderland", []byte("twelve bytes"), 5000).String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFDT(t, "", onTCP(pgwire.Listener{Auth: s}))
+	challenge := func(user string) (salt, iterations string) {
+		cl := dial(t, "tcp", f.tcp)
+		cl.raw(startupPacket(version3, pairs("user", user)...))
+		cl.raw(message('p', []byte("SCRAM-SHA-256\x00\x00\x00\x00\x09n,,n=,r=x")...))
+		for {
+			m, err := cl.front.Receive()
+			if err != nil {
+				t.Fatalf("%s: %v", user, err)
+			}
+			if c, ok := m.(*pgproto3.AuthenticationSASLContinue); ok {
+				_ = cl.conn.Close()
+				part := strings.Split(string(c.Data), ",")
+				return part[1], part[2]
+			}
+		}
+	}
+	salt, iterations := challenge("alice")
+	seen := map[string]string{salt: "alice"}
+	for _, user := range []string{"eve", "mallory"} {
+		one, i := challenge(user)
+		two, _ := challenge(user)
+		if one != two || i != iterations || len(one) != len(salt) || seen[one] != "" {
+			t.Errorf("%s: %s then %s, %s; alice: %s, %s", user, one, two, i, salt, iterations)
+		}
+		seen[one] = user
+	}
+}
+
 // TestTLS logs in through TLS: asked for and direct, with each kind of
 // certificate, with a password bound to the channel and with a certificate.
 func TestTLS(t *testing.T) {

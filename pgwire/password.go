@@ -22,7 +22,8 @@ const maxSASL = 1024
 // sees of a user that does not exist is what it sees of a wrong password.
 type SCRAM struct {
 	users  map[string]*scram.Verifier
-	secret []byte // of the salts of users that do not exist
+	models []*scram.Verifier // the same, in the order of the names: what users that do not exist look like
+	secret []byte            // of the salts of users that do not exist
 }
 
 // NewSCRAM takes the users' verifiers, as PostgreSQL prints them, by name.
@@ -36,6 +37,7 @@ func NewSCRAM(users map[string]string) (*SCRAM, error) {
 			return nil, fmt.Errorf("user %s: %w", name, err)
 		}
 		s.users[name] = v
+		s.models = append(s.models, v)
 		fmt.Fprintf(secret, "%q %s\n", name, users[name])
 	}
 	s.secret = secret.Sum(nil)
@@ -46,7 +48,7 @@ func NewSCRAM(users map[string]string) (*SCRAM, error) {
 func (s *SCRAM) Authenticate(c Client, asked string) (Identity, error) {
 	v, ok := s.users[asked]
 	if !ok {
-		v = scram.Mock(s.secret, asked)
+		v = scram.Mock(s.secret, asked, s.models)
 	}
 	err := converse(c, v)
 	switch {
