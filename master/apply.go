@@ -65,7 +65,6 @@ func (m *Master) do(a action) error {
 		return m.forget(a.gen)
 	case doFinal:
 		m.final()
-		return nil
 	case doBackOff:
 		m.memo(a.unit).released = true
 		m.backoff.limits = m.applied.backoff // only the applied generation's workers are kept from starting

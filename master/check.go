@@ -91,12 +91,9 @@ func selfCheck(ctx context.Context, path string) (map[string]string, error) {
 	return answer.Faults, err
 }
 
-// unchanged are the resources that the pending generation has exactly as the applied one.
+// unchanged are the resources that the pending generation has exactly as the applied one; there are both.
 func (m *Master) unchanged() map[string]bool {
 	out := map[string]bool{}
-	if m.applied == nil || m.pending == nil {
-		return out
-	}
 	old, err := m.opt.Run.Load(m.applied.gen)
 	cfg, also := m.opt.Run.Load(m.pending.gen)
 	if err := errors.Join(err, also); err != nil {

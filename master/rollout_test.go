@@ -86,3 +86,27 @@ func TestUntold(t *testing.T) {
 		t.Errorf("told %d times:\n%s", n, log)
 	}
 }
+
+// TestAlone asks for what is not there: an earlier generation, a worker that answers, a job of a socket.
+func TestAlone(t *testing.T) {
+	m, log := against(t, refuser{})
+	m.callers = []request{{reply: make(chan answer, 1)}}
+	reply := m.callers[0].reply
+	if err := m.rollback(); err != nil {
+		t.Error(err)
+	}
+	m.flush()
+	if a := <-reply; !errors.Is(a.err, ErrNoPrevious) {
+		t.Error(a)
+	}
+	m.last.workers = []worker{{unit: "w", gen: 1, slot: 1, phase: draining}}
+	m.hurry(1, hurryWithin)
+	m.helpers.Wait()
+	if !strings.Contains(log.String(), "a worker cannot be told to hurry") {
+		t.Error(log)
+	}
+	sockets := map[string]socket{}
+	if m.socket(found{Name: "s.socket", Active: "activating"}, sockets); sockets["s.socket"].job != "start" {
+		t.Errorf("%+v", sockets)
+	}
+}
