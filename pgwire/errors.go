@@ -60,8 +60,12 @@ var (
 
 // explain turns an error into what the client is told. ctx is the statement's:
 // if it was cancelled, its cause is the reason, whatever the resource made of
-// it.
+// it. What was explained once stays so: a context that ends later changes
+// nothing, least of all that an outcome is unknown.
 func explain(ctx context.Context, err error) *Failure {
+	if f, ok := errors.AsType[*Failure](err); ok {
+		return f
+	}
 	if ctx.Err() != nil && !txn.InDoubt(err) {
 		cause := context.Cause(ctx)
 		if f, ok := errors.AsType[*Failure](cause); ok {
@@ -70,9 +74,6 @@ func explain(ctx context.Context, err error) *Failure {
 		if errors.Is(cause, drain.ErrDeadline) || errors.Is(cause, drain.ErrForced) || errors.Is(cause, drain.ErrHangup) {
 			return errGoodbye
 		}
-	}
-	if f, ok := errors.AsType[*Failure](err); ok {
-		return f
 	}
 	if e, ok := errors.AsType[*statement.Error](err); ok {
 		return &Failure{Code: e.Code, Message: e.Message, Position: e.Position}

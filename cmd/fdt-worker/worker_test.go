@@ -54,6 +54,7 @@ type host struct {
 	dir, run, lib string
 	sock          string
 	listener      *net.UnixListener
+	program       string // that is the worker
 }
 
 const configuration = `
@@ -71,24 +72,30 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	h := &host{t: t, dir: dir, run: filepath.Join(dir, "run"), lib: filepath.Join(dir, "lib"), sock: filepath.Join(dir, ".s.PGSQL.7432")}
+	h := &host{t: t, dir: dir, run: filepath.Join(dir, "run"), lib: filepath.Join(dir, "lib"),
+		sock: filepath.Join(dir, ".s.PGSQL.7432"), program: os.Args[0]}
 	for _, d := range []string{"run/generation/1", "run/generation/2", "run/worker", "run/txn", "lib/txn", "outbox"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, gen := range []string{"1", "2"} {
-		text := fmt.Sprintf(configuration, h.sock, filepath.Join(dir, "outbox"))
-		if err := os.WriteFile(filepath.Join(h.run, "generation", gen, "config.yaml"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	h.configure(fmt.Sprintf(configuration, h.sock, filepath.Join(dir, "outbox")))
 	h.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: h.sock, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.listener.Close() })
 	return h
+}
+
+// configure writes both generations' snapshots.
+func (h *host) configure(text string) {
+	h.t.Helper()
+	for _, gen := range []string{"1", "2"} {
+		if err := os.WriteFile(filepath.Join(h.run, "generation", gen, "config.yaml"), []byte(text), 0o600); err != nil {
+			h.t.Fatal(err)
+		}
+	}
 }
 
 // start starts a worker as systemd would, with the descriptor passed by name.
@@ -100,7 +107,7 @@ func (h *host) start(instance, name string) (*exec.Cmd, *bytes.Buffer) {
 	}
 	defer func() { _ = file.Close() }()
 	// LISTEN_PID is the process's own number: the shell becomes the worker.
-	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0], "-instance="+instance, "-run="+h.run, "-lib="+h.lib)
+	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, h.program, "-instance="+instance, "-run="+h.run, "-lib="+h.lib)
 	cmd.Env = append(os.Environ(), asWorker+"=1", "LISTEN_FDS=1", "LISTEN_FDNAMES="+name, "MACHINE=")
 	cmd.ExtraFiles = []*os.File{file}
 	var out bytes.Buffer
