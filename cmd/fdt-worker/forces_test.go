@@ -31,13 +31,13 @@ procedures:
   pair: {steps: [{on: a, put: "x"}, {on: b, put: "x"}]}
 `
 
+// releaseDir has the shipped program; TestMain removes it.
+var releaseDir = filepath.Join(os.TempDir(), fmt.Sprintf("fdt-release-%d", os.Getpid()))
+
 // release is the shipped program: the one in the package if that was built,
 // else built as the Makefile does.
 var release = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "fdt-release")
-	if err != nil {
-		return "", err
-	}
+	dir := releaseDir
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", filepath.Join(dir, "fdt-worker"), ".")
 	path := filepath.Join(dir, "fdt-worker")
 	if deb := os.Getenv("FDT_DEB"); deb != "" {

@@ -45,7 +45,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asWorker) != "" {
 		testcover.Exit(m, run(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	_ = os.RemoveAll(releaseDir)
+	os.Exit(code)
 }
 
 // host is a directory tree that stands for /run/fdt and /var/lib/fdt.
