@@ -22,7 +22,7 @@ import (
 const (
 	envPlace  = "FDT_TEST_PLACE"
 	envScript = "FDT_TEST_SCRIPT" // what to do
-	envDie    = "FDT_TEST_DIE"    // step at which to die
+	envDie    = "FDT_TEST_DIE"    // step at which to die, or "stop " and that at which to stop
 )
 
 func TestMain(m *testing.M) {
@@ -43,6 +43,9 @@ func child(root, script, die string) error {
 		if step == die {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // it takes a moment
+		}
+		if die == "stop "+step {
+			stopHere()
 		}
 		return nil
 	}
