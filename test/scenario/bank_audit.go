@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -45,7 +46,7 @@ func (s *Stage) bankSettle(ctx context.Context, books *ledger.Ledger) error {
 	})
 	if err != nil {
 		prepared, perr := s.prepared(ctx)
-		return fmt.Errorf("%w: open: %+v, prepared (%v): %s", err, open, perr, prepared)
+		return errors.Join(fmt.Errorf("%w: open: %+v, prepared: %s", err, open, prepared), perr)
 	}
 	s.check(true, "every transaction that was in doubt or decided ends", "after %d ms", took.Milliseconds())
 	return nil

@@ -73,12 +73,14 @@ func (c *conn) left() bool {
 		raw = secure.NetConn()
 	}
 	left := true
-	if sys, err := raw.(syscall.Conn).SyscallConn(); err == nil {
-		_ = sys.Read(func(fd uintptr) bool {
-			_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
-			left = !errors.Is(err, unix.EAGAIN)
-			return true
-		})
+	if sys, ok := raw.(syscall.Conn); ok {
+		if socket, err := sys.SyscallConn(); err == nil {
+			_ = socket.Read(func(fd uintptr) bool {
+				_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+				left = !errors.Is(err, unix.EAGAIN)
+				return true
+			})
+		}
 	}
 	return left
 }
