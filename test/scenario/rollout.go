@@ -136,8 +136,13 @@ func outcomes(b *load.Books) string {
 
 // servedOrRefused claims that each client either was served or was refused.
 func (s *Stage) servedOrRefused(books *load.Books, when string) {
-	odd := slices.ContainsFunc(books.Lost(), func(c load.Call) bool { return load.Kind(c.Err) != "refused" })
-	s.check(!odd, when+": clients are served or refused, nothing else", "%s", outcomes(books))
+	s.servedOrElse(books, when, "refused")
+}
+
+// servedOrElse claims that each client either was served or met one of these ends.
+func (s *Stage) servedOrElse(books *load.Books, when string, ends ...string) {
+	odd := slices.ContainsFunc(books.Lost(), func(c load.Call) bool { return !slices.Contains(ends, load.Kind(c.Err)) })
+	s.check(!odd, when+": clients are served or "+strings.Join(ends, " or ")+", nothing else", "%s", outcomes(books))
 }
 
 // lightTraffic is steady load that leaves the processors to what is shown beside it.
