@@ -19,8 +19,11 @@ func (r *recovery) conclude() {
 		}
 		c, err := r.m.claims.tryTake(claimName(&st.Transaction))
 		switch {
-		case errors.Is(err, errHeld), errors.Is(err, fs.ErrNotExist):
-			continue // somebody works on it, or did
+		case errors.Is(err, errHeld):
+			r.m.left.look(gid, claimName(&st.Transaction)) // somebody works on it, and may leave it as it was
+			continue
+		case errors.Is(err, fs.ErrNotExist):
+			continue // somebody did
 		case err != nil:
 		case c.GID != gid || c.Phase != st.Phase || c.Claimant != st.Claimant:
 			err = c.release()

@@ -116,8 +116,9 @@ func (m *Manager) register(ctx context.Context, t *transaction, gid GID, client 
 	return c, nil
 }
 
-// retire makes room for a gid whose outcome is known: the outcome is durably
-// forgotten first. ErrDuplicateGID while the gid is live.
+// retire makes room for a gid whose outcome is known, if only from the log of a
+// dead worker: the outcome is durably forgotten first. ErrDuplicateGID while the
+// gid is live.
 func (m *Manager) retire(ctx context.Context, j *journal, client string) error {
 	c, err := m.take(ctx, clientName(client))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,6 +127,7 @@ func (m *Manager) retire(ctx context.Context, j *journal, client string) error {
 	if err != nil {
 		return err
 	}
+	m.warn(ctx, "learn how "+client+" ended", m.catchUp(c, m.lastWords(ctx)))
 	if !c.Phase.Terminal() || c.operatorOnly() {
 		return errors.Join(fmt.Errorf("%w: %q is %s", ErrDuplicateGID, client, c.Phase), c.release())
 	}

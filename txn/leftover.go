@@ -18,7 +18,7 @@ import (
 // process tries for ever; when it ends, its log hands the rest over.
 type leftover struct {
 	gid      GID
-	decision Decision
+	decision Decision   // 0: somebody worked on it when recovery came by, so what is to be done is not known
 	branches []BranchID // still to be told; guarded by leftovers.mu
 	hazard   string     // likewise
 	claim    string     // its claim's name; empty: a local transaction that was never decided
@@ -59,6 +59,16 @@ func (l *leftovers) add(lo *leftover) {
 	l.signal()
 }
 
+// look has a dead incarnation's transaction looked at once its claim is free.
+func (l *leftovers) look(gid GID, claim string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queue[gid] == nil {
+		l.queue[gid] = &leftover{gid: gid, claim: claim}
+		l.signal()
+	}
+}
+
 // missing returns the branches still to be told.
 func (l *leftovers) missing(lo *leftover) []BranchID {
 	l.mu.Lock()
@@ -74,10 +84,12 @@ func (l *leftovers) told(lo *leftover, missing []BranchID, hazard string) string
 	return lo.hazard
 }
 
-func (l *leftovers) drop(gid GID) {
+func (l *leftovers) drop(lo *leftover) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.queue, gid)
+	if l.queue[lo.gid] == lo { // another may have come in its place
+		delete(l.queue, lo.gid)
+	}
 }
 
 func (l *leftovers) has(gid GID) bool {
@@ -119,7 +131,9 @@ func (l *leftovers) wait(now time.Time) (time.Duration, bool) {
 		if l.busy[lo.queue()] {
 			continue // its end wakes us
 		}
-		any = any || len(lo.branches) == 0
+		if len(lo.branches) == 0 {
+			soonest, any = 0, true
+		}
 		for _, b := range lo.branches {
 			d := max(0, l.pause[b.Resource].until.Sub(now))
 			if !any || d < soonest {
@@ -276,6 +290,10 @@ func (l *leftovers) signal() {
 }
 
 func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
+	if lo.decision == 0 {
+		m.warn(ctx, "look at a transaction again", m.lookAgain(ctx, lo))
+		return nil
+	}
 	c, err := m.stillOurs(lo)
 	if err != nil || c == nil && lo.claim != "" {
 		return err
@@ -287,7 +305,7 @@ func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
 	if err != nil {
 		return errors.Join(err, closeClaim(c))
 	}
-	m.left.drop(lo.gid)
+	m.left.drop(lo)
 	m.log.InfoContext(ctx, "told all resources the decision",
 		slog.String("gid", lo.gid.String()), slog.String("decision", lo.decision.String()))
 	if c == nil {
@@ -304,6 +322,20 @@ func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
 	return m.concluded(c, hazard)
 }
 
+// lookAgain adopts what recovery found at work, if its claim is free by now and
+// it was left as it was. What cannot be looked at is the next scan's.
+func (m *Manager) lookAgain(ctx context.Context, lo *leftover) error {
+	c, err := m.claims.tryTake(lo.claim)
+	if errors.Is(err, errHeld) {
+		return nil
+	}
+	m.left.drop(lo)
+	if err != nil {
+		return ignoreNotExist(err)
+	}
+	return m.takeOver(ctx, c, lo.gid, m.lastWords(ctx))
+}
+
 // stillOurs takes the claim of what is left over. Without an error it returns
 // none if there is nothing to do now: another works on it, or took it over, and
 // then it is no longer ours.
@@ -316,13 +348,13 @@ func (m *Manager) stillOurs(lo *leftover) (*claim, error) {
 	case errors.Is(err, errHeld):
 		return nil, nil
 	case errors.Is(err, fs.ErrNotExist):
-		m.left.drop(lo.gid)
+		m.left.drop(lo)
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
 	if c.GID != lo.gid || c.Phase.Terminal() || c.Claimant != 0 && c.Claimant != m.incarnation() {
-		m.left.drop(lo.gid)
+		m.left.drop(lo)
 		return nil, c.release()
 	}
 	return c, nil

@@ -305,14 +305,15 @@ func (r *recovery) adopt(ctx context.Context, batch []action) {
 		c, err := r.m.claims.tryTake(claimName(&h.tx))
 		switch {
 		case errors.Is(err, errHeld):
-			continue // somebody works on it
+			r.m.left.look(a.gid, claimName(&h.tx)) // somebody works on it, and may leave it as it was
+			continue
 		case errors.Is(err, fs.ErrNotExist):
 			if c, err = r.m.claims.create(h.claim(r.s)); err == nil {
 				fresh = append(fresh, c)
 				continue
 			}
 		case err == nil:
-			err = r.takeOver(ctx, c, a)
+			err = r.takeOver(ctx, c, a.gid)
 		}
 		if err != nil {
 			r.add(fmt.Errorf("adopt %s: %w", a.gid, err))
@@ -347,7 +348,7 @@ func (r *recovery) confirm(ctx context.Context, fresh []*claim) error {
 			errs = append(errs, c.remove())
 			continue
 		}
-		errs = append(errs, r.takeOver(ctx, c, action{gid: c.GID}))
+		errs = append(errs, r.takeOver(ctx, c, c.GID))
 	}
 	return errors.Join(errs...)
 }
@@ -360,26 +361,32 @@ func removeAll(list []*claim) error {
 	return errors.Join(errs...)
 }
 
+// takeOver is Manager.takeOver as far as the survey knows.
+func (r *recovery) takeOver(ctx context.Context, c *claim, gid GID) error {
+	err := r.m.takeOver(ctx, c, gid, r.words(ctx))
+	r.held[c.GID] = c.claimState
+	return err
+}
+
 // takeOver makes a dead incarnation's transaction ours, if there is something
 // to do for it. It gives the claim back.
-func (r *recovery) takeOver(ctx context.Context, c *claim, a action) error {
-	if c.GID != a.gid {
+func (m *Manager) takeOver(ctx context.Context, c *claim, gid GID, last words) error {
+	if c.GID != gid {
 		return c.release() // the name was given to a later transaction
 	}
-	if err := r.m.catchUp(c, r.words(ctx)); err != nil {
+	if err := m.catchUp(c, last); err != nil {
 		return errors.Join(err, c.release())
 	}
-	r.held[c.GID] = c.claimState
 	abandoned := c.Phase == Preparing && c.Claimant == 0
-	if !abandoned && c.Phase != Committing && c.Phase != Aborting || r.m.left.has(c.GID) {
+	if !abandoned && c.Phase != Committing && c.Phase != Aborting || m.left.has(c.GID) {
 		return c.release()
 	}
-	j, err := r.m.ours(ctx)
+	j, err := m.ours(ctx)
 	if err != nil {
 		return errors.Join(err, c.release())
 	}
 	if !abandoned && c.Claimant != j.incarnation {
-		if alive, err := r.m.home.alive(c.Claimant); alive || err != nil {
+		if alive, err := m.home.alive(c.Claimant); alive || err != nil {
 			return errors.Join(err, c.release())
 		}
 	}
@@ -392,7 +399,7 @@ func (r *recovery) takeOver(ctx context.Context, c *claim, a action) error {
 	if err := c.set(st); err != nil {
 		return errors.Join(err, c.release())
 	}
-	r.m.left.add(&leftover{gid: c.GID, decision: d, branches: c.Branches, claim: claimName(&c.Transaction)})
+	m.left.add(&leftover{gid: c.GID, decision: d, branches: c.Branches, claim: claimName(&c.Transaction)})
 	return c.release()
 }
 
