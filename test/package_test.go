@@ -1,7 +1,14 @@
 package test
 
 import (
+	"debug/buildinfo"
 	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +33,41 @@ func TestPackage(t *testing.T) {
 			t.Run("Remove", func(t *testing.T) { remove(machine{t, m.bed}, path) })
 			t.Run("PolicyDenied", func(t *testing.T) { policyDenied(machine{t, m.bed}, path) })
 		})
+	}
+	t.Run("Copyright", func(t *testing.T) { copyright(t, path) })
+}
+
+// copyright: every module that is linked into a program has its place in the list of licences, and no other has.
+func copyright(t *testing.T, path string) {
+	dir := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), "dpkg-deb", "-x", path, dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	linked := map[string]bool{"std": true}
+	programs, err := filepath.Glob(filepath.Join(dir, "usr/*/fdt/fdt-*"))
+	if err != nil || len(programs) == 0 {
+		t.Fatal(programs, err)
+	}
+	programs = append(programs, filepath.Join(dir, "usr/bin/fdtctl"), filepath.Join(dir, "usr/lib/systemd/system-generators/fdt-generator"))
+	for _, program := range programs {
+		info, err := buildinfo.ReadFile(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, module := range info.Deps {
+			linked[module.Path] = true
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "usr/share/doc/fdt/copyright"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, match := range regexp.MustCompile(`(?m)^(?:Files:)? vendor/(.*)/\*$`).FindAllSubmatch(text, -1) {
+		listed[string(match[1])] = true
+	}
+	if !maps.Equal(linked, listed) {
+		t.Errorf("linked: %v\nlisted: %v", slices.Sorted(maps.Keys(linked)), slices.Sorted(maps.Keys(listed)))
 	}
 }
 
