@@ -59,7 +59,7 @@ func encryption(t *config.TLS, auth string) (*tls.Config, error) {
 	}
 	cert, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
 	if err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
+		return nil, fmt.Errorf("certificate %s and key %s: %w", t.Certificate, t.Key, err)
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{cert}}
 	if t.ClientCA != "" {

@@ -394,10 +394,14 @@ func TestListeners(t *testing.T) {
 			t.Errorf("%s: client certificates %s", auth, way.TLS.ClientAuth)
 		}
 	}
+	other := filepath.Join(dir, "other")
+	certificate(t, filepath.Join(dir, "other.crt"), other)
 	for want, c := range map[string]*config.TLS{
-		"listener l: tls: open ":                                 {Certificate: filepath.Join(dir, "none"), Key: key},
-		"listener l: tls: client_ca: open ":                      {Certificate: crt, Key: key, ClientCA: filepath.Join(dir, "none")},
-		"listener l: tls: client_ca: no certificate in " + empty: {Certificate: crt, Key: key, ClientCA: empty},
+		"listener l: certificate " + dir + "/none and key " + key + ": open ":                    {Certificate: filepath.Join(dir, "none"), Key: key},
+		"listener l: certificate " + crt + " and key " + empty + ": tls: failed to find any PEM": {Certificate: crt, Key: empty},
+		"listener l: certificate " + crt + " and key " + other + ": tls: private key does not":   {Certificate: crt, Key: other},
+		"listener l: tls: client_ca: open ":                                                      {Certificate: crt, Key: key, ClientCA: filepath.Join(dir, "none")},
+		"listener l: tls: client_ca: no certificate in " + empty:                                 {Certificate: crt, Key: key, ClientCA: empty},
 	} {
 		if _, err := load(config.Listener{Auth: config.AuthSCRAM, Addresses: []config.Address{tcp}, TLS: c}); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

@@ -5,6 +5,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,8 @@ type Target struct {
 	User string
 	// Password answers SCRAM-SHA-256; empty where none is asked for.
 	Password string
+	// TLS encrypts the sessions; nil means plaintext.
+	TLS *tls.Config
 	// Dial makes the connections; nil means net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -41,7 +44,7 @@ func (t Target) Connect(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Password = t.Password
+	cfg.Password, cfg.TLSConfig = t.Password, t.TLS
 	dial := t.Dial
 	if dial == nil {
 		dial = new(net.Dialer).DialContext

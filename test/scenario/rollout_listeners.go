@@ -22,7 +22,8 @@ func listeners(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context, *Stage) error{listenerAdded, listenerRemoved, listenerTCP, listenerChanged, listenerTakenBack, listenerMode} {
+	for _, part := range []func(context.Context, *Stage) error{listenerAdded, listenerRemoved, listenerTCP, listenerChanged, listenerTakenBack, listenerMode,
+		listenerCertificate} {
 		if err := part(ctx, s); err != nil {
 			return err
 		}
