@@ -100,9 +100,12 @@ func (a *authority) server(name string) *tls.Config {
 	return pgwire.TLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven})
 }
 
+// key is of the salts of users that do not exist.
+var key = make([]byte, pgwire.SecretSize)
+
 func users(t *testing.T) *pgwire.SCRAM {
 	t.Helper()
-	s, err := pgwire.NewSCRAM(map[string]string{"alice": scram.New("wonderland").String()})
+	s, err := pgwire.NewSCRAM(map[string]string{"alice": scram.New("wonderland").String()}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,8 +154,11 @@ func TestPassword(t *testing.T) {
 	if err != nil || out != "alice\n" {
 		t.Errorf("psql: %s, %v", out, err)
 	}
-	if _, err := pgwire.NewSCRAM(map[string]string{"alice": "md5"}); err == nil {
+	if _, err := pgwire.NewSCRAM(map[string]string{"alice": "md5"}, key); err == nil {
 		t.Error("no verifier")
+	}
+	if _, err := pgwire.NewSCRAM(nil, nil); err == nil {
+		t.Error("no secret")
 	}
 	// Conversations that go wrong.
 	sasl := func(b string) []byte { return message('p', []byte(b)...) }
@@ -196,15 +202,18 @@ func TestPassword(t *testing.T) {
 	cl.answers("half a conversation", cl.read(), "*pgproto3.AuthenticationSASL", "*pgproto3.AuthenticationSASLContinue", "closed")
 }
 
-// TestUnknownUser asks as users that exist and that do not: the challenges have the same iterations and length of salt, and
-// asking twice brings the same salt.
+// TestUnknownUser asks as users that exist and that do not: the challenges have the same iterations and length of salt,
+// and asking again brings the same salt, also when users have come and another worker answers.
 func TestUnknownUser(t *testing.T) {
-	s, err := pgwire.NewSCRAM(map[string]string{"alice": scram.Derive("wonderland", []byte("twelve bytes"), 5000).String()})
-	if err != nil {
-		t.Fatal(err)
+	verifier := func() string { return scram.Derive("wonderland", []byte("twelve bytes"), 5000).String() }
+	serve := func(users map[string]string, key []byte) *fdt {
+		s, err := pgwire.NewSCRAM(users, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return newFDT(t, "", onTCP(pgwire.Listener{Auth: s}))
 	}
-	f := newFDT(t, "", onTCP(pgwire.Listener{Auth: s}))
-	challenge := func(user string) (salt, iterations string) {
+	challenge := func(f *fdt, user string) (salt, iterations string) {
 		cl := dial(t, "tcp", f.tcp)
 		cl.raw(startupPacket(version3, pairs("user", user)...))
 		cl.raw(message('p', []byte("SCRAM-SHA-256\x00\x00\x00\x00\x09n,,n=,r=x")...))
@@ -220,15 +229,24 @@ func TestUnknownUser(t *testing.T) {
 			}
 		}
 	}
-	salt, iterations := challenge("alice")
+	f := serve(map[string]string{"alice": verifier()}, key)
+	grown := serve(map[string]string{"alice": verifier(), "bob": verifier()}, key)
+	foreign := serve(map[string]string{"alice": verifier()}, []byte(strings.Repeat("x", pgwire.SecretSize)))
+	salt, iterations := challenge(f, "alice")
 	seen := map[string]string{salt: "alice"}
 	for _, user := range []string{"eve", "mallory"} {
-		one, i := challenge(user)
-		two, _ := challenge(user)
+		one, i := challenge(f, user)
+		two, _ := challenge(f, user)
 		if one != two || i != iterations || len(one) != len(salt) || seen[one] != "" {
 			t.Errorf("%s: %s then %s, %s; alice: %s, %s", user, one, two, i, salt, iterations)
 		}
 		seen[one] = user
+		if later, i := challenge(grown, user); later != one || i != iterations {
+			t.Errorf("%s: %s, and %s where there is another user", user, one, later)
+		}
+		if other, _ := challenge(foreign, user); other == one {
+			t.Errorf("%s: %s with another secret", user, other)
+		}
 	}
 }
 

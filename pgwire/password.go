@@ -2,7 +2,6 @@ package pgwire
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,33 +21,37 @@ const maxSASL = 1024
 // sees of a user that does not exist is what it sees of a wrong password.
 type SCRAM struct {
 	users  map[string]*scram.Verifier
-	models []*scram.Verifier // the same, in the order of the names: what users that do not exist look like
-	secret []byte            // of the salts of users that do not exist
+	nobody *scram.Mocks
 }
 
-// NewSCRAM takes the users' verifiers, as PostgreSQL prints them, by name.
-func NewSCRAM(users map[string]string) (*SCRAM, error) {
+// SecretSize is the length in bytes of the secret of [NewSCRAM].
+const SecretSize = 32
+
+// NewSCRAM takes the users' verifiers, as PostgreSQL prints them, by name, and
+// SecretSize random bytes from which the salts of users that do not exist are
+// made. They must be the same in all workers, and stay when users come and go:
+// a user whose salt changes with those of others does not exist.
+func NewSCRAM(users map[string]string, secret []byte) (*SCRAM, error) {
+	if len(secret) != SecretSize {
+		return nil, fmt.Errorf("the secret has %d bytes and not %d", len(secret), SecretSize)
+	}
 	s := &SCRAM{users: make(map[string]*scram.Verifier, len(users))}
-	// Alike in every worker, and known only to who knows the verifiers.
-	secret := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(users)) {
-		v, err := scram.Parse(users[name])
+	for name, text := range users {
+		v, err := scram.Parse(text)
 		if err != nil {
 			return nil, fmt.Errorf("user %s: %w", name, err)
 		}
 		s.users[name] = v
-		s.models = append(s.models, v)
-		fmt.Fprintf(secret, "%q %s\n", name, users[name])
 	}
-	s.secret = secret.Sum(nil)
+	s.nobody = scram.NewMocks(secret, slices.Collect(maps.Values(s.users)))
 	return s, nil
 }
 
 // Authenticate holds the conversation of RFC 5802.
 func (s *SCRAM) Authenticate(c Client, asked string) (Identity, error) {
-	v, ok := s.users[asked]
-	if !ok {
-		v = scram.Mock(s.secret, asked, s.models)
+	v := s.nobody.Verifier(asked) // also for those who exist, in the same time
+	if known, ok := s.users[asked]; ok {
+		v = known
 	}
 	err := converse(c, v)
 	switch {

@@ -97,6 +97,8 @@ func permissions(m machine) {
 750 fdt fdt /run/fdt/worker
 750 fdt fdt /run/fdt/txn
 2750 root fdt /var/lib/fdt
+700 fdt fdt /var/lib/fdt/auth
+600 fdt fdt /var/lib/fdt/auth/secret
 750 fdt fdt /var/lib/fdt/txn
 2770 fdt fdt /var/lib/fdt/outbox
 2750 root fdt /var/lib/fdt/last-good`

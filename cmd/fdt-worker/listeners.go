@@ -16,15 +16,16 @@ import (
 const group = "fdt"
 
 // listeners returns how clients come in by each of the generation's listeners,
-// by the name under which systemd passes it, and those names.
-func listeners(cfg *config.Config) (map[string]pgwire.Listener, []string, error) {
+// by the name under which systemd passes it, and those names. The key is of the
+// salts of users that do not exist.
+func listeners(cfg *config.Config, key []byte) (map[string]pgwire.Listener, []string, error) {
 	ways := map[string]pgwire.Listener{}
 	var names []string
 	passwords := map[string]string{}
 	for name, u := range cfg.Users {
 		passwords[name] = u.Verifier
 	}
-	scram, err := pgwire.NewSCRAM(passwords)
+	scram, err := pgwire.NewSCRAM(passwords, key)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -39,8 +39,12 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 	if err != nil {
 		return fmt.Errorf("configuration of generation %d: %w", p.gen, err)
 	}
+	key, err := secret(filepath.Join(p.lib, "auth"))
+	if err != nil {
+		return fmt.Errorf("secret of unknown users: %w", err)
+	}
 	procedures, err := procedure.Compile(cfg)
-	ways, names, also := listeners(cfg)
+	ways, names, also := listeners(cfg, key)
 	if err := errors.Join(err, also); err != nil {
 		return err
 	}

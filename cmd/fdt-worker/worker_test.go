@@ -76,7 +76,7 @@ func newHost(t *testing.T) *host {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	h := &host{t: t, dir: dir, run: filepath.Join(dir, "run"), lib: filepath.Join(dir, "lib"),
 		sock: filepath.Join(dir, ".s.PGSQL.7432"), program: os.Args[0]}
-	for _, d := range []string{"run/generation/1", "run/generation/2", "run/worker", "run/txn", "lib/txn", "outbox"} {
+	for _, d := range []string{"run/generation/1", "run/generation/2", "run/worker", "run/txn", "lib/auth", "lib/txn", "outbox"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -232,6 +232,7 @@ func TestFailures(t *testing.T) {
 		{"no spool", "1-0", h.name(), "spool outbox: ", 1, func() func() {
 			return h.moved(filepath.Join(h.dir, "outbox"))
 		}},
+		{"no place for a secret", "1-0", h.name(), "secret of unknown users: open ", 1, func() func() { return h.moved(filepath.Join(h.lib, "auth")) }},
 		{"no log", "1-0", h.name(), "transaction log: ", 1, func() func() { return h.moved(filepath.Join(h.lib, "txn")) }},
 		{"stranded transaction", "2-0", h.name(), `is not configured, and transactions wait there: `, 1, h.strand},
 		{"no control socket", "1-0", h.name(), "control: ", 1, func() func() { return h.moved(filepath.Join(h.run, "worker")) }},
@@ -366,7 +367,7 @@ func TestListeners(t *testing.T) {
 	users := map[string]config.User{"alice": {Name: "alice", Verifier: scram.New("x").String()}}
 	load := func(l config.Listener) (map[string]pgwire.Listener, error) {
 		l.Name = "l"
-		ways, names, err := listeners(&config.Config{Listen: map[string]config.Listener{"l": l}, Users: users})
+		ways, names, err := listeners(&config.Config{Listen: map[string]config.Listener{"l": l}, Users: users}, make([]byte, pgwire.SecretSize))
 		if len(names) != len(ways) {
 			t.Errorf("%v for %d", names, len(ways))
 		}

@@ -13,12 +13,9 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/sha3"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -104,22 +101,6 @@ func Parse(s string) (*Verifier, error) {
 		}
 	}
 	return v, nil
-}
-
-// Mock returns the verifier of a user that does not exist: always the same
-// for the same name, so that asking twice tells nothing, and one that only who
-// knows secret can foretell. Its iterations and the length of its salt are
-// those of one of the models, the verifiers of users that exist, so that these
-// do not stand out, however they were made. No password fits.
-func Mock(secret []byte, user string, models []*Verifier) *Verifier {
-	v := &Verifier{Iterations: DefaultIterations, StoredKey: make([]byte, sha256.Size), ServerKey: make([]byte, sha256.Size), mock: true}
-	size := saltSize
-	if len(models) > 0 {
-		m := models[binary.BigEndian.Uint64(sign(secret, user))%uint64(len(models))]
-		v.Iterations, size = m.Iterations, len(m.Salt)
-	}
-	v.Salt = sha3.SumSHAKE256(append(slices.Clip(secret), user...), size)
-	return v
 }
 
 func sign(key []byte, text string) []byte {

@@ -1,9 +1,7 @@
 package scram
 
 import (
-	"bytes"
 	"errors"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -60,51 +58,6 @@ func TestParseBad(t *testing.T) {
 		if v, err := Parse(s); err == nil {
 			t.Errorf("%q: %v", s, v)
 		}
-	}
-}
-
-// TestMock shows that nobody gets in as nobody, after the same conversation.
-func TestMock(t *testing.T) {
-	a, b, c := Mock([]byte("secret"), "eve", nil), Mock([]byte("secret"), "eve", nil), Mock([]byte("secret"), "mallory", nil)
-	if a.String() != b.String() || a.String() == c.String() || len(a.Salt) != saltSize || a.Iterations != DefaultIterations {
-		t.Errorf("%s, %s, %s", a, b, c)
-	}
-	e, err := NewExchange(a, Mechanism, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := e.first(rfcClientFirst, rfcNonce); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := e.Final(rfcClientFinal); !errors.Is(err, ErrFailed) {
-		t.Error(err)
-	}
-}
-
-// TestMockLooksReal shows that iterations and the length of the salt tell nobody who exists: both are always those of one
-// real user, and of each real user for some names.
-func TestMockLooksReal(t *testing.T) {
-	models := []*Verifier{Derive("a", make([]byte, 16), 4096), Derive("b", make([]byte, 12), 1000), Derive("c", make([]byte, 300), 1)}
-	type looks struct{ iterations, salt int }
-	seen := map[looks]int{}
-	for i := range 100 {
-		user := strconv.Itoa(i)
-		v := Mock([]byte("secret"), user, models)
-		if again := Mock([]byte("secret"), user, models); again.String() != v.String() {
-			t.Errorf("asked twice about %s: %s, %s", user, v, again)
-		}
-		if other := Mock([]byte("other"), user, models); bytes.Equal(other.Salt, v.Salt) {
-			t.Errorf("the salt of %s does not depend on the secret", user)
-		}
-		seen[looks{v.Iterations, len(v.Salt)}]++
-	}
-	for _, m := range models {
-		if n := seen[looks{m.Iterations, len(m.Salt)}]; n < 10 {
-			t.Errorf("%d of 100 look like a user with %d iterations and a salt of %d bytes", n, m.Iterations, len(m.Salt))
-		}
-	}
-	if len(seen) != len(models) {
-		t.Errorf("looks of nobody: %v", seen)
 	}
 }
 

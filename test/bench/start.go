@@ -76,8 +76,10 @@ func (s *site) starters(ctx context.Context) (fdt, bare side, stop func() error,
 		return nil, nil, nil, errors.Join(err, stop())
 	}
 	worker := []string{"/usr/lib/fdt/fdt-worker", "-instance", "1-0", "-run", dir, "-lib", filepath.Join(scratch, "start")}
-	if err := os.MkdirAll(filepath.Join(scratch, "start", "txn"), 0o755); err != nil {
-		return nil, nil, nil, errors.Join(err, stop())
+	for _, state := range []string{"txn", "auth"} {
+		if err := os.MkdirAll(filepath.Join(scratch, "start", state), 0o755); err != nil {
+			return nil, nil, nil, errors.Join(err, stop())
+		}
 	}
 	starter := func(args ...string) side {
 		return func(ctx context.Context) (float64, error) { return started(ctx, dir, strings.TrimSpace(name), args) }
