@@ -13,11 +13,11 @@ func BenchmarkQuery(b *testing.B) {
 		"transfer": "CALL transfer(1, 2, 5)",
 	} {
 		b.Run(name, func(b *testing.B) {
-			dsn := ""
+			var behind bank
 			if name == "transfer" {
-				dsn = withBank(b)
+				behind = withBank(b)
 			}
-			f := newFDT(b, dsn)
+			f := newFDT(b, behind)
 			c := f.connect("a")
 			if name == "transfer" {
 				for _, set := range []string{"CALL deposit(1, 1)", "CALL deposit(2, 1)"} {

@@ -71,7 +71,7 @@ func TestCancel(t *testing.T) {
 // TestLongSecret is a session of protocol 3.2, whose secret is longer, here and at another worker.
 func TestLongSecret(t *testing.T) {
 	f := newFDT(t, withBank(t))
-	other := newFDT(t, "", func(o *fdt, _ *config.Config) {
+	other := newFDT(t, bank{}, func(o *fdt, _ *config.Config) {
 		o.wire.Origin = pgwire.Origin{Generation: 1}
 		o.wire.Relay = func(_ context.Context, pid uint32, secret []byte) { f.wire.Cancel(pid, secret) }
 	})
@@ -103,9 +103,9 @@ func TestLongSecret(t *testing.T) {
 
 // TestCancelElsewhere passes a CancelRequest on to the worker that it names.
 func TestCancelElsewhere(t *testing.T) {
-	dsn := withBank(t)
-	there := newFDT(t, dsn, func(f *fdt, _ *config.Config) { f.wire.Origin = pgwire.Origin{Generation: 70, Slot: 3} })
-	here := newFDT(t, dsn, func(f *fdt, _ *config.Config) {
+	behind := withBank(t)
+	there := newFDT(t, behind, func(f *fdt, _ *config.Config) { f.wire.Origin = pgwire.Origin{Generation: 70, Slot: 3} })
+	here := newFDT(t, behind, func(f *fdt, _ *config.Config) {
 		f.wire.Origin = pgwire.Origin{Generation: 71, Slot: 3}
 		f.wire.Relay = func(_ context.Context, pid uint32, secret []byte) {
 			if there.wire.Origin.Owns(pid) {
@@ -118,7 +118,7 @@ func TestCancelElsewhere(t *testing.T) {
 	cancelRequest(t, "unix", here.sock, c.key)
 	c.answers("cancelled", c.read(), "E ERROR 57014 canceling statement due to user request", "Z I")
 	// A worker that knows no other drops it.
-	alone := newFDT(t, "")
+	alone := newFDT(t, bank{})
 	cancelRequest(t, "unix", alone.sock, &pgproto3.BackendKeyData{ProcessID: 77 << 16, SecretKey: []byte{0, 0, 0, 1}})
 }
 
@@ -181,7 +181,7 @@ func TestTimeoutWithoutPause(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const limit = 200 * time.Millisecond
-			f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.limits.Transaction = limit })
+			f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) { f.limits.Transaction = limit })
 			c := f.connect("a")
 			var sending sync.WaitGroup
 			for _, line := range more {
@@ -224,7 +224,7 @@ func TestTimeoutWithoutPause(t *testing.T) {
 // TestFailed shows that a failed transaction gives its resources up at once,
 // unless a savepoint may bring it back.
 func TestFailed(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	c := f.connect("a")
 	c.want("BEGIN; CALL enqueue('x'); SAVEPOINT s; CALL nonsense()",
 		"C BEGIN", "C CALL", "C SAVEPOINT", "E ERROR 42883 procedure nonsense() does not exist @45", "Z E")

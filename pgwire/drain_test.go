@@ -18,7 +18,7 @@ const goodbye = "E FATAL 57P01 terminating connection due to administrator comma
 
 // TestGoodbye is what sessions hear from a server that drains, in each state.
 func TestGoodbye(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	called, busy, failed, prepared, pinged, checked, waiting, settings := f.connect("a"), f.connect("a"), f.connect("a"),
 		f.connect("a"), f.connect("a"), f.connect("a"), f.connect("a"), f.connect("a")
 	busy.want("BEGIN", "C BEGIN", "Z T")
@@ -66,7 +66,7 @@ func TestGoodbye(t *testing.T) {
 
 // TestGoodbyeToPings is the same for the extended protocol.
 func TestGoodbyeToPings(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	empty, one := f.connect("a"), f.connect("a")
 	for _, c := range []*client{empty, one} {
 		c.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
@@ -115,7 +115,7 @@ func TestPipelineBeforeGoodbye(t *testing.T) {
 // TestGoodbyeAfterReply shows that the goodbye is not sent before the client
 // has read the reply, of which drivers would take it for a part.
 func TestGoodbyeAfterReply(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	c := f.connect("a")
 	ended := f.shutdown()
 	c.front.Send(&pgproto3.Query{String: "CALL enqueue('x')"})
@@ -137,7 +137,7 @@ func TestGoodbyeAfterReply(t *testing.T) {
 func TestGoodbyeToHaste(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			f := newFDT(t, "")
+			f := newFDT(t, bank{})
 			c := connect(t, network, map[string]string{"unix": f.sock, "tcp": f.tcp}[network], "a")
 			ended := f.shutdown()
 			var done []string
@@ -162,7 +162,7 @@ func TestGoodbyeToHaste(t *testing.T) {
 func TestGoodbyeCrossed(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			f := newFDT(t, "")
+			f := newFDT(t, bank{})
 			c := connect(t, network, map[string]string{"unix": f.sock, "tcp": f.tcp}[network], "a")
 			ended := f.shutdown()
 			c.want("CALL enqueue('before')", "C CALL", "Z I")
@@ -180,7 +180,7 @@ func TestGoodbyeCrossed(t *testing.T) {
 func TestGoodbyeUnread(t *testing.T) {
 	for _, end := range []string{"death", "limit"} {
 		t.Run(end, func(t *testing.T) {
-			f := newFDT(t, "")
+			f := newFDT(t, bank{})
 			c := f.connect("a")
 			ended := f.shutdown()
 			c.front.Send(&pgproto3.Query{String: "CALL enqueue('x')"})
@@ -220,7 +220,7 @@ func readable(t *testing.T, conn net.Conn) (is bool) {
 // TestGoodbyeToIdle shows that silent sessions are told after drain.idle, also
 // those in a failed transaction, which is gone with them.
 func TestGoodbyeToIdle(t *testing.T) {
-	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.server.Idle = 50 * time.Millisecond })
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) { f.server.Idle = 50 * time.Millisecond })
 	idle, failed, silent := f.connect("a"), f.connect("a"), dial(t, "unix", f.sock)
 	failed.want("BEGIN; CALL enqueue('x'); CALL nonsense()",
 		"C BEGIN", "C CALL", "E ERROR 42883 procedure nonsense() does not exist @32", "Z E")
@@ -241,7 +241,7 @@ func TestGoodbyeToIdle(t *testing.T) {
 // TestLateSession shows that a connection which a draining worker still took
 // is served once.
 func TestLateSession(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	c := dial(t, "unix", f.sock)
 	eventually(t, "accepted", func() bool { return f.server.Counts().Open == 1 })
 	ended := f.shutdown()

@@ -3,6 +3,7 @@ package pgwire_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -41,7 +42,7 @@ func TestPGX(t *testing.T) {
 	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe,
 		pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
 		t.Run(mode.String(), func(t *testing.T) {
-			f := newFDT(t, "")
+			f := newFDT(t, bank{})
 			ctx, c := t.Context(), f.pgx(mode)
 			must := func(err error) {
 				t.Helper()
@@ -114,41 +115,96 @@ func TestContext(t *testing.T) {
 	holder := f.connect("a")
 	holder.want("BEGIN; CALL deposit(7, 1)", "C BEGIN", "C CALL", "Z T")
 	for _, version := range []string{"3.0", "3.2"} {
-		c := f.pgx(pgx.QueryExecModeExec, "max_protocol_version="+version)
 		before := complaints(t, pg, "57014")
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		tx, err := c.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tx.Exec(t.Context(), "CALL deposit(8, 1)"); err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			_, err := tx.Exec(ctx, "CALL deposit(7, 1)")
-			done <- err
-		}()
-		eventually(t, "waiting for the row", func() bool { return waiting(t) == 1 })
-		cancel()
-		err = <-done
-		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "57014" {
-			t.Errorf("version %s: %v", version, err)
-		}
-		eventually(t, "no longer waiting", func() bool { return waiting(t) == 0 })
+		f.cancelWaiting(version, func() int { return waiting(t) })
 		if n := complaints(t, pg, "57014"); n != before+1 {
 			t.Errorf("version %s: PostgreSQL cancelled %d statements", version, n-before)
-		}
-		// What it had locked is free, while its transaction waits for its end.
-		other := f.connect("a")
-		other.want("CALL deposit(8, 1)", "C CALL", "Z I")
-		if err := tx.Rollback(t.Context()); err != nil {
-			t.Error(err)
 		}
 	}
 	holder.want("COMMIT", "C COMMIT", "Z I")
 	holder.want("CALL balance(7)", "T balance:1700/-1/0", "D 1", "C CALL", "Z I")
 	holder.want("CALL balance(8)", "T balance:1700/-1/0", "D 2", "C CALL", "Z I")
+}
+
+// TestContextMariaDB is TestContext where the protocol of the database has no
+// way to cancel a statement.
+func TestContextMariaDB(t *testing.T) {
+	my, err := testdb.StartMariaDB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := my.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := errors.Join(my.Database(t.Context(), "bank"), my.Exec(t.Context(), "bank",
+		"CREATE TABLE account (id bigint PRIMARY KEY, balance decimal(20,0) NOT NULL)", "INSERT INTO account VALUES (7, 0), (8, 0)")); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("mysql", my.DSN("root", "bank"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	number := func(query string) (n int) {
+		if err := db.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	f := newFDT(t, bank{"mariadb", my.DSN("fdt", "bank"), `
+  deposit:
+    parameters: {id: bigint, amount: numeric}
+    steps: [{on: bank, sql: "UPDATE account SET balance = balance + CAST(:amount AS DECIMAL(20)) WHERE id = :id", rows: 1}]
+`})
+	holder := f.connect("a")
+	holder.want("BEGIN; CALL deposit(7, 1)", "C BEGIN", "C CALL", "Z T")
+	for _, version := range []string{"3.0", "3.2"} {
+		f.cancelWaiting(version, func() int {
+			return number("SELECT count(*) FROM information_schema.processlist WHERE command <> 'Sleep' AND info LIKE 'UPDATE account %'")
+		})
+		eventually(t, "its transaction ended: the holder's is left", func() bool { return number("SELECT count(*) FROM information_schema.innodb_trx") == 1 })
+	}
+	holder.want("COMMIT", "C COMMIT", "Z I")
+	if a, b := number("SELECT balance FROM account WHERE id = 7"), number("SELECT balance FROM account WHERE id = 8"); a != 1 || b != 2 {
+		t.Errorf("balances %d and %d", a, b)
+	}
+}
+
+// cancelWaiting has the driver cancel a call that waits for row 7, in a
+// transaction that has row 8, and takes row 8 for another.
+func (f *fdt) cancelWaiting(version string, waiting func() int) {
+	t := f.t
+	t.Helper()
+	c := f.pgx(pgx.QueryExecModeExec, "max_protocol_version="+version)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	tx, err := c.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "CALL deposit(8, 1)"); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, err := tx.Exec(ctx, "CALL deposit(7, 1)")
+		done <- err
+	}()
+	eventually(t, "waiting for the row", func() bool { return waiting() == 1 })
+	cancel()
+	err = <-done
+	if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "57014" {
+		t.Errorf("version %s: %v", version, err)
+	}
+	eventually(t, "no longer waiting", func() bool { return waiting() == 0 })
+	// What it had locked is free, while its transaction waits for its end.
+	other := f.connect("a")
+	other.want("CALL deposit(8, 1)", "C CALL", "Z I")
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // waiting counts the statements that wait for a lock in PostgreSQL.

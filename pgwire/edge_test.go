@@ -12,7 +12,7 @@ import (
 
 // TestOwnAnswers shows what differs from call to call.
 func TestOwnAnswers(t *testing.T) {
-	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.wire.Logger = nil })
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) { f.wire.Logger = nil })
 	old := slog.Default()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { slog.SetDefault(old) })

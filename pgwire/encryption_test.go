@@ -145,7 +145,7 @@ func wantCode(t *testing.T, what string, err error, code string) {
 
 // TestPassword logs in by SCRAM, in the clear.
 func TestPassword(t *testing.T) {
-	f := newFDT(t, "", onTCP(pgwire.Listener{Auth: users(t)}))
+	f := newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: users(t)}))
 	wantCode(t, "right", login(t, f.tcp, "sslmode=disable user=alice password=wonderland"), "")
 	wantCode(t, "wrong", login(t, f.tcp, "sslmode=disable user=alice password=x"), "28P01")
 	wantCode(t, "unknown", login(t, f.tcp, "sslmode=disable user=eve password=wonderland"), "28P01")
@@ -211,7 +211,7 @@ func TestUnknownUser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return newFDT(t, "", onTCP(pgwire.Listener{Auth: s}))
+		return newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: s}))
 	}
 	challenge := func(f *fdt, user string) (salt, iterations string) {
 		cl := dial(t, "tcp", f.tcp)
@@ -260,7 +260,7 @@ func TestTLS(t *testing.T) {
 	a.issue("alice", elliptic.P256(), nil)
 	root := " sslrootcert=" + a.path("authority.crt") + " "
 	for _, name := range []string{"p256", "p384", "p521"} {
-		f := newFDT(t, "", onTCP(pgwire.Listener{Auth: users(t), TLS: a.server(name)}))
+		f := newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: users(t), TLS: a.server(name)}))
 		for _, more := range []string{"channel_binding=require", "channel_binding=disable", "sslnegotiation=direct"} {
 			what := name + " " + more
 			dsn := "user=alice password=wonderland sslmode=verify-full" + root
@@ -274,15 +274,15 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: psql: %s, %v", name, out, err)
 		}
 	}
-	f := newFDT(t, "", onTCP(pgwire.Listener{Auth: users(t), TLS: a.server("p256")}))
+	f := newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: users(t), TLS: a.server("p256")}))
 	wantCode(t, "plaintext", login(t, f.tcp, "sslmode=disable user=alice password=wonderland"), "28000")
 
-	f = newFDT(t, "", onTCP(pgwire.Listener{Auth: pgwire.Cert{}, TLS: a.server("p256")}))
+	f = newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: pgwire.Cert{}, TLS: a.server("p256")}))
 	own := " sslcert=" + a.path("alice.crt") + " sslkey=" + a.path("alice.key")
 	wantCode(t, "certificate", login(t, f.tcp, "user=alice sslmode=verify-full"+root+own), "")
 	wantCode(t, "another's", login(t, f.tcp, "user=bob sslmode=verify-full"+root+own), "28000")
 	wantCode(t, "none", login(t, f.tcp, "user=alice sslmode=verify-full"+root), "28000")
-	f = newFDT(t, "", onTCP(pgwire.Listener{Auth: pgwire.Cert{}}))
+	f = newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: pgwire.Cert{}}))
 	wantCode(t, "no TLS", login(t, f.tcp, "user=alice sslmode=disable"), "28000")
 }
 
@@ -293,11 +293,11 @@ func TestNoBinding(t *testing.T) {
 	a.cert, a.key = a.issue("authority", nil, nil)
 	a.issue("ed", elliptic.P256(), nil)
 	dsn := "user=alice password=wonderland sslmode=verify-full sslrootcert=" + a.path("authority.crt")
-	f := newFDT(t, "", onTCP(pgwire.Listener{Auth: users(t), TLS: a.server("ed")}))
+	f := newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: users(t), TLS: a.server("ed")}))
 	wantCode(t, "Ed25519", login(t, f.tcp, dsn), "")
 	two := a.server("ed")
 	two.Certificates = append(two.Certificates, two.Certificates[0])
-	f = newFDT(t, "", onTCP(pgwire.Listener{Auth: users(t), TLS: two}))
+	f = newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: users(t), TLS: two}))
 	wantCode(t, "two certificates", login(t, f.tcp, dsn), "")
 }
 
@@ -305,7 +305,7 @@ func TestNoBinding(t *testing.T) {
 func TestTLSGoesWrong(t *testing.T) {
 	a := newAuthority(t)
 	a.issue("server", elliptic.P256(), nil)
-	f := newFDT(t, "", onTCP(pgwire.Listener{Auth: pgwire.Trust{}, TLS: a.server("server")}))
+	f := newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: pgwire.Trust{}, TLS: a.server("server")}))
 	ssl := startupPacket(80877103)
 	begin := func() *client {
 		c := dial(t, "tcp", f.tcp)
@@ -374,7 +374,7 @@ func TestTLSGoesWrong(t *testing.T) {
 func TestTLSPipelineBeforeGoodbye(t *testing.T) {
 	a := newAuthority(t)
 	a.issue("server", elliptic.P256(), nil)
-	f := newFDT(t, "", onTCP(pgwire.Listener{Auth: pgwire.Trust{}, TLS: a.server("server")}))
+	f := newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: pgwire.Trust{}, TLS: a.server("server")}))
 	conn, err := tls.Dial("tcp", f.tcp, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}})
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func (j *journal) tune(f *fdt, _ *config.Config) {
 // log has what was left.
 func TestLostClaims(t *testing.T) {
 	log := new(journal)
-	f := newFDT(t, "", log.tune)
+	f := newFDT(t, bank{}, log.tune)
 	c := f.connect("a")
 	c.want("BEGIN; CALL enqueue('p'); PREPARE TRANSACTION 'p'", "C BEGIN", "C CALL", "C PREPARE TRANSACTION", "Z I")
 	c.want("COMMIT PREPARED 'p'", "C COMMIT PREPARED", "Z I")
@@ -84,7 +84,9 @@ func TestLostDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := new(journal)
-	f := newFDT(t, strings.Replace(pg.DSN("bank"), pg.Dir(), dir, 1), log.tune)
+	behind := withBank(t)
+	behind.dsn = strings.Replace(behind.dsn, pg.Dir(), dir, 1)
+	f := newFDT(t, behind, log.tune)
 
 	c := f.connect("a")
 	c.want("BEGIN; CALL enqueue('decided'); CALL deposit(9001, 1)", "C BEGIN", "C CALL", "C CALL", "Z T")

@@ -44,7 +44,7 @@ func FuzzStartup(f *testing.F) {
 	} {
 		f.Add(b)
 	}
-	s := newFDT(f, "")
+	s := newFDT(f, bank{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		throw(t, s, b, func(conn net.Conn) error {
 			_, err := io.Copy(io.Discard, conn)
@@ -74,7 +74,7 @@ func FuzzMessages(f *testing.F) {
 	}
 	f.Add(true, []byte("P\x0d\x00SELECT $1\x00\x00\x00B\x0d\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01x\x00\x00D\x02P\x00E\x05\x00\x00\x00\x00\x00S\x00"))
 	hello := startupPacket(version3, pairs("user", "a")...)
-	s := newFDT(f, "")
+	s := newFDT(f, bank{})
 	f.Fuzz(func(t *testing.T, framed bool, b []byte) {
 		all := hello[:len(hello):len(hello)]
 		if !framed {

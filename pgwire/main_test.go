@@ -19,6 +19,7 @@ import (
 	"github.com/fdtserver/fdt/pgwire"
 	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/mariadb"
 	"github.com/fdtserver/fdt/txn/postgres"
 	"github.com/fdtserver/fdt/txn/spool"
 )
@@ -116,7 +117,7 @@ listen:
   local: {address: /run/fdt/.s.PGSQL.7432, auth: peer}
 resources:
   outbox: {type: spool, directory: %s}
-%s
+  %s
 procedures:
   enqueue:
     parameters: {body: text}
@@ -131,9 +132,23 @@ procedures:
 %s
 `
 
-const bank = `
-  bank: {type: postgres, dsn: "%s", pool: 8}
-`
+// bank is a database behind procedures; the zero value is none.
+type bank struct{ kind, dsn, procedures string }
+
+// resource is its line in the configuration.
+func (b bank) resource() string {
+	if b.kind == "" {
+		return ""
+	}
+	return fmt.Sprintf("bank: {type: %s, dsn: %q, pool: 8}", b.kind, b.dsn)
+}
+
+func (b bank) open() (txn.Resource, error) {
+	if b.kind == "mariadb" {
+		return mariadb.New(mariadb.Options{Name: "bank", DSN: b.dsn, Pool: 8})
+	}
+	return postgres.New(postgres.Options{Name: "bank", DSN: b.dsn, Pool: 8})
+}
 
 const bankProcedures = `
   deposit:
@@ -167,26 +182,22 @@ const bankProcedures = `
 `
 
 // withBank adds the PostgreSQL resource and its procedures.
-func withBank(t testing.TB) string {
+func withBank(t testing.TB) bank {
 	t.Helper()
-	return postgresql(t).DSN("bank")
+	return bank{"postgres", postgresql(t).DSN("bank"), bankProcedures}
 }
 
-// newFDT starts a server; dsn is of the bank, or empty.
-func newFDT(t testing.TB, dsn string, tunes ...tune) *fdt {
+// newFDT starts a server.
+func newFDT(t testing.TB, b bank, tunes ...tune) *fdt {
 	t.Helper()
 	dir := t.TempDir()
 	f := &fdt{t: t, outbox: filepath.Join(dir, "outbox"), claims: filepath.Join(dir, "claims")}
-	more, procs := "", ""
-	if dsn != "" {
-		more, procs = fmt.Sprintf(bank, dsn), bankProcedures
-	}
 	for _, d := range []string{"outbox", "log", "claims", "etc"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	text := fmt.Sprintf(procedures, f.outbox, more, procs)
+	text := fmt.Sprintf(procedures, f.outbox, b.resource(), b.procedures)
 	if err := os.WriteFile(filepath.Join(dir, "etc", "config.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -203,12 +214,12 @@ func newFDT(t testing.TB, dsn string, tunes ...tune) *fdt {
 		t.Fatal(err)
 	}
 	rms := []txn.Resource{sp}
-	if dsn != "" {
-		pg, err := postgres.New(postgres.Options{Name: "bank", DSN: dsn, Pool: 8})
+	if b.kind != "" {
+		r, err := b.open()
 		if err != nil {
 			t.Fatal(err)
 		}
-		rms = append(rms, pg)
+		rms = append(rms, r)
 	}
 	log := slog.New(slog.DiscardHandler)
 	f.wire = &pgwire.Server{Procedures: set, Listeners: map[string]pgwire.Listener{}, Logger: log}
@@ -349,7 +360,7 @@ func (f *fdt) staged() int {
 }
 
 // eventually waits for what happens in another process or goroutine.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

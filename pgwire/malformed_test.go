@@ -18,7 +18,7 @@ func length(kind byte, n uint32, body ...byte) []byte {
 // TestMalformed is a table of what a session may be sent, and what it answers
 // to it and to the Sync that follows.
 func TestMalformed(t *testing.T) {
-	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.wire.MaxMessage = 1 << 20; f.wire.MaxStatements = 3 })
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) { f.wire.MaxMessage = 1 << 20; f.wire.MaxStatements = 3 })
 	sync := message('S')
 	parse := func(name, text string) []byte { return message('P', []byte(name+"\x00"+text+"\x00\x00\x00")...) }
 	bind := func(portal, name, rest string) []byte {
@@ -97,7 +97,7 @@ func TestMalformed(t *testing.T) {
 
 // TestBytewise sends a conversation byte by byte, and all of it at once.
 func TestBytewise(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	var all []byte
 	all = append(all, startupPacket(version3, pairs("user", "a")...)...)
 	for _, m := range []pgproto3.FrontendMessage{

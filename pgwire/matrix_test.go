@@ -74,7 +74,7 @@ func TestMatrix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	version := connect(t, "unix", socket(dsn), "fdt", "database", "matrix").param("server_version")
 	differences := make([]bytes.Buffer, len(states))
 	t.Run("State", func(t *testing.T) {

@@ -3,7 +3,7 @@ package pgwire_test
 import "testing"
 
 func TestHello(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	c := f.connect("alice", "application_name", "tour")
 	c.answers("startup", c.hello, "R ok", "S application_name=tour", "S client_encoding=UTF8", "S DateStyle=ISO, MDY",
 		"S default_transaction_read_only=off", "S in_hot_standby=off", "S integer_datetimes=on", "S IntervalStyle=postgres",

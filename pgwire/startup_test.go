@@ -35,7 +35,7 @@ func pairs(list ...string) []byte {
 
 // TestStartup is a table of first bytes and what comes of them.
 func TestStartup(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	ssl, gss := startupPacket(80877103), startupPacket(80877104)
 	user := startupPacket(version3, pairs("user", "a")...)
 	for name, c := range map[string]struct {
@@ -95,7 +95,7 @@ func TestStartup(t *testing.T) {
 // TestNoEncryption shows that SSLRequest and GSSENCRequest are refused, once
 // each, and that the startup message may follow.
 func TestNoEncryption(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	c := dial(t, "unix", f.sock)
 	for _, code := range []uint32{80877104, 80877103} {
 		c.raw(startupPacket(code))
@@ -112,7 +112,7 @@ func TestNoEncryption(t *testing.T) {
 
 // TestSlowStartup shows that a silent client is put out.
 func TestSlowStartup(t *testing.T) {
-	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.wire.StartupTimeout = 50 * time.Millisecond })
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) { f.wire.StartupTimeout = 50 * time.Millisecond })
 	silent, slow := dial(t, "unix", f.sock), dial(t, "tcp", f.tcp)
 	slow.raw([]byte{0, 0})
 	silent.answers("silent", silent.read(), "closed")
@@ -130,7 +130,7 @@ func TestSilent(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < silent+3*threads {
 		t.Fatalf("%d descriptors are too few: %v", limit.Cur, err)
 	}
-	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.server.Threads, f.server.Reserve = threads, 16 })
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) { f.server.Threads, f.server.Reserve = threads, 16 })
 	known := f.connect("a")
 	known.want("CALL enqueue('before')", "C CALL", "Z I")
 	before := memory()
@@ -195,7 +195,7 @@ func TestPeer(t *testing.T) {
 		t.Skip("only root can become another user: run as root")
 	}
 	groups := []string{"root", "daemon", "no-such-group"}
-	f := newFDT(t, "", func(f *fdt, _ *config.Config) {
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) {
 		for _, g := range groups {
 			f.onUnix = append(f.onUnix, pgwire.Listener{Auth: &pgwire.Peer{Group: g}})
 		}
@@ -244,7 +244,7 @@ func (f *fdt) psqlAs(unix, sock, asked, query string) (string, error) {
 // TestReserve shows what a connection without a slot can do: settle prepared
 // transactions and cancel, while a call waits for a slot.
 func TestReserve(t *testing.T) {
-	f := newFDT(t, "", func(f *fdt, _ *config.Config) { f.server.Threads, f.server.Reserve = 1, 4 })
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) { f.server.Threads, f.server.Reserve = 1, 4 })
 	holder := f.connect("a")
 	holder.want("BEGIN; CALL enqueue('p'); PREPARE TRANSACTION 'p'", "C BEGIN", "C CALL", "C PREPARE TRANSACTION", "Z I")
 	holder.want("BEGIN", "C BEGIN", "Z T")
@@ -281,7 +281,7 @@ func TestReserve(t *testing.T) {
 // TestSilentReserve shows that who is silent on the reserve takes a slot or
 // goes.
 func TestSilentReserve(t *testing.T) {
-	f := newFDT(t, "", func(f *fdt, _ *config.Config) {
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) {
 		f.server.Threads, f.server.Reserve, f.wire.ReserveTimeout = 1, 4, 500*time.Millisecond
 	})
 	holder := f.connect("a")

@@ -25,7 +25,7 @@ func outcome(t *testing.T, c *pgx.Conn, id uint64) string {
 func TestXactStatus(t *testing.T) {
 	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
 		t.Run(mode.String(), func(t *testing.T) {
-			f := newFDT(t, "")
+			f := newFDT(t, bank{})
 			ctx, c, other := t.Context(), f.pgx(mode), f.pgx(mode)
 			must := func(err error) {
 				t.Helper()
@@ -74,7 +74,7 @@ func TestXactStatus(t *testing.T) {
 
 // TestXactRequest puts the functions between other statements of one request.
 func TestXactRequest(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	c := f.connect("a")
 	c.want("SELECT pg_xact_status(pg_current_xact_id()), pg_current_xact_id() = '1'",
 		"E ERROR 0A000 fdt does not serve this query", "Z I")
@@ -96,7 +96,7 @@ func TestXactRequest(t *testing.T) {
 
 // TestXactLost is what the functions are for: a client loses the answer to COMMIT, or never sends it, and asks.
 func TestXactLost(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	var want []string
 	for i := range 20 {
 		c := f.pgx(pgx.QueryExecModeExec)
@@ -142,7 +142,7 @@ func TestXactLost(t *testing.T) {
 
 // TestXactWhileDraining shows that a client which asks for an outcome is answered, however often it asked before.
 func TestXactWhileDraining(t *testing.T) {
-	f := newFDT(t, "")
+	f := newFDT(t, bank{})
 	c := f.connect("a")
 	ended := f.shutdown()
 	c.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
