@@ -73,19 +73,13 @@ func TestLostClaims(t *testing.T) {
 // transactions, which PostgreSQL then rolls back by itself.
 func TestLostDatabase(t *testing.T) {
 	pg := postgresql(t)
-	dir, err := os.MkdirTemp("", "fdt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	const socket = ".s.PGSQL.5432"
-	proxy, err := testdb.NewProxy(filepath.Join(dir, socket), filepath.Join(pg.Dir(), socket))
+	proxy, err := testdb.NewProxy(filepath.Join(pg.Dir(), ".s.PGSQL.5432"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := new(journal)
 	behind := withBank(t)
-	behind.dsn = strings.Replace(behind.dsn, pg.Dir(), dir, 1)
+	behind.dsn = proxy.Through(behind.dsn)
 	f := newFDT(t, behind, log.tune)
 
 	c := f.connect("a")

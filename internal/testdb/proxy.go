@@ -1,10 +1,14 @@
 package testdb
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Fate is what a Proxy does with one request, which is what it reads from a client at once.
@@ -21,6 +25,7 @@ const (
 // Proxy stands between clients and a server's unix socket and lets requests and replies get lost.
 type Proxy struct {
 	target string
+	dir    string // where it listens
 	listen net.Listener
 	wg     sync.WaitGroup
 
@@ -30,18 +35,24 @@ type Proxy struct {
 	release chan struct{}
 }
 
-// NewProxy listens on the unix socket at listen and connects each client to the one at target. The caller calls Close.
-func NewProxy(listen, target string) (*Proxy, error) {
-	l, err := net.Listen("unix", listen)
+// NewProxy connects each client to the server's unix socket at target; Through tells clients the way. The caller calls Close.
+func NewProxy(target string) (*Proxy, error) {
+	dir, err := os.MkdirTemp("", "fdt-proxy-")
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(listen, 0o666); err != nil {
-		return nil, errors.Join(err, l.Close())
+	l, err := net.Listen("unix", filepath.Join(dir, filepath.Base(target)))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	p := &Proxy{target: target, listen: l, open: map[net.Conn]struct{}{}, release: make(chan struct{})}
+	p := &Proxy{target: target, dir: dir, listen: l, open: map[net.Conn]struct{}{}, release: make(chan struct{})}
 	p.wg.Go(p.accept)
 	return p, nil
+}
+
+// Through is the server's connection string, altered to lead through the proxy.
+func (p *Proxy) Through(dsn string) string {
+	return strings.Replace(dsn, filepath.Dir(p.target), p.dir, 1)
 }
 
 // Rule sets what becomes of the requests from now on; nil lets all pass.
@@ -49,6 +60,29 @@ func (p *Proxy) Rule(f func(request []byte) Fate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rule = f
+}
+
+// Once is a rule: the first request that holds text has the fate.
+func Once(text string, fate Fate) func([]byte) Fate {
+	var done atomic.Bool
+	return func(request []byte) Fate {
+		if bytes.Contains(request, []byte(text)) && done.CompareAndSwap(false, true) {
+			return fate
+		}
+		return Pass
+	}
+}
+
+// Lose lets the reply to the request with that number be lost, from 1 and from now on; the function tells how many there were.
+func (p *Proxy) Lose(at int) func() int {
+	var seen atomic.Int64
+	p.Rule(func([]byte) Fate {
+		if seen.Add(1) == int64(at) {
+			return LoseReply
+		}
+		return Pass
+	})
+	return func() int { return int(seen.Load()) }
 }
 
 // Release lets the late requests arrive, those to come at once.
@@ -73,7 +107,7 @@ func (p *Proxy) Close() error {
 	p.open = nil
 	p.mu.Unlock()
 	p.wg.Wait()
-	return err
+	return errors.Join(err, os.RemoveAll(p.dir))
 }
 
 func (p *Proxy) accept() {

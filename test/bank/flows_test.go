@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -39,16 +37,13 @@ func newPair(t *testing.T) *pair {
 	must(t, p.pg.Exec(t.Context(), "postgres", create...))
 	must(t, p.my.Database(t.Context(), "bank"))
 	must(t, p.my.Exec(t.Context(), "bank", create...))
-	dir, err := os.MkdirTemp("", "fdt-proxy-")
+	p.proxy, err = testdb.NewProxy(p.my.Socket())
 	must(t, err)
-	socket := filepath.Join(dir, "s")
-	p.proxy, err = testdb.NewProxy(socket, p.my.Socket())
-	must(t, err)
-	t.Cleanup(func() { must(t, errors.Join(p.proxy.Close(), os.RemoveAll(dir))) })
+	t.Cleanup(func() { must(t, p.proxy.Close()) })
 
 	at := place{
 		log: t.TempDir(), claims: t.TempDir(), spool: t.TempDir(), postgres: p.pg.DSN("postgres"),
-		mariadb: strings.Replace(p.my.DSN("fdt", "bank"), p.my.Socket(), socket, 1),
+		mariadb: p.proxy.Through(p.my.DSN("fdt", "bank")),
 	}
 	m, rms, err := at.manager(t.Context(), "flows", nil)
 	must(t, err)

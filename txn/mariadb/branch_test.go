@@ -395,14 +395,14 @@ func TestLostCommit(t *testing.T) {
 			acc := table(t, "a")
 			b := enlist(t, r, txn.BranchOptions{})
 			exec(t, b, "UPDATE "+acc+" SET balance = 7 WHERE id = 1")
-			proxy.Rule(once("XA COMMIT", fate))
+			proxy.Rule(testdb.Once("XA COMMIT", fate))
 			if err := b.Commit(t.Context()); !txn.InDoubt(err) {
 				t.Errorf("Commit: %v, want in doubt", err)
 			}
 			outcome(t, straight, b, want)
 			proxy.Release()
 			b = enlist(t, r, txn.BranchOptions{ReadOnly: true})
-			proxy.Rule(once("XA COMMIT", fate))
+			proxy.Rule(testdb.Once("XA COMMIT", fate))
 			if err := b.Commit(t.Context()); err == nil || txn.InDoubt(err) {
 				t.Errorf("Commit of a read-only branch: %v, want an error that leaves nothing open", err)
 			}
@@ -418,7 +418,7 @@ func TestLostPrepare(t *testing.T) {
 			acc := table(t, "a")
 			b := enlist(t, r, txn.BranchOptions{})
 			exec(t, b, "UPDATE "+acc+" SET balance = 7 WHERE id = 1")
-			proxy.Rule(once(step, fate))
+			proxy.Rule(testdb.Once(step, fate))
 			if vote, err := b.Prepare(t.Context(), b.opt.GID); err == nil {
 				t.Fatalf("Prepare = %v", vote)
 			}
@@ -442,7 +442,7 @@ func TestLostDecision(t *testing.T) {
 		b := enlist(t, r, txn.BranchOptions{})
 		exec(t, b, "UPDATE "+acc+" SET balance = balance - 1 WHERE id = 1")
 		prepare(t, b)
-		proxy.Rule(once("XA COMMIT", fate))
+		proxy.Rule(testdb.Once("XA COMMIT", fate))
 		if err := b.CommitPrepared(t.Context(), b.opt.GID); err == nil {
 			t.Error("CommitPrepared knows what it cannot")
 		}
@@ -452,7 +452,7 @@ func TestLostDecision(t *testing.T) {
 		b = enlist(t, r, txn.BranchOptions{})
 		exec(t, b, "UPDATE "+acc+" SET balance = balance - 1 WHERE id = 1")
 		prepare(t, b)
-		proxy.Rule(once("XA ROLLBACK", fate))
+		proxy.Rule(testdb.Once("XA ROLLBACK", fate))
 		must(t, b.RollbackPrepared(t.Context(), b.opt.GID))
 		if isPrepared(t, straight, b.opt.GID) {
 			t.Error("still prepared")

@@ -41,6 +41,14 @@ func conform(t *testing.T, marker string) {
 			}
 			return n
 		},
+		Lossy: func(t testing.TB, name string, at int) (txn.Resource, func() int) {
+			proxy, dsn := proxy(t)
+			r, err := New(Options{Name: name, DSN: dsn, Marker: marker})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r, proxy.Lose(at)
+		},
 		Abandon: func(t testing.TB, b txn.Branch) {
 			// The socket closes, nobody says goodbye.
 			err := b.(*Branch).Conn().Raw(func(any) error { return errAbandoned })

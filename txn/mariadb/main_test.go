@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -160,26 +158,26 @@ func isPrepared(t *testing.T, r *Resource, gid txn.GID) bool {
 	return false
 }
 
+// proxy starts a proxy in front of the server, and returns the connection string of database a through it.
+func proxy(t testing.TB) (*testdb.Proxy, string) {
+	t.Helper()
+	p, err := testdb.NewProxy(server.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p, p.Through(server.DSN("fdt", "a"))
+}
+
 // proxied returns a resource whose connections pass through a proxy, and one that goes straight to the server.
 func proxied(t *testing.T, opt Options) (*testdb.Proxy, *Resource, *Resource) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "fdt-proxy-")
-	must(t, err)
-	p, err := testdb.NewProxy(filepath.Join(dir, "s"), server.Socket())
-	must(t, err)
-	t.Cleanup(func() { must(t, errors.Join(p.Close(), os.RemoveAll(dir))) })
+	p, dsn := proxy(t)
 	straight := open(t, opt)
-	opt.DSN = strings.Replace(server.DSN("fdt", "a"), server.Socket(), filepath.Join(dir, "s"), 1)
+	opt.DSN = dsn
 	return p, open(t, opt), straight
-}
-
-// once lets the first request that holds text have the fate.
-func once(text string, fate testdb.Fate) func([]byte) testdb.Fate {
-	var done atomic.Bool
-	return func(request []byte) testdb.Fate {
-		if strings.Contains(string(request), text) && done.CompareAndSwap(false, true) {
-			return fate
-		}
-		return testdb.Pass
-	}
 }

@@ -24,7 +24,7 @@ func TestLatePrepare(t *testing.T) {
 	acc := table(t, "a")
 	b := enlist(t, r, txn.BranchOptions{})
 	exec(t, b, "UPDATE "+acc+" SET balance = 7 WHERE id = 1")
-	proxy.Rule(once("XA PREPARE", testdb.Late))
+	proxy.Rule(testdb.Once("XA PREPARE", testdb.Late))
 	if vote, err := b.Prepare(t.Context(), external(b)); err == nil {
 		t.Fatalf("Prepare = %v", vote)
 	}

@@ -310,7 +310,7 @@ func TestLostCommit(t *testing.T) {
 		acc := table(t, "a")
 		b := enlist(t, r, txn.BranchOptions{})
 		exec(t, b, "UPDATE "+acc+" SET balance = 7 WHERE id = 1")
-		proxy.Rule(once("COMMIT", fate))
+		proxy.Rule(testdb.Once("COMMIT", fate))
 		if err := b.Commit(t.Context()); !txn.InDoubt(err) {
 			t.Errorf("Commit: %v, want in doubt", err)
 		}
@@ -318,7 +318,7 @@ func TestLostCommit(t *testing.T) {
 			t.Errorf("fate %v: Outcome = %v, %v; want %v", fate, d, err, want)
 		}
 		b = enlist(t, r, txn.BranchOptions{ReadOnly: true})
-		proxy.Rule(once("COMMIT", fate))
+		proxy.Rule(testdb.Once("COMMIT", fate))
 		if err := b.Commit(t.Context()); err == nil || txn.InDoubt(err) {
 			t.Errorf("Commit of a read-only branch: %v, want an error that leaves nothing open", err)
 		}
@@ -332,7 +332,7 @@ func TestLostPrepare(t *testing.T) {
 		acc := table(t, "a")
 		b := enlist(t, r, txn.BranchOptions{})
 		exec(t, b, "UPDATE "+acc+" SET balance = 7 WHERE id = 1")
-		proxy.Rule(once("PREPARE", fate))
+		proxy.Rule(testdb.Once("PREPARE", fate))
 		if vote, err := b.Prepare(t.Context(), b.opt.GID); err == nil {
 			t.Fatalf("Prepare = %v", vote)
 		}
@@ -378,7 +378,7 @@ func TestLostDecision(t *testing.T) {
 	for _, fate := range []testdb.Fate{testdb.LoseReply, testdb.LoseRequest} {
 		b := enlist(t, r, txn.BranchOptions{})
 		prepare(t, b)
-		proxy.Rule(once("COMMIT PREPARED", fate))
+		proxy.Rule(testdb.Once("COMMIT PREPARED", fate))
 		if err := b.CommitPrepared(t.Context(), b.opt.GID); err == nil {
 			t.Error("CommitPrepared knows what it cannot")
 		}
@@ -387,7 +387,7 @@ func TestLostDecision(t *testing.T) {
 		}
 		b = enlist(t, r, txn.BranchOptions{})
 		prepare(t, b)
-		proxy.Rule(once("ROLLBACK PREPARED", fate))
+		proxy.Rule(testdb.Once("ROLLBACK PREPARED", fate))
 		must(t, b.RollbackPrepared(t.Context(), b.opt.GID))
 		if isPrepared(t, straight, b.opt.GID) {
 			t.Error("still prepared")

@@ -35,6 +35,14 @@ func TestConformance(t *testing.T) {
 			}
 			return n
 		},
+		Lossy: func(t testing.TB, name string, at int) (txn.Resource, func() int) {
+			proxy, dsn := proxy(t)
+			r, err := New(Options{Name: name, DSN: dsn})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r, proxy.Lose(at)
+		},
 		Abandon: func(t testing.TB, b txn.Branch) {
 			if err := b.(*Branch).Conn().PgConn().Conn().Close(); err != nil {
 				t.Fatal(err)

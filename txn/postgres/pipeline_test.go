@@ -186,7 +186,7 @@ func TestExecAllLost(t *testing.T) {
 		proxy, r, straight := proxied(t, Options{})
 		acc := table(t, "a")
 		b := enlist(t, r, txn.BranchOptions{})
-		proxy.Rule(once("UPDATE", fate))
+		proxy.Rule(testdb.Once("UPDATE", fate))
 		if outs, err := execAll(t, b, say("SELECT 1"), say("UPDATE "+acc+" SET balance = 0")); err == nil || outs != nil {
 			t.Errorf("%v, %v", outs, err)
 		}

@@ -20,7 +20,7 @@ func TestLatePrepare(t *testing.T) {
 	acc := table(t, "a")
 	b := enlist(t, r, txn.BranchOptions{GID: newGID(txn.RoleExternal)})
 	exec(t, b, "UPDATE "+acc+" SET balance = 7 WHERE id = 1")
-	proxy.Rule(once("PREPARE", testdb.Late))
+	proxy.Rule(testdb.Once("PREPARE", testdb.Late))
 	if vote, err := b.Prepare(t.Context(), b.opt.GID); err == nil {
 		t.Fatalf("Prepare = %v", vote)
 	}

@@ -31,6 +31,10 @@ type Harness struct {
 	// Abandon makes a branch's session stop as if its process had died, with
 	// no word to the store. Nil if dying changes nothing.
 	Abandon func(t testing.TB, b txn.Branch)
+	// Lossy opens the store as Open does, and loses the reply to the request
+	// with that number, from 1, and the connection with it. The function tells
+	// how many requests there were. Nil if no reply can get lost.
+	Lossy func(t testing.TB, name string, at int) (txn.Resource, func() int)
 	// Unproven says that the store cannot prove how a branch ended that it
 	// does not hold any more, whatever its Proof is for.
 	Unproven bool
@@ -71,6 +75,7 @@ func Run(t *testing.T, h Harness) {
 		{"ReadOnly", (*suite).readOnly},
 		{"Cancelled", (*suite).cancelled},
 		{"Parallel", (*suite).parallel},
+		{"CutAnywhere", (*suite).cutAnywhere},
 		{"Coordinated", (*suite).coordinated},
 		{"Recovered", (*suite).recovered},
 	} {
