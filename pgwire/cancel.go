@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"sync"
+	"time"
 )
 
 // Origin names a worker within the 31 bits of a process number: five of the
@@ -93,9 +94,8 @@ func (se *session) run(f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(se.ctx)
 	defer cancel(nil)
 	if d := se.settings.milliseconds("statement_timeout"); d > 0 {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, d, errTimedOut)
-		defer stop()
+		// No deadline: what looks at one by itself, as net.Dialer, may fail before the context ends, and hide why.
+		defer time.AfterFunc(d, func() { cancel(errTimedOut) }).Stop()
 	}
 	se.running.Lock()
 	se.cancel = cancel

@@ -3,6 +3,9 @@ package pgwire_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/pgwire"
@@ -170,6 +174,37 @@ func TestTimeouts(t *testing.T) {
 	c.want("BEGIN; CALL sleep(60)", "C BEGIN", "E FATAL 25P04 terminating connection due to transaction timeout", "closed")
 	eventually(t, "rolled back", func() bool { return f.staged() == 0 })
 	f.delivered()
+}
+
+// TestTimeoutWhileConnecting shows that a statement's time ends as such also where it waits for a connection to the
+// database: one to an address whose queue is full, so that connect(2) waits.
+func TestTimeoutWhileConnecting(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := name.(*unix.SockaddrInet4).Port
+	queued, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = queued.Close() }()
+	f := newFDT(t, bank{"postgres", fmt.Sprintf("host=127.0.0.1 port=%d user=fdt dbname=bank sslmode=disable", port), bankProcedures})
+	c := f.connect("a")
+	for range 20 {
+		c.want("SET statement_timeout = '20ms'", "C SET", "Z I")
+		c.want("CALL sleep(60)", "E ERROR 57014 canceling statement due to statement timeout", "Z I")
+		c.want("SET statement_timeout = 0", "C SET", "Z I")
+		c.want("CALL impatient()", "E ERROR 57014 canceling statement due to the timeout of procedure impatient (50ms)", "Z I")
+	}
 }
 
 // TestTimeoutWithoutPause shows that a transaction's time ends also where its client never pauses.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/value"
@@ -126,10 +127,12 @@ func asError(err error) error {
 // those behind the one that failed perhaps, too.
 func (p *Procedure) Run(ctx context.Context, s *txn.Session, bound []value.Value) ([]value.Value, error) {
 	if p.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, p.timeout,
-			&Error{Code: "57014", Message: fmt.Sprintf("canceling statement due to the timeout of procedure %s (%s)", p.name, p.timeout)})
-		defer cancel()
+		late := &Error{Code: "57014", Message: fmt.Sprintf("canceling statement due to the timeout of procedure %s (%s)", p.name, p.timeout)}
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		// No deadline: what looks at one by itself, as net.Dialer, may fail before the context ends, and hide why.
+		defer time.AfterFunc(p.timeout, func() { cancel(late) }).Stop()
 	}
 	values := make(map[string]value.Value, len(bound)+len(p.steps))
 	for i, pa := range p.params {
