@@ -1,12 +1,14 @@
 // Bank is an HTTP service with a distributed transaction per request: POST /transfer moves money from an account in PostgreSQL to one
 // in MariaDB and notes it in an outbox. It answers 200 only when all three have committed, or surely will; the accounts are two tables
-// account (id, balance) that you make.
+// account (id, balance) that you make. GET /balance tells what an account in PostgreSQL holds, from memory where it can: how hooks keep
+// that in step with the transactions is in transfer.run.
 //
 // By hand, with max_prepared_transactions above 0 in PostgreSQL:
 //
 //	mkdir -p /tmp/bank/{log,claims,outbox}
 //	go run ./examples/bank -dir /tmp/bank -postgres "dbname=a" -mariadb "user@unix(/run/mysqld/mysqld.sock)/b"
 //	curl -d from=1 -d to=2 -d amount=50 http://127.0.0.1:8081/transfer
+//	curl http://127.0.0.1:8081/balance?account=1
 package main
 
 import (
@@ -55,7 +57,7 @@ func run(dir, pg, my string) (err error) {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: routes(m, log), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: routes(m, log, keepFor), ReadHeaderTimeout: 10 * time.Second}
 	serving, stop := context.WithCancel(ctx)
 	var recovery sync.WaitGroup
 	var lost error
@@ -92,25 +94,50 @@ func resources(dir, pg, my string) ([]txn.Resource, error) {
 	return []txn.Resource{a, b, outbox}, err
 }
 
-func routes(m *txn.Manager, log *slog.Logger) http.Handler {
+func routes(m *txn.Manager, log *slog.Logger, keep time.Duration) http.Handler {
 	mux := http.NewServeMux()
+	session := func(r *http.Request) *txn.Session {
+		return m.NewSession(txn.Principal{User: "bank", Addr: r.RemoteAddr})
+	}
+	known := newBalances(keep)
 	mux.HandleFunc("POST /transfer", func(w http.ResponseWriter, r *http.Request) {
-		t := transfer{log: log}
-		for name, value := range map[string]*int64{"from": &t.from, "to": &t.to, "amount": &t.amount} {
-			n, err := strconv.ParseInt(r.FormValue(name), 10, 64)
-			if err != nil || n <= 0 {
-				http.Error(w, name+" must be a positive number", http.StatusBadRequest)
-				return
-			}
-			*value = n
+		t := transfer{log: log, balances: known}
+		if numbers(w, r, map[string]*int64{"from": &t.from, "to": &t.to, "amount": &t.amount}) {
+			// The request's context ends with its connection: then the transaction is rolled back, unless it is being committed.
+			answer(w, t.run(r.Context(), session(r)))
 		}
-		// The request's context ends with its connection: then the transaction is rolled back, unless it is being committed.
-		err := t.run(r.Context(), m.NewSession(txn.Principal{User: "bank", Addr: r.RemoteAddr}))
-		if err != nil {
-			http.Error(w, err.Error(), status(err))
+	})
+	mux.HandleFunc("GET /balance", func(w http.ResponseWriter, r *http.Request) {
+		var account int64
+		if numbers(w, r, map[string]*int64{"account": &account}) {
+			amount, err := known.get(r.Context(), session(r), account)
+			if answer(w, err) {
+				_, _ = fmt.Fprintln(w, amount) // the client may have gone
+			}
 		}
 	})
 	return mux
+}
+
+// numbers reads a request's values, or answers what is wrong with them.
+func numbers(w http.ResponseWriter, r *http.Request, values map[string]*int64) (ok bool) {
+	for name, value := range values {
+		n, err := strconv.ParseInt(r.FormValue(name), 10, 64)
+		if err != nil || n <= 0 {
+			http.Error(w, name+" must be a positive number", http.StatusBadRequest)
+			return false
+		}
+		*value = n
+	}
+	return true
+}
+
+// answer answers an error, if there is one.
+func answer(w http.ResponseWriter, err error) (ok bool) {
+	if err != nil {
+		http.Error(w, err.Error(), status(err))
+	}
+	return err == nil
 }
 
 // status says whether the request can be made again.
@@ -127,6 +154,7 @@ func status(err error) int {
 type transfer struct {
 	from, to, amount int64
 	log              *slog.Logger
+	balances         *balances
 }
 
 var errRefused = errors.New("refused")
@@ -137,7 +165,19 @@ func (t transfer) run(ctx context.Context, s *txn.Session) (err error) {
 	if err := s.Begin(ctx, txn.TxOptions{}); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context, *txn.Session) error{t.withdraw, t.deposit, t.note} {
+	// The note is written last and by every transaction that is to commit, whatever its steps are: without it, it is rolled back. And the
+	// memory is corrected however the transaction ends, also when the answer to COMMIT is lost. Hooks cannot fail in an open transaction.
+	if err := errors.Join(
+		s.BeforeCompletion(func(ctx context.Context) error { return t.note(ctx, s) }),
+		s.AfterCompletion(func(e txn.Ending) {
+			if e != txn.EndRolledBack {
+				t.balances.forget(t.from)
+			}
+		}),
+	); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context, *txn.Session) error{t.withdraw, t.deposit} {
 		if err := step(ctx, s); err != nil {
 			return err
 		}
