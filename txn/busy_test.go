@@ -163,3 +163,21 @@ func TestNameOfEnded(t *testing.T) {
 		})
 	}
 }
+
+// TestClaimsGone: claims that can no longer be listed end a scan.
+func TestClaimsGone(t *testing.T) {
+	p := newFastPlace(t)
+	m := p.open(t, func(o *txn.Options) {
+		txn.SetFault(o, func(step string) error {
+			if step == "list claims" {
+				return os.RemoveAll(p.dir("claims"))
+			}
+			return nil
+		})
+	})
+	prepared(t, m, "x")
+	wantErr(t, m.Scan(t.Context()), os.ErrNotExist)
+	_, err := m.List(t.Context())
+	wantErr(t, err, os.ErrNotExist)
+	closeAll(t, m)
+}

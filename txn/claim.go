@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -226,9 +227,6 @@ func parseClaim(raw []byte) (claimState, error) {
 	for end := bytes.LastIndexByte(raw, '\n'); end > 0; { // what follows the last newline is not complete
 		begin := bytes.LastIndexByte(raw[:end], '\n')
 		line := raw[begin+1 : end]
-		if st, ok := (&quick{rest: line}).claim(); ok {
-			return st, nil
-		}
 		var st claimState
 		if json.Unmarshal(line, &st) == nil {
 			return st, nil
@@ -241,25 +239,42 @@ func parseClaim(raw []byte) (claimState, error) {
 // list reads every claim without locking it. One that cannot be read keeps none
 // of the others away: the error names it. Nil if none could be looked for.
 func (c claims) list() ([]claimState, error) {
-	entries, err := os.ReadDir(c.dir)
+	all := []claimState{}
+	bad, err := c.each(func(st *claimState) { all = append(all, *st) })
+	if err != nil {
+		return nil, err
+	}
+	return all, bad
+}
+
+// each calls f for every claim, one after another, without locking it. It
+// returns which could not be read, or why none could be looked for.
+func (c claims) each(f func(*claimState)) (bad, err error) {
+	dir, err := os.Open(c.dir)
 	if err = errors.Join(err, c.fault.at("list claims")); err != nil {
 		return nil, err
 	}
-	all := make([]claimState, 0, len(entries))
-	var bad []error
-	for _, e := range entries {
-		if !isClaimName(e.Name()) {
-			continue
-		}
-		st, err := readClaim(c.path(e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // ended meanwhile
+	defer func() { _ = dir.Close() }() // read only
+	var unread []error
+	for {
+		names, err := dir.Readdirnames(1000) // not all at once: there may be very many
+		if errors.Is(err, io.EOF) {
+			return errors.Join(unread...), nil
 		}
 		if err != nil {
-			bad = append(bad, err)
-			continue
+			return nil, err
 		}
-		all = append(all, st)
+		for _, name := range names {
+			if !isClaimName(name) {
+				continue
+			}
+			switch st, err := readClaim(c.path(name)); {
+			case errors.Is(err, fs.ErrNotExist): // ended meanwhile
+			case err != nil:
+				unread = append(unread, err)
+			default:
+				f(&st)
+			}
+		}
 	}
-	return all, errors.Join(bad...)
 }

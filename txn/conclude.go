@@ -2,43 +2,32 @@ package txn
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 )
 
-// conclude ends the claims of transactions that have ended, by what the logs
-// say or no longer say, where whoever carried them on died before the claim
-// said so too; and drops those of outcomes that are no longer kept. Nobody else
-// would: the logs leave nothing to do.
-func (r *recovery) conclude() {
-	for gid, st := range r.held {
-		h := r.s.histories[gid]
-		if !r.over(&st, h) {
-			continue
-		}
-		c, err := r.m.claims.tryTake(claimName(&st.Transaction))
-		switch {
-		case errors.Is(err, errHeld):
-			r.m.left.look(gid, claimName(&st.Transaction)) // somebody works on it, and may leave it as it was
-			continue
-		case errors.Is(err, fs.ErrNotExist):
-			continue // somebody did
-		case err != nil:
-		case c.GID != gid || c.Phase != st.Phase || c.Claimant != st.Claimant:
-			err = c.release()
-		case c.Phase.Terminal():
-			err = c.remove()
-		case h == nil:
-			err = r.m.concluded(c, "")
-		default:
-			err = r.m.concluded(c, h.tx.Hazard)
-		}
-		if err != nil {
-			r.add(fmt.Errorf("conclude %s: %w", gid, err))
-		}
-		delete(r.held, gid)
+// conclude ends the claim of a transaction that has ended, by what the logs say
+// or no longer say, where whoever carried it on died before the claim said so
+// too; and drops that of an outcome that is no longer kept. Nobody else would:
+// the logs leave nothing to do.
+func (r *recovery) conclude(st *claimState, h *history) error {
+	c, err := r.m.claims.tryTake(claimName(&st.Transaction))
+	switch {
+	case errors.Is(err, errHeld):
+		r.m.left.look(st.GID, claimName(&st.Transaction)) // somebody works on it, and may leave it as it was
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // somebody did
+	case err != nil:
+		return err
+	case c.GID != st.GID || c.Phase != st.Phase || c.Claimant != st.Claimant:
+		return c.release()
+	case c.Phase.Terminal():
+		return c.remove()
+	case h == nil:
+		return r.m.concluded(c, "")
 	}
+	return r.m.concluded(c, h.tx.Hazard)
 }
 
 // over tells whether a claim is behind the logs, which h is taken from.

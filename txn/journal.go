@@ -48,7 +48,7 @@ func openJournal(ctx context.Context, h *home, program string, forces *meter.His
 	opening := j.opening()
 	first, err := opening.encode()
 	if err == nil {
-		j.log, err = h.writeLog(n, each(first), fault)
+		j.log, err = h.writeLog(n, behind(first, nothing), fault)
 	}
 	if err == nil {
 		err = h.publishLog(n)
@@ -69,7 +69,7 @@ func (j *journal) opening() record {
 // rotate replaces the log by a new one without the records that drop says
 // nobody needs. Meanwhile transactions go on; they wait only while the
 // records of that time are copied. The caller holds the lock "seal".
-func (j *journal) rotate(s *survey, keep [][]byte, renumbered func()) error {
+func (j *journal) rotate(s *survey, keep iter.Seq2[[]byte, error], renumbered func()) error {
 	j.mu.Lock()
 	opening := j.opening()
 	j.mu.Unlock()
@@ -77,7 +77,7 @@ func (j *journal) rotate(s *survey, keep [][]byte, renumbered func()) error {
 	if err != nil {
 		return err
 	}
-	log, err := j.home.writeLog(j.incarnation, each(append([][]byte{first}, keep...)...), j.fault)
+	log, err := j.home.writeLog(j.incarnation, behind(first, keep), j.fault)
 	if err != nil {
 		return fmt.Errorf("rotate log: %w", err)
 	}
@@ -108,16 +108,17 @@ func fill(log *wal.Log, payloads iter.Seq2[[]byte, error]) error {
 	return log.Force(last)
 }
 
-// each yields payloads that are at hand.
-func each(payloads ...[]byte) iter.Seq2[[]byte, error] {
+// behind yields a payload, then the rest.
+func behind(first []byte, rest iter.Seq2[[]byte, error]) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		for _, p := range payloads {
-			if !yield(p, nil) {
-				return
-			}
+		if yield(first, nil) {
+			rest(yield)
 		}
 	}
 }
+
+// nothing yields nothing.
+func nothing(func([]byte, error) bool) {}
 
 // publishLog gives a log that writeLog made its name, in place of an older one.
 func (h *home) publishLog(incarnation uint64) error {
@@ -193,7 +194,7 @@ func (j *journal) append(r record) (wal.Number, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := j.log.Append(payload, wal.Urgency(r.urgent()))
+	n, err := j.log.Append(payload, wal.Urgency(kinds[r.Kind].urgent))
 	return n, j.explain(err)
 }
 

@@ -74,9 +74,9 @@ func plan(s *survey, f findings) []action {
 
 func planHistory(s *survey, f findings, gid GID, h *history) (action, bool) {
 	switch {
-	case h.handsOff != "":
-		return action{verb: verbAlarm, gid: gid, why: h.handsOff}, true
-	case h.ended || h.bare() || !f.dead[h.responsible()]:
+	case h.tx.HandsOff != "":
+		return action{verb: verbAlarm, gid: gid, why: h.tx.HandsOff}, true
+	case h.ended || h.bare() || h.published && h.decision == 0 || !f.dead[h.responsible()]:
 		return action{}, false
 	case h.decision != 0:
 		return action{verb: verbFinish, gid: gid, decision: h.decision}, true
@@ -105,7 +105,7 @@ func planBranch(s *survey, f findings, resource string, gid GID) (action, bool) 
 		h = nil
 	}
 	switch {
-	case h != nil && h.handsOff != "", h != nil && !h.ended:
+	case h != nil && h.tx.HandsOff != "", h != nil && !h.ended:
 		return action{}, false // planHistory's
 	case s.damaged[home] != nil && h == nil:
 		return alarm(fmt.Sprintf("the log of incarnation %d is damaged: %v", home, s.damaged[home]))

@@ -244,8 +244,8 @@ func (l life) survey(prefix int) *survey {
 	s := newSurvey()
 	s.highest = max(l.highest, 2)
 	for _, e := range l.records[:prefix] {
-		_, known := knownKinds[e.Kind]
-		s.records[e.log] = append(s.records[e.log], logged{e.Kind, e.GID, nil})
+		_, known := kinds[e.Kind]
+		s.records[e.log] = append(s.records[e.log], logged{})
 		s.add(e.log, e.record, known)
 	}
 	for _, n := range l.damaged {
@@ -377,13 +377,8 @@ func TestNeeded(t *testing.T) {
 		s := newSurvey()
 		for n, records := range all {
 			s.records[n] = []logged{}
-			for _, r := range records {
-				raw, err := r.encode()
-				if err != nil {
-					t.Fatal(err)
-				}
-				s.records[n] = append(s.records[n], logged{r.Kind, r.GID, raw})
-				s.add(n, r, true)
+			for i, r := range records {
+				s.records[n] = append(s.records[n], logged{int64(i), s.add(n, r, true), kinds[r.Kind].rank})
 			}
 		}
 		return s
@@ -395,12 +390,8 @@ func TestNeeded(t *testing.T) {
 		for range 5 {
 			for _, n := range order {
 				var keep []record
-				for _, raw := range survey().needed(n, done, swept) {
-					r, _, err := decodeRecord(raw)
-					if err != nil {
-						t.Fatal(err)
-					}
-					keep = append(keep, r)
+				for _, i := range survey().needed(n, done, swept) {
+					keep = append(keep, all[n][i])
 				}
 				all[n] = keep
 				if h := survey().histories[x]; h != nil && !done(h) {
@@ -436,7 +427,7 @@ func TestDone(t *testing.T) {
 		{"heuristic", history{ended: true, decision: Commit, tx: Transaction{GID: gidOf(1, 1, RoleExternal), Heuristic: true}}, false},
 		{"fresh", history{ended: true, decision: Commit, decidedAt: now, tx: Transaction{GID: gidOf(1, 1, RoleExternal)}}, false},
 		{"old", history{ended: true, decision: Commit, decidedAt: now.Add(-2 * time.Hour), tx: Transaction{GID: gidOf(1, 1, RoleExternal)}}, true},
-		{"hands off", history{ended: true, forgotten: true, handsOff: "!"}, false},
+		{"hands off", history{ended: true, forgotten: true, tx: Transaction{HandsOff: "!"}}, false},
 	} {
 		if got := test.h.done(now, time.Hour); got != test.want {
 			t.Errorf("%s: %t", test.name, got)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -73,14 +74,14 @@ func (m *Manager) rebuildClaims(ctx context.Context, mark string) error {
 
 // claimWorthy tells whether a local transaction's outcome is worth showing.
 func (h *history) claimWorthy() bool {
-	return h.tx.Hazard != "" || h.tx.Heuristic || h.handsOff != ""
+	return h.tx.Hazard != "" || h.tx.Heuristic || h.tx.HandsOff != ""
 }
 
 // claim is what the logs say, as a claim. Where a log is damaged, a decision
 // may be lost that was made after the vote: then only an operator decides.
 func (h *history) claim(s *survey) claimState {
 	st := claimState{Transaction: h.tx, Claimant: h.responsible(), Decision: h.decision}
-	st.Phase, st.HandsOff = h.phase(), h.handsOff
+	st.Phase = h.phase()
 	for n, err := range s.damaged {
 		if n >= h.tx.GID.Incarnation && h.decision == 0 {
 			st.HandsOff = joinHazards(st.HandsOff, fmt.Sprintf("log %d: %v", n, err))
@@ -156,11 +157,7 @@ func (m *Manager) compact(ctx context.Context, s *survey, dead map[uint64]bool, 
 		case len(keep) == 0:
 			errs = append(errs, ignoreNotExist(os.Remove(m.home.path(logName(n)))))
 		case 2*len(keep) < all-2: // without open and dead
-			whole, err := s.frame(n, keep)
-			if err == nil {
-				err = m.home.rewrite(n, each(whole...))
-			}
-			errs = append(errs, err)
+			errs = append(errs, m.home.rewrite(n, m.home.framed(s, n, keep)))
 		}
 	}
 	return errors.Join(errors.Join(errs...), m.home.syncDir(), unlock())
@@ -187,21 +184,36 @@ func (m *Manager) rotate(ctx context.Context, from int64) error {
 		err = s.damaged[j.incarnation]
 	}
 	if err == nil {
-		err = j.rotate(s, s.needed(j.incarnation, m.done, m.swept.did), m.swept.renumbered)
+		keep := s.needed(j.incarnation, m.done, m.swept.did)
+		err = j.rotate(s, m.home.again(j.incarnation, keep...), m.swept.renumbered)
 	}
 	return errors.Join(err, unlock())
 }
 
-// frame puts the open and the dead record around what a sealed log keeps.
-func (s *survey) frame(n uint64, keep [][]byte) ([][]byte, error) {
-	opening, _, err := decodeRecord(s.records[n][0].raw)
-	if err != nil {
-		return nil, err
+// framed yields the open and the dead record around what a sealed log keeps.
+func (h *home) framed(s *survey, n uint64, keep []int64) iter.Seq2[[]byte, error] {
+	all := s.records[n]
+	offsets := append(append([]int64{all[0].offset}, keep...), all[len(all)-1].offset)
+	return func(yield func([]byte, error) bool) {
+		opened := false
+		for payload, err := range h.again(n, offsets...) {
+			if err == nil && !opened {
+				opened = true
+				payload, err = reopened(payload, s.reserved[n])
+			}
+			if !yield(payload, err) || err != nil {
+				return
+			}
+		}
 	}
-	opening.Through = s.reserved[n]
-	first, err := opening.encode()
-	last := s.records[n][len(s.records[n])-1].raw
-	return append(append([][]byte{first}, keep...), last), err
+}
+
+// reopened is an open record that gives away sequence numbers through that one.
+func reopened(payload []byte, through uint64) ([]byte, error) {
+	opening, _, err := decodeRecord(payload)
+	opening.Through = through
+	payload, failed := opening.encode()
+	return payload, errors.Join(err, failed)
 }
 
 func ignoreNotExist(err error) error {

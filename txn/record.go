@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unique"
 )
 
 // kind is what a record of the log says.
@@ -26,9 +27,22 @@ const (
 	kindForget    kind = "forget"    // the outcome is no longer wanted
 )
 
-var knownKinds = map[kind]bool{
-	kindOpen: true, kindBlock: true, kindNamed: true, kindPreparing: true, kindPrepared: true, kindCommit: true,
-	kindAbort: true, kindHeuristic: true, kindEnd: true, kindDead: true, kindForget: true,
+// rank orders the moments of a transaction. Records of a lower rank must be
+// gone from all logs before those of a higher one may go: otherwise it would
+// rise from the dead.
+type rank int8
+
+// kinds are those that are known, with the rank of each, and whether it may use
+// the space that is kept back on a full disk, as it lets transactions end.
+var kinds = map[kind]struct {
+	rank   rank
+	urgent bool
+}{
+	kindOpen: {3, false}, kindBlock: {3, false}, kindDead: {3, true}, // of no transaction
+	kindNamed: {0, false}, kindPreparing: {0, false}, kindPrepared: {0, false},
+	kindCommit: {1, true}, kindAbort: {1, true}, kindHeuristic: {1, true},
+	kindEnd:    {2, true},
+	kindForget: {3, true},
 }
 
 // record is one entry of a log, as JSON: fields are only ever added.
@@ -51,18 +65,6 @@ type record struct {
 	Program     string     `json:"program,omitempty"`    // of open
 }
 
-// urgent records may use the space that is kept back on a full disk: they let
-// transactions end.
-func (r *record) urgent() bool {
-	switch r.Kind {
-	case kindCommit, kindAbort, kindHeuristic, kindEnd, kindDead, kindForget:
-		return true
-	case kindOpen, kindBlock, kindNamed, kindPreparing, kindPrepared:
-		return false
-	}
-	return false
-}
-
 func (r *record) encode() ([]byte, error) {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -71,17 +73,26 @@ func (r *record) encode() ([]byte, error) {
 	return b, nil
 }
 
+// share has the texts that many records have in common take memory once.
+func (r *record) share() {
+	texts := []*string{&r.Owner, &r.Addr, &r.Database, &r.Decider}
+	for i := range r.Branches {
+		texts = append(texts, &r.Branches[i].Resource, &r.Branches[i].Identity)
+	}
+	for _, t := range texts {
+		*t = unique.Make(*t).Value()
+	}
+}
+
 // decodeRecord reads a record. Fields it does not know are ignored; known is
 // false for a kind it does not know, whose gid, if it has one, is filled in.
 func decodeRecord(payload []byte) (r record, known bool, err error) {
-	if r, ok := (&quick{rest: payload}).record(); ok && r.Kind != "" {
-		return r, knownKinds[r.Kind], nil
-	}
 	if err := json.Unmarshal(payload, &r); err != nil {
 		return record{}, false, fmt.Errorf("record %.80q: %w", payload, err)
 	}
 	if r.Kind == "" {
 		return record{}, false, errors.New("record without a kind")
 	}
-	return r, knownKinds[r.Kind], nil
+	_, known = kinds[r.Kind]
+	return r, known, nil
 }

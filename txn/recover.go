@@ -97,8 +97,9 @@ type recovery struct {
 	dead  map[uint64]bool
 	found map[string][]PreparedBranch
 	s     *survey
-	index map[uint64]map[GID][]logged // of the logs that words was asked about
-	held  map[GID]claimState          // the claims as they were
+	index map[uint64]map[*history][]int64 // of the logs that words was asked about
+	doubt doubt                           // of the claims that say no more than that they are prepared
+	held  map[GID]claimState              // the others that are open, as they were
 
 	mu   sync.Mutex
 	errs []error
@@ -114,7 +115,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	if err := m.rebuild(ctx); err != nil {
 		return err
 	}
-	r := &recovery{m: m, found: map[string][]PreparedBranch{}, index: map[uint64]map[GID][]logged{}}
+	r := &recovery{m: m, found: map[string][]PreparedBranch{}, index: map[uint64]map[*history][]int64{}, held: map[GID]claimState{}}
 	if err := r.locked(ctx, func() (err error) {
 		r.dead, err = m.sealDead(ctx)
 		return err
@@ -130,42 +131,52 @@ func (m *Manager) scan(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := r.look(); err != nil {
+	if err := r.look(ctx); err != nil {
 		return err
 	}
-	r.conclude()
 	r.apply(ctx, plan(r.s, findings{dead: r.dead, found: r.found, fenced: r.fenced}))
-	r.count(ctx)
+	r.tell(ctx)
 	r.add(r.compact(ctx))
 	m.meters.scanned.Store(time.Now().UnixNano())
 	return errors.Join(r.errs...)
 }
 
-// look reads all claims. One that cannot be read is reported, and the scan goes
-// on with the others.
-func (r *recovery) look() error {
-	states, err := r.m.claims.list()
-	if states == nil {
-		return err
-	}
-	r.add(err)
-	r.held = make(map[GID]claimState, len(states))
-	for _, st := range states {
-		r.held[st.GID] = st
-	}
-	return nil
+// look reads all claims, and keeps those that something may be done about. One
+// that cannot be read is reported, and the scan goes on with the others.
+func (r *recovery) look(ctx context.Context) error {
+	bad, err := r.m.claims.each(func(st *claimState) {
+		h := r.s.histories[st.GID]
+		switch {
+		case r.over(st, h):
+			if err := r.conclude(st, h); err != nil {
+				r.add(fmt.Errorf("conclude %s: %w", st.GID, err))
+			}
+		case st.Phase == Prepared && st.Deciding == 0:
+			r.count(ctx, st)
+			if h != nil {
+				h.published = true
+			}
+		case !st.Phase.Terminal():
+			r.held[st.GID] = *st
+		}
+	})
+	r.add(bad)
+	return err
 }
 
-// count tells how many of the claims are in doubt, and reports those that
-// wait long.
-func (r *recovery) count(ctx context.Context) {
-	var d doubt
+// count counts what is in doubt, and reports what has been for long.
+func (r *recovery) count(ctx context.Context, st *claimState) {
+	r.doubt.add(&st.Transaction)
+	r.m.waitsLong(ctx, &st.Transaction)
+}
+
+// tell tells everybody how many are in doubt.
+func (r *recovery) tell(ctx context.Context) {
 	for _, st := range r.held {
-		d.add(&st.Transaction)
-		r.m.waitsLong(ctx, &st.Transaction)
+		r.count(ctx, &st)
 	}
-	r.m.doubt(d)
-	r.add(r.m.writeCount(d))
+	r.m.doubt(r.doubt)
+	r.add(r.m.writeCount(r.doubt))
 }
 
 // locked runs f under the lock "seal".
@@ -298,9 +309,6 @@ func (r *recovery) proof(gid GID, resource string) Proof {
 func (r *recovery) adopt(ctx context.Context, batch []action) {
 	var fresh []*claim
 	for _, a := range batch {
-		if st := r.held[a.gid]; a.verb == verbPublish && st.Phase == Prepared && st.Deciding == 0 {
-			continue // as it should be
-		}
 		h := r.s.histories[a.gid]
 		c, err := r.m.claims.tryTake(claimName(&h.tx))
 		switch {
@@ -364,7 +372,9 @@ func removeAll(list []*claim) error {
 // takeOver is Manager.takeOver as far as the survey knows.
 func (r *recovery) takeOver(ctx context.Context, c *claim, gid GID) error {
 	err := r.m.takeOver(ctx, c, gid, r.words(ctx))
-	r.held[c.GID] = c.claimState
+	if h := r.s.histories[gid]; c.GID == gid && !h.published {
+		r.held[gid] = c.claimState
+	}
 	return err
 }
 
@@ -411,8 +421,12 @@ func (r *recovery) words(ctx context.Context) words {
 			return last(n, gid)
 		}
 		only := newSurvey()
-		for _, l := range r.byGID(n)[gid] {
-			rec, known, err := decodeRecord(l.raw)
+		for payload, err := range r.m.home.again(n, r.places(n)[r.s.histories[gid]]...) {
+			var rec record
+			var known bool
+			if err == nil {
+				rec, known, err = decodeRecord(payload)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -422,12 +436,14 @@ func (r *recovery) words(ctx context.Context) words {
 	}
 }
 
-// byGID sorts a log's records by transaction, once.
-func (r *recovery) byGID(n uint64) map[GID][]logged {
+// places sorts the places of a log's records by transaction, once.
+func (r *recovery) places(n uint64) map[*history][]int64 {
 	if r.index[n] == nil {
-		r.index[n] = map[GID][]logged{}
+		r.index[n] = map[*history][]int64{}
 		for _, rec := range r.s.records[n] {
-			r.index[n][rec.gid] = append(r.index[n][rec.gid], rec)
+			if rec.of != nil {
+				r.index[n][rec.of] = append(r.index[n][rec.of], rec.offset)
+			}
 		}
 	}
 	return r.index[n]
@@ -463,5 +479,5 @@ func (r *recovery) compact(ctx context.Context) error {
 }
 
 func (r *recovery) endIsDurable(h *history) bool {
-	return slices.ContainsFunc(h.endIn, func(n uint64) bool { return r.dead[n] }) // sealed logs are durable
+	return slices.ContainsFunc(h.seen, func(s seen) bool { return s.end && r.dead[s.log] }) // sealed logs are durable
 }

@@ -19,48 +19,29 @@ import (
 type history struct {
 	tx        Transaction
 	named     time.Time // when its client asked for its id, or gave it to a coordinator after that
-	prepared  bool
 	decision  Decision  // 0: none
 	decidedAt time.Time // also of an end without a decision
 	decider   uint64    // incarnation in whose log the decision lies
+	seen      []seen    // of each log with a record of it
+	prepared  bool
 	ended     bool
 	forgotten bool
-	handsOff  string   // why nothing may be done about it
-	endIn     []uint64 // logs that say it ended
-	seen      []seen   // of each log with a record, its earliest moment
+	published bool // its claim says that it is prepared and waits for a decision
 }
 
-// seen is the rank of the earliest moment that a log knows of.
+// seen is what one log knows of a transaction.
 type seen struct {
 	log uint64
-	low rank
-}
-
-// rank orders the moments of a transaction. Records of a lower rank must be
-// gone from all logs before those of a higher one may go: otherwise it would
-// rise from the dead.
-type rank int
-
-func (k kind) rank() rank {
-	switch k {
-	case kindNamed, kindPreparing, kindPrepared:
-		return 0
-	case kindCommit, kindAbort, kindHeuristic:
-		return 1
-	case kindEnd:
-		return 2
-	case kindForget, kindOpen, kindBlock, kindDead:
-		return 3
-	}
-	return 3
+	low rank // of its earliest moment
+	end bool // that it ended
 }
 
 func (h *history) add(file uint64, r record, known bool) {
 	if !known {
-		h.handsOff = fmt.Sprintf("log %d has a record %q of a newer version", file, r.Kind)
+		h.tx.HandsOff = fmt.Sprintf("log %d has a record %q of a newer version", file, r.Kind)
 		return
 	}
-	h.see(file, r.Kind.rank())
+	in := h.see(file, kinds[r.Kind].rank)
 	switch r.Kind {
 	case kindNamed:
 		h.named = r.At
@@ -75,7 +56,7 @@ func (h *history) add(file uint64, r record, known bool) {
 		h.decide(file, r, r.Decision)
 	case kindEnd:
 		h.ended = true
-		h.endIn = append(h.endIn, file)
+		in.end = true
 		h.tx.Hazard = r.Hazard
 		if h.decidedAt.IsZero() {
 			h.decidedAt = r.At
@@ -86,14 +67,15 @@ func (h *history) add(file uint64, r record, known bool) {
 	}
 }
 
-func (h *history) see(log uint64, low rank) {
-	for i, s := range h.seen {
-		if s.log == log {
-			h.seen[i].low = min(s.low, low)
-			return
-		}
+// see returns what is known of the log, in which a record of that rank was met.
+func (h *history) see(log uint64, r rank) *seen {
+	i := slices.IndexFunc(h.seen, func(s seen) bool { return s.log == log })
+	if i < 0 {
+		i = len(h.seen)
+		h.seen = append(h.seen, seen{log: log, low: r})
 	}
-	h.seen = append(h.seen, seen{log, low})
+	h.seen[i].low = min(h.seen[i].low, r)
+	return &h.seen[i]
 }
 
 func (h *history) opening(r record) {
@@ -111,7 +93,7 @@ func (h *history) opening(r record) {
 
 func (h *history) decide(file uint64, r record, d Decision) {
 	if h.decision != 0 && h.decision != d {
-		h.handsOff = fmt.Sprintf("decided both %s (log %d) and %s (log %d)", h.decision, h.decider, d, file)
+		h.tx.HandsOff = fmt.Sprintf("decided both %s (log %d) and %s (log %d)", h.decision, h.decider, d, file)
 		return
 	}
 	h.decision, h.decider, h.decidedAt = d, file, r.At
@@ -161,8 +143,8 @@ func (h *history) bare() bool {
 func (h *history) done(now time.Time, retain time.Duration) bool {
 	switch {
 	case h.bare():
-		return h.handsOff == "" && now.Sub(h.named) > retain
-	case !h.ended || h.handsOff != "":
+		return h.tx.HandsOff == "" && now.Sub(h.named) > retain
+	case !h.ended || h.tx.HandsOff != "":
 		return false
 	case h.forgotten || h.tx.GID.Role == RoleLocal && h.named.IsZero() && !h.tx.Heuristic && h.tx.Hazard == "":
 		return true
@@ -174,11 +156,12 @@ func (h *history) done(now time.Time, retain time.Duration) bool {
 	return now.Sub(h.decidedAt) > retain
 }
 
-// logged is a record as it is in a log: copies keep what we do not know.
+// logged is a record's place in its log, where it is read again when it is to
+// be copied: copies keep what we do not know.
 type logged struct {
-	kind kind
-	gid  GID
-	raw  []byte
+	offset int64
+	of     *history // nil: of no transaction
+	rank   rank
 }
 
 // survey is the content of all logs at one time.
@@ -238,6 +221,7 @@ func (s *survey) readLog(n uint64, id LogID, replay func(func([]byte, error) boo
 		if err != nil {
 			return errors.Join(bad, err)
 		}
+		at := s.read[n].Offset
 		s.read[n] = s.read[n].Past(payload)
 		r, known, err := decodeRecord(payload)
 		if err == nil && !known && r.GID.IsZero() {
@@ -250,16 +234,17 @@ func (s *survey) readLog(n uint64, id LogID, replay func(func([]byte, error) boo
 			bad = errors.Join(bad, err)
 			continue
 		}
-		s.records[n] = append(s.records[n], logged{r.Kind, r.GID, payload})
-		s.add(n, r, known)
+		r.share()
+		s.records[n] = append(s.records[n], logged{at, s.add(n, r, known), kinds[r.Kind].rank})
 	}
 	return bad
 }
 
-func (s *survey) add(n uint64, r record, known bool) {
+// add adds a record of log n, and returns the history it belongs to.
+func (s *survey) add(n uint64, r record, known bool) *history {
 	s.reserved[n] = max(s.reserved[n], r.Through)
 	if r.GID.IsZero() {
-		return
+		return nil
 	}
 	h := s.histories[r.GID]
 	if h == nil {
@@ -267,6 +252,7 @@ func (s *survey) add(n uint64, r record, known bool) {
 		s.histories[r.GID] = h
 	}
 	h.add(n, r, known)
+	return h
 }
 
 // named returns the gid by which the logs know a branch's transaction: not
@@ -281,23 +267,34 @@ func (s *survey) named(gid GID) GID {
 	return gid
 }
 
-// needed returns the records of log n that somebody may still have to read.
-// The vote may go once the transaction is done; the decision and its end only
+// needed returns where the records of log n are that somebody may still have to
+// read. The vote may go once the transaction is done; the decision and its end only
 // when no other log knows an earlier moment, and the resources were told to
 // forget it.
-func (s *survey) needed(n uint64, done func(*history) bool, swept func(GID) bool) [][]byte {
-	var keep [][]byte
+func (s *survey) needed(n uint64, done func(*history) bool, swept func(GID) bool) []int64 {
+	var keep []int64
 	for _, r := range s.records[n] {
-		if r.gid.IsZero() {
+		if r.of == nil || done(r.of) && (r.rank == 0 || swept(r.of.tx.GID) && !r.of.elsewhere(n, r.rank)) {
 			continue
 		}
-		h := s.histories[r.gid]
-		if done(h) && (r.kind.rank() == 0 || swept(r.gid) && !h.elsewhere(n, r.kind.rank())) {
-			continue
-		}
-		keep = append(keep, r.raw)
+		keep = append(keep, r.offset)
 	}
 	return keep
+}
+
+// again reads records of log n once more, at these offsets of a survey. The
+// caller holds the lock "seal", or the log is a sealed one that none but the
+// caller shortens.
+func (h *home) again(n uint64, offsets ...int64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		f, err := os.Open(h.path(logName(n)))
+		if err = errors.Join(err, h.fault.at("read log again")); err != nil {
+			yield(nil, err)
+			return
+		}
+		defer func() { _ = f.Close() }() // read only
+		wal.At(f, offsets)(yield)
+	}
 }
 
 // elsewhere tells whether another log than n has a record of a lower rank.

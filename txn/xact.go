@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 )
 
 // XID names a transaction of one log directory in 63 bits, for a client that
@@ -131,7 +132,7 @@ func (m *Manager) XactStatus(ctx context.Context, id XID) (status XactStatus, er
 // its first moment go first.
 func (h *history) whole() bool {
 	for _, s := range h.seen {
-		if s.low == kindNamed.rank() {
+		if s.low == kinds[kindNamed].rank {
 			return true
 		}
 	}
@@ -159,7 +160,7 @@ func (m *Manager) status(h *history, alive bool) (XactStatus, error) {
 	case Committing, Committed:
 		return XactCommitted, nil
 	case Aborting, Aborted:
-		if h.decision == 0 && len(h.endIn) == 0 {
+		if h.decision == 0 && !slices.ContainsFunc(h.seen, func(s seen) bool { return s.end }) {
 			return XactUnknown, nil // only acknowledged, under its coordinator's name
 		}
 		return XactAborted, nil

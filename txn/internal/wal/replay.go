@@ -70,6 +70,26 @@ func Replay(r io.ReaderAt, from Position) iter.Seq2[[]byte, error] {
 	}
 }
 
+// At yields the payloads of the records at these offsets, which are in ascending
+// order and from Position.Offset of a Replay.
+func At(r io.ReaderAt, offsets []int64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		ahead := &window{from: r}
+		for _, off := range offsets {
+			f, ok, err := readFrame(ahead, off)
+			if err == nil && !ok {
+				err = errors.New("no record")
+			}
+			if err != nil {
+				err = fmt.Errorf("read log at byte %d: %w", off, err)
+			}
+			if !yield(f.payload, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // window reads ahead, so that small reads one after the other cost few system
 // calls. What it holds may be older than what the file holds now.
 type window struct {

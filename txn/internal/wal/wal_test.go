@@ -158,6 +158,46 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestAt: records are read once more where a replay saw them.
+func TestAt(t *testing.T) {
+	l, path := create(t, nil)
+	add(t, l, true, "one", "two is longer than eight bytes", "three", "four")
+	raw := read(t, path)
+	var offsets []int64
+	at := wal.Position{}
+	for p, err := range wal.Replay(bytes.NewReader(raw), at) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		offsets = append(offsets, at.Offset)
+		at = at.Past(p)
+	}
+	again := func(r io.ReaderAt, offsets ...int64) (payloads []string, err error) {
+		for p, e := range wal.At(r, offsets) {
+			if e != nil {
+				return payloads, e
+			}
+			payloads = append(payloads, string(p))
+		}
+		return payloads, nil
+	}
+	if got, err := again(bytes.NewReader(raw), offsets[1], offsets[3]); err != nil || !slices.Equal(got, []string{"two is longer than eight bytes", "four"}) {
+		t.Errorf("read %q, %v", got, err)
+	}
+	for p := range wal.At(bytes.NewReader(raw), offsets) {
+		if string(p) != "one" {
+			t.Errorf("read %q behind the end", p)
+		}
+		break
+	}
+	if got, err := again(bytes.NewReader(raw), offsets[0], offsets[1]+8); err == nil || len(got) != 1 {
+		t.Errorf("where there is no record: read %q, %v", got, err)
+	}
+	if _, err := again(badReader{bytes.NewReader(raw), 1}, offsets[1]); !errors.Is(err, errIO) {
+		t.Errorf("a read that fails: %v", err)
+	}
+}
+
 // TestStopEarly: the reader may stop at any record.
 func TestStopEarly(t *testing.T) {
 	l, path := create(t, nil)
