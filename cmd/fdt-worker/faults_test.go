@@ -12,9 +12,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/fdtserver/fdt/internal/control"
-	"github.com/fdtserver/fdt/internal/meter"
 )
 
 // life is what happens to one transaction. In a statement, # is the number of
@@ -143,11 +140,6 @@ func (f *faults) judge(number string, statements int, err error) {
 	refused := ok && refusal.Code != "08007" && acknowledged < f.life.promise
 	c := f.connect()
 	defer func() { _ = c.Close(f.t.Context()) }()
-	var counts meter.Worker
-	f.until(func() bool { // a transaction that somebody asks for is left to the next scan, half a minute later
-		path := filepath.Join(f.run, "worker", "1-0.sock")
-		return control.Call(f.t.Context(), path, control.OpMetrics, nil, &counts) == nil && !counts.Scanned.IsZero()
-	})
 	f.until(func() bool {
 		if f.life.name == "external" && !refused { // its coordinator asks until all is done
 			_, _ = c.Exec(f.t.Context(), "COMMIT PREPARED 'x"+number+"'")

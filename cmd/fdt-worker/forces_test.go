@@ -31,34 +31,38 @@ procedures:
   pair: {steps: [{on: a, put: "x"}, {on: b, put: "x"}]}
 `
 
-// releaseDir has the shipped program; TestMain removes it.
+// releaseDir has the shipped programs; TestMain removes it.
 var releaseDir = filepath.Join(os.TempDir(), fmt.Sprintf("fdt-release-%d", os.Getpid()))
 
-// release is the shipped program: the one in the package if that was built,
-// else built as the Makefile does.
-var release = sync.OnceValues(func() (string, error) {
+// release is the shipped worker, and fdtctl as operator: those in the package if
+// that was built, else built as the Makefile does.
+var release = sync.OnceValues(func() (p programs, err error) {
 	dir := releaseDir
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", filepath.Join(dir, "fdt-worker"), ".")
-	path := filepath.Join(dir, "fdt-worker")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", dir+"/", ".", "../fdtctl")
+	p = programs{filepath.Join(dir, "fdt-worker"), filepath.Join(dir, "fdtctl")}
 	if deb := os.Getenv("FDT_DEB"); deb != "" {
 		build = exec.Command("dpkg-deb", "-x", deb, dir)
-		path = filepath.Join(dir, "usr/lib/fdt/fdt-worker")
+		p = programs{filepath.Join(dir, "usr/lib/fdt/fdt-worker"), filepath.Join(dir, "usr/bin/fdtctl")}
 	}
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
+		return p, fmt.Errorf("%w\n%s", err, out)
 	}
-	return path, nil
+	return p, nil
 })
+
+// programs are paths.
+type programs struct{ worker, operator string }
 
 // newShipped is a host whose workers are the shipped program, with two spools.
 func newShipped(t *testing.T) *host {
 	t.Helper()
 	h := newHost(t)
-	var err error
-	if h.program, err = release(); err != nil {
+	shipped, err := release()
+	if err != nil {
 		t.Fatal(err)
 	}
+	h.program = shipped.worker
 	a, b := filepath.Join(h.dir, "a"), filepath.Join(h.dir, "b")
 	if err := errors.Join(os.Mkdir(a, 0o700), os.Mkdir(b, 0o700)); err != nil {
 		t.Fatal(err)
