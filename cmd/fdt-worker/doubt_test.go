@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -44,12 +43,7 @@ func TestSlotsWaitForDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newShipped(t)
-	const socket = ".s.PGSQL.5432"
-	reach := filepath.Join(h.dir, "db") // which, unlike the server's own, belongs to who runs the test
-	if err := os.Mkdir(reach, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	proxy, err := testdb.NewProxy(filepath.Join(reach, socket), filepath.Join(db.Dir(), socket))
+	proxy, err := testdb.NewProxy(filepath.Join(db.Dir(), ".s.PGSQL.5432")) // its directory, unlike the server's, is the tester's
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +52,7 @@ func TestSlotsWaitForDoubt(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	h.configure(fmt.Sprintf(oneRow, h.sock, strings.Replace(db.DSN("postgres"), db.Dir(), reach, 1)))
+	h.configure(fmt.Sprintf(oneRow, h.sock, proxy.Through(db.DSN("postgres"))))
 	if err := (snapshot.Dir(h.run)).WriteState(snapshot.State{Schema: 1, Next: 2, Applied: 1}); err != nil {
 		t.Fatal(err)
 	}
