@@ -1,11 +1,14 @@
 package bank
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +24,17 @@ type pair struct {
 	my    *testdb.MariaDB
 	proxy *testdb.Proxy
 	m     *txn.Manager
+	vain  tally // decisions that recovery could not tell
+}
+
+// tally counts, of the lines that are written to it, those of a decision that could not be told.
+type tally struct{ atomic.Int64 }
+
+func (n *tally) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(`step="tell a decision"`)) {
+		n.Add(1)
+	}
+	return len(line), nil
 }
 
 func newPair(t *testing.T) *pair {
@@ -45,7 +59,7 @@ func newPair(t *testing.T) *pair {
 		log: t.TempDir(), claims: t.TempDir(), spool: t.TempDir(), postgres: p.pg.DSN("postgres"),
 		mariadb: p.proxy.Through(p.my.DSN("fdt", "bank")),
 	}
-	m, rms, err := at.manager(t.Context(), "flows", nil)
+	m, rms, err := at.manager(t.Context(), "flows", slog.New(slog.NewTextHandler(&p.vain, nil)))
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var recovery sync.WaitGroup
@@ -98,20 +112,22 @@ func (p *pair) both(t *testing.T) *txn.Session {
 // want waits until the rows 1 hold n, unlocked.
 func (p *pair) want(t *testing.T, n int) {
 	t.Helper()
+	p.wantIn(t, n, func(ctx context.Context, s ...string) error { return p.pg.Exec(ctx, "postgres", s...) })
+	p.wantIn(t, n, func(ctx context.Context, s ...string) error { return p.my.Exec(ctx, "bank", s...) })
+}
+
+// wantIn is want of one database.
+func (p *pair) wantIn(t *testing.T, n int, ask func(ctx context.Context, statements ...string) error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	for _, ask := range []func(statements ...string) error{
-		func(s ...string) error { return p.pg.Exec(ctx, "postgres", s...) },
-		func(s ...string) error { return p.my.Exec(ctx, "bank", s...) },
-	} {
-		// The primary key's violation is the answer no.
-		wrong := fmt.Sprintf("INSERT INTO t SELECT 2, 0 FROM t WHERE id = 1 AND n <> %d", n)
-		for ask("BEGIN", "SELECT n FROM t WHERE id = 1 FOR UPDATE", wrong, "ROLLBACK") != nil {
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-				t.Fatalf("row 1 does not become %d", n)
-			}
+	// The primary key's violation is the answer no.
+	wrong := fmt.Sprintf("INSERT INTO t SELECT 2, 0 FROM t WHERE id = 1 AND n <> %d", n)
+	for ask(ctx, "BEGIN", "SELECT n FROM t WHERE id = 1 FOR UPDATE", wrong, "ROLLBACK") != nil {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("row 1 does not become %d", n)
 		}
 	}
 }
@@ -224,6 +240,39 @@ func TestFlows(t *testing.T) {
 		}
 		must(t, holder.Close(t.Context()))
 		p.want(t, 2)
+	})
+
+	// A database stays away: recovery tries in vain, ever less often. The other one has committed, and so will it when it is back,
+	// though nobody asks any more.
+	t.Run("DownForLong", func(t *testing.T) {
+		s := p.both(t)
+		must(t, s.Prepare(t.Context(), "long"))
+		p.die(t, "XA COMMIT")
+		for before := p.vain.Load(); p.vain.Load() < before+6; time.Sleep(20 * time.Millisecond) {
+			if err := s.CommitPrepared(t.Context(), "long"); !errors.Is(err, txn.ErrUnreachable) {
+				t.Errorf("CommitPrepared while a database is down: %v", err)
+			}
+			if err := s.RollbackPrepared(t.Context(), "long"); !errors.Is(err, txn.ErrAlreadyCommitted) {
+				t.Errorf("RollbackPrepared of what is being committed: %v", err)
+			}
+			p.wantIn(t, 3, func(ctx context.Context, s ...string) error { return p.pg.Exec(ctx, "postgres", s...) })
+		}
+		must(t, s.Close(t.Context()))
+		must(t, p.my.Start())
+		p.want(t, 3)
+		for p.m.Counts().Leftover > 0 { // it has told all, and is about to say so
+			time.Sleep(time.Millisecond)
+		}
+		show, err := p.m.Show(t.Context(), "long")
+		must(t, err)
+		if show.Phase != txn.Committed || show.Hazard != "" {
+			t.Errorf("it has ended as %+v", show)
+		}
+		for _, b := range show.Branches {
+			if b.State != "not prepared" {
+				t.Errorf("%s says %s", b.Resource, b.State)
+			}
+		}
 	})
 
 	// A PostgreSQL administrator rolls a branch back by hand: the commit is not papered over.
