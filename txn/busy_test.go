@@ -91,10 +91,7 @@ func TestWorkedOnEnded(t *testing.T) {
 			claims, _ := filepath.Glob(p.dir("claims") + "/x-*")
 			wantErr(t, between(claims[0]), nil)
 			done()
-			txn.Retry(m, t.Context())
-			if n := m.Counts().Leftover; n != 0 {
-				t.Errorf("%d wait to be looked at again, want none", n)
-			}
+			retryUntilIdle(t, m)
 		})
 	}
 }

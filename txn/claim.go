@@ -250,7 +250,7 @@ func (c claims) list() ([]claimState, error) {
 // each calls f for every claim, one after another, without locking it. It
 // returns which could not be read, or why none could be looked for.
 func (c claims) each(f func(*claimState)) (bad, err error) {
-	dir, err := os.Open(c.dir)
+	dir, err := os.OpenFile(c.dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 	if err = errors.Join(err, c.fault.at("list claims")); err != nil {
 		return nil, err
 	}

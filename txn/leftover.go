@@ -21,6 +21,7 @@ type leftover struct {
 	decision Decision   // 0: somebody worked on it when recovery came by, so what is to be done is not known
 	branches []BranchID // still to be told; guarded by leftovers.mu
 	hazard   string     // likewise
+	notYet   time.Time  // likewise: its claim was held, or could not be read
 	claim    string     // its claim's name; empty: a local transaction that was never decided
 }
 
@@ -110,7 +111,7 @@ func (l *leftovers) due(now time.Time) []*leftover {
 	defer l.mu.Unlock()
 	var list []*leftover
 	for _, lo := range l.queue {
-		if !l.busy[lo.queue()] && (len(lo.branches) == 0 ||
+		if !l.busy[lo.queue()] && !now.Before(lo.notYet) && (len(lo.branches) == 0 ||
 			slices.ContainsFunc(lo.branches, func(b BranchID) bool { return !now.Before(l.pause[b.Resource].until) })) {
 			list = append(list, lo)
 		}
@@ -125,23 +126,31 @@ func (l *leftovers) due(now time.Time) []*leftover {
 func (l *leftovers) wait(now time.Time) (time.Duration, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var soonest time.Duration
+	var soonest time.Time
 	any := false
 	for _, lo := range l.queue {
 		if l.busy[lo.queue()] {
 			continue // its end wakes us
 		}
-		if len(lo.branches) == 0 {
-			soonest, any = 0, true
-		}
-		for _, b := range lo.branches {
-			d := max(0, l.pause[b.Resource].until.Sub(now))
-			if !any || d < soonest {
-				soonest, any = d, true
+		at := lo.notYet
+		if len(lo.branches) > 0 {
+			first := slices.MinFunc(lo.branches, func(a, b BranchID) int { return l.pause[a.Resource].until.Compare(l.pause[b.Resource].until) })
+			if until := l.pause[first.Resource].until; until.After(at) {
+				at = until
 			}
 		}
+		if !any || at.Before(soonest) {
+			soonest, any = at, true
+		}
 	}
-	return max(soonest, backoffFirst/10), any
+	return max(soonest.Sub(now), backoffFirst/10), any
+}
+
+// later puts off what could not be tried for a reason of its own.
+func (l *leftovers) later(lo *leftover, pause time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lo.notYet = time.Now().Add(pause)
 }
 
 func (l *leftovers) paused(resource string, now time.Time) bool {
@@ -327,6 +336,7 @@ func (m *Manager) retryOne(ctx context.Context, lo *leftover) error {
 func (m *Manager) lookAgain(ctx context.Context, lo *leftover) error {
 	c, err := m.claims.tryTake(lo.claim)
 	if errors.Is(err, errHeld) {
+		m.left.later(lo, backoffFirst)
 		return nil
 	}
 	m.left.drop(lo)
@@ -346,11 +356,13 @@ func (m *Manager) stillOurs(lo *leftover) (*claim, error) {
 	c, err := m.claims.tryTake(lo.claim)
 	switch {
 	case errors.Is(err, errHeld):
+		m.left.later(lo, backoffFirst)
 		return nil, nil
 	case errors.Is(err, fs.ErrNotExist):
 		m.left.drop(lo)
 		return nil, nil
 	case err != nil:
+		m.left.later(lo, backoffMost)
 		return nil, err
 	}
 	if c.GID != lo.gid || c.Phase.Terminal() || c.Claimant != 0 && c.Claimant != m.incarnation() {

@@ -46,6 +46,12 @@ func TestPauses(t *testing.T) {
 	if d, _ := l.wait(now); d > backoffFirst || len(l.due(now)) != 1 {
 		t.Errorf("a resource that is there waits for %s", d)
 	}
+	here := l.queue[gidOf(1, 2, RoleExternal)]
+	l.later(here, time.Hour)
+	if d, _ := l.wait(time.Now()); d > backoffMost*3/2 || len(l.due(time.Now())) != 1 {
+		t.Errorf("what is put off is due: waits for %s", d)
+	}
+	here.notYet = time.Time{}
 	if was := l.fared("away", now, nil); was == nil || l.paused("away", now) || len(l.due(now)) != 2 {
 		t.Errorf("back, it is paused: %v", l.pause)
 	}
