@@ -2,12 +2,14 @@ package clients
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,6 +45,7 @@ const jars = "/usr/share/java/postgresql.jar:/usr/share/java/HikariCP.jar:/usr/s
 type machine struct {
 	bed      *bed.Bed
 	accounts atomic.Int64
+	hang     sync.Once
 }
 
 // boot boots it; the end of the test closes it.
@@ -94,7 +97,7 @@ func (m *machine) close(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if t.Failed() {
-		journal, err := m.bed.Journal(ctx, "-b", "-o", "short-precise", "-n", "300")
+		journal, err := m.bed.Journal(ctx, "-b", "-o", "short-precise", "-u", "fdt*")
 		t.Logf("journal (%v):\n%s", err, journal)
 	} else {
 		m.run(t, "systemctl stop fdt") // in order, so that instrumented programs leave their counters
@@ -124,11 +127,29 @@ func (m *machine) run(t *testing.T, script string) string {
 // account is one that nobody else uses, nor the one after it.
 func (m *machine) account() int64 { return m.accounts.Add(2) - 1 }
 
-// command is a client's, as the unix user clerk, who comes in the way.
+// command is a client's, as the unix user clerk, who comes in the way. Where it hangs until the context's deadline, the journal tells what
+// the workers were at.
 func (m *machine) command(ctx context.Context, way string, account int64, args ...string) *exec.Cmd {
 	run := []string{"setpriv", "--reuid=clerk", "--regid=clerk", "--init-groups", "--", "env", "-C", "/", "HOME=/nonexistent",
 		"PYTHONDONTWRITEBYTECODE=1", "PGCONNECT_TIMEOUT=20", "ACCOUNT=" + strconv.FormatInt(account, 10)}
-	return m.bed.Command(ctx, append(append(run, ways[way]...), args...)...)
+	c := m.bed.Command(ctx, append(append(run, ways[way]...), args...)...)
+	kill := c.Cancel
+	c.Cancel = func() error {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			m.stacks()
+		}
+		return kill()
+	}
+	return c
+}
+
+// stacks ends the workers once, each of which writes its goroutines' stacks into the journal.
+func (m *machine) stacks() {
+	m.hang.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_, _ = m.bed.Run(ctx, "systemctl", "kill", "--signal=ABRT", "fdt-worker@*") // the client's failure is told in any case
+	})
 }
 
 // play runs a client to its end, which has to be good, and returns all that it printed.

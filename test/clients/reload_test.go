@@ -3,11 +3,13 @@ package clients
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // pool is a program that transacts through a pool of connections until its input ends, and then prints how many
@@ -32,8 +34,10 @@ var pools = []pool{
 // reloads reloads 20 times while all pools are at work. Each transaction that a program counts was made exactly once.
 func (m *machine) reloads(t *testing.T) {
 	running := make([]*program, len(pools))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
 	for i, p := range pools {
-		running[i] = m.start(t, p)
+		running[i] = m.start(ctx, t, p)
 	}
 	for _, p := range running {
 		p.say(t, "ready")
@@ -56,10 +60,10 @@ type program struct {
 	complaints bytes.Buffer
 }
 
-func (m *machine) start(t *testing.T, of pool) *program {
+func (m *machine) start(ctx context.Context, t *testing.T, of pool) *program {
 	t.Helper()
 	p := &program{pool: of, account: m.account()}
-	p.cmd = m.command(t.Context(), p.way, p.account, p.args...)
+	p.cmd = m.command(ctx, p.way, p.account, p.args...)
 	p.cmd.Stderr = &p.complaints
 	var err error
 	p.in, err = p.cmd.StdinPipe()
