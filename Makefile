@@ -33,8 +33,8 @@ define need
 	fi
 endef
 LINTIAN := $(or $(FDT_CACHE),/var/cache/fdt-bed)/lintian-trixie
-# Real databases, a C compiler for the race detector, and what alters the kernel's answers.
-UNIT_PACKAGES := postgresql mariadb-server gcc libc6-dev strace
+# Real databases, openssl for their certificates, a C compiler for the race detector, and what alters the kernel's answers.
+UNIT_PACKAGES := postgresql mariadb-server openssl gcc libc6-dev strace
 BED_PACKAGES := systemd-container mmdebstrap debian-archive-keyring util-linux
 
 .PHONY: help deb cover-deb unit integration test demo bench lint bed-shell clean

@@ -72,7 +72,11 @@ func read(ctx context.Context, s *txn.Session, account int64) (amount int64, err
 	if err != nil {
 		return 0, err
 	}
-	err = b.Conn().QueryRow(ctx, "SELECT balance FROM account WHERE id = $1", account).Scan(&amount)
+	conn, err := b.Conn(ctx)
+	if err != nil {
+		return 0, err
+	}
+	err = conn.QueryRow(ctx, "SELECT balance FROM account WHERE id = $1", account).Scan(&amount)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = fmt.Errorf("%w: there is no account %d", errRefused, account)
 	}

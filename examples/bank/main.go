@@ -211,7 +211,11 @@ func (t transfer) withdraw(ctx context.Context, s *txn.Session) error {
 	if err != nil {
 		return err
 	}
-	tag, err := b.Conn().Exec(ctx, "UPDATE account SET balance = balance - $1 WHERE id = $2 AND balance >= $1", t.amount, t.from)
+	conn, err := b.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	tag, err := conn.Exec(ctx, "UPDATE account SET balance = balance - $1 WHERE id = $2 AND balance >= $1", t.amount, t.from)
 	if err == nil && tag.RowsAffected() != 1 {
 		err = fmt.Errorf("%w: account %d does not have %d", errRefused, t.from, t.amount)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,81 +20,101 @@ const settle = 5 * time.Second
 
 // Branch is one transaction on the database, on a session of its own until it is prepared.
 type Branch struct {
-	r     *Resource
-	c     *conn // nil when the branch has ended, or its session is lost
-	lost  *conn // the session whose end is not known
-	opt   txn.BranchOptions
-	proof txn.Proof
-	store string // identity of its connection
-	ended error  // a statement ended the transaction by itself
+	r       *Resource
+	c       *conn // nil when the branch has ended, or its session is lost
+	lost    *conn // the session whose end is not known
+	opt     txn.BranchOptions
+	opening []txn.Statement // begins the transaction; nil once it was sent
+	proof   txn.Proof
+	store   string // identity of its connection
+	ended   error  // a statement ended the transaction by itself
 }
 
-// Enlist begins a branch. An unreachable server fails it, with SQLSTATE 08001.
+// Enlist takes a session for a branch, one that the server has not left; that there is no server is an error with SQLSTATE 08001. The
+// transaction begins with the branch's first statement, in one round trip with it; where there was none, Prepare begins it, and Commit
+// and Rollback have nothing to do.
 func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branch, error) {
 	app := appName(opt.GID.Log, opt.GID.Incarnation)
 	for {
 		c, used, err := r.pool.Get(ctx, app)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, r.unavailable(err)
+		case used && c.left():
+			r.pool.Drop(c)
+			r.pool.Flush() // the server was restarted: what idles is dead
+		default:
+			return &Branch{r: r, c: c, opt: opt, opening: opening(opt), store: c.identity}, nil
 		}
-		_, row, err := c.simple(ctx, begin(opt))
-		if err == nil {
-			b := &Branch{r: r, c: c, opt: opt, store: c.identity}
-			if !opt.ReadOnly {
-				b.proof = txn.Proof(row[0])
-			}
-			return b, nil
-		}
-		r.pool.Drop(c)
-		if definite(err) || ctx.Err() != nil {
-			return nil, fmt.Errorf("resource %s: begin: %w", r.opt.Name, err)
-		}
-		if !used {
-			return nil, r.unavailable(err)
-		}
-		r.pool.Flush() // the server was restarted: what idles is dead
 	}
 }
 
-// begin is the one message that starts a branch. The xid8 is taken before there is anything to prove by it, since a commit whose reply is
-// lost cannot be asked for it any more; a transaction that then writes nothing commits without a flush.
-func begin(opt txn.BranchOptions) string {
-	var text strings.Builder
-	text.WriteString("BEGIN")
+// opening are the statements that start a branch. The xid8 is taken before there is anything to prove by it, since a commit whose reply
+// is lost cannot be asked for it any more; a transaction that then writes nothing commits without a flush.
+func opening(opt txn.BranchOptions) []txn.Statement {
+	begin := "BEGIN"
 	if opt.Isolation != txn.IsolationDefault {
-		fmt.Fprintf(&text, " ISOLATION LEVEL %s", opt.Isolation)
+		begin += " ISOLATION LEVEL " + string(opt.Isolation)
 	}
 	if opt.ReadOnly {
-		text.WriteString(" READ ONLY")
+		begin += " READ ONLY"
 	}
 	if opt.Deferrable {
-		text.WriteString(" DEFERRABLE")
+		begin += " DEFERRABLE"
 	}
+	list := []txn.Statement{{SQL: begin}}
 	if opt.LockTimeout > 0 {
-		fmt.Fprintf(&text, "; SET LOCAL lock_timeout = %d", max(1, opt.LockTimeout.Milliseconds()))
+		list = append(list, txn.Statement{SQL: "SET LOCAL lock_timeout = " + strconv.FormatInt(max(1, opt.LockTimeout.Milliseconds()), 10)})
 	}
 	if !opt.ReadOnly {
-		text.WriteString("; SELECT pg_current_xact_id()")
+		list = append(list, txn.Statement{SQL: "SELECT pg_current_xact_id()"})
 	}
-	return text.String()
+	return list
+}
+
+// begin sends what begins the transaction, if that was not sent, and these statements behind it. It returns their outcomes as pipeline
+// does.
+func (b *Branch) begin(ctx context.Context, list ...txn.Statement) ([]txn.Outcome, error) {
+	first := b.opening
+	b.opening = nil // it may be done, whatever the answer
+	outs, err := b.c.pipeline(ctx, append(first, list...))
+	if len(outs) < len(first) {
+		return nil, err
+	}
+	if n := len(first); n > 0 && !b.opt.ReadOnly {
+		b.proof = txn.Proof(*outs[n-1].First)
+	}
+	return outs[len(first):], err
+}
+
+// begun makes sure that the transaction has begun.
+func (b *Branch) begun(ctx context.Context) error {
+	if err := b.check(); err != nil || b.opening == nil {
+		return err
+	}
+	_, err := b.begin(ctx)
+	if err != nil {
+		return b.failure(ctx, err)
+	}
+	return nil
 }
 
 // gid is the gid as this resource writes it. Databases of one cluster share the space of gids, hence the resource's name in it.
 func (r *Resource) gid(gid txn.GID) string { return gid.String() + "/" + r.opt.Name }
 
 // Conn is the branch's session, in its open transaction, for code that knows it speaks to PostgreSQL. It may be used until the branch
-// ends, must not be used to end the transaction, and is nil after its end.
-func (b *Branch) Conn() *pgx.Conn {
-	if b.c == nil {
-		return nil
+// ends, and must not be used to end the transaction.
+func (b *Branch) Conn(ctx context.Context) (*pgx.Conn, error) {
+	if err := b.begun(ctx); err != nil {
+		return nil, err
 	}
-	return b.c.pg
+	return b.c.pg, nil
 }
 
 // Identity is that of the store which the branch is on.
 func (b *Branch) Identity() string { return b.store }
 
-// Proof is the branch's xid8; empty for a read-only branch.
+// Proof is the branch's xid8; empty for a read-only branch, and for one that has not begun.
 func (b *Branch) Proof() txn.Proof { return b.proof }
 
 var errOver = errors.New("the branch has ended")
@@ -106,7 +127,7 @@ func (b *Branch) check() error {
 	if b.c == nil {
 		return fmt.Errorf("resource %s: %w", b.r.opt.Name, errOver)
 	}
-	if !b.c.pg.IsClosed() && b.c.pg.PgConn().TxStatus() == 'I' {
+	if b.opening == nil && !b.c.pg.IsClosed() && b.c.pg.PgConn().TxStatus() == 'I' {
 		b.ended = fmt.Errorf("resource %s: %w: a statement ended the branch's transaction by itself", b.r.opt.Name, txn.ErrRolledBack)
 	}
 	return b.ended
@@ -123,6 +144,9 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 			return 0, b.fault("end of a read-only branch", err)
 		}
 		return txn.VoteReadOnly, nil
+	}
+	if err := b.begun(ctx); err != nil {
+		return 0, err
 	}
 	err := b.c.command(ctx, "PREPARE TRANSACTION "+literal(b.r.gid(gid)), "PREPARE TRANSACTION")
 	switch {
@@ -153,7 +177,7 @@ func (b *Branch) Commit(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if b.lost != nil && !b.opt.ReadOnly {
+	if b.lost != nil && b.proof != "" {
 		// The session must end before the outcome can be asked for; where this fails, asking again will tell.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
 		defer cancel()
@@ -222,7 +246,7 @@ func (b *Branch) Release(ctx context.Context, name string) error {
 }
 
 func (b *Branch) savepoint(ctx context.Context, text, tag string) error {
-	if err := b.check(); err != nil {
+	if err := b.begun(ctx); err != nil {
 		return err
 	}
 	err := b.c.command(ctx, text, tag)
@@ -237,6 +261,10 @@ func (b *Branch) savepoint(ctx context.Context, text, tag string) error {
 
 // end sends COMMIT or ROLLBACK and frees the session; afterwards b.lost is set if the server's answer is missing.
 func (b *Branch) end(ctx context.Context, command string) error {
+	if b.opening != nil { // nothing was begun
+		b.release()
+		return nil
+	}
 	err := b.c.command(ctx, command, command)
 	if err == nil || definite(err) {
 		b.release()

@@ -44,7 +44,7 @@ func TestConformance(t *testing.T) {
 			return r, proxy.Lose(at)
 		},
 		Abandon: func(t testing.TB, b txn.Branch) {
-			if err := b.(*Branch).Conn().PgConn().Conn().Close(); err != nil {
+			if err := b.(*Branch).c.pg.PgConn().Conn().Close(); err != nil {
 				t.Fatal(err)
 			}
 		},

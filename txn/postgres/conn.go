@@ -2,15 +2,18 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/txn"
 )
@@ -61,6 +64,26 @@ func (c *conn) identify(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return row[0], nil
+}
+
+// left tells whether the server has said something to an idle session, which is its goodbye as a rule, or has closed the connection. It
+// must not wait to be who reads: the driver may be reading in the background, as it does when the server answered before a write returned,
+// and on an idle session that takes until the goodbye.
+func (c *conn) left() bool {
+	raw := c.pg.PgConn().Conn()
+	if secure, ok := raw.(*tls.Conn); ok {
+		raw = secure.NetConn()
+	}
+	left := true
+	if sys, ok := raw.(syscall.Conn); ok {
+		if socket, err := sys.SyscallConn(); err == nil {
+			_ = socket.Control(func(fd uintptr) {
+				_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+				left = !errors.Is(err, unix.EAGAIN)
+			})
+		}
+	}
+	return left
 }
 
 // close ends the session and waits until the server has let go of it, so that the place which it takes there is free. There is nobody to

@@ -48,6 +48,13 @@ func (e *StatementError) Fields() (message, detail, hint string) {
 // Exec runs one statement with its arguments bound to $1…. An argument is nil, a bool, an int64, a float64, a []byte or a string, which
 // the server reads as the type that the place asks for. The error keeps the server's SQLSTATE, but for LockError.
 func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome, error) {
+	if b.opening != nil {
+		outs, err := b.ExecAll(ctx, []txn.Statement{{SQL: sql, Args: args}})
+		if err != nil {
+			return txn.Outcome{}, err
+		}
+		return outs[0], nil
+	}
 	if err := b.check(); err != nil {
 		return txn.Outcome{}, err
 	}
@@ -63,7 +70,7 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 
 // Try has the server read one statement, with the tables and types in it, and does not run it. An error fails the branch.
 func (b *Branch) Try(ctx context.Context, sql string) error {
-	if err := b.check(); err != nil {
+	if err := b.begun(ctx); err != nil {
 		return err
 	}
 	_, err := b.c.pg.PgConn().Prepare(ctx, "", sql, nil)

@@ -29,8 +29,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// secureAddress is where the server listens besides its socket, on the port that is the default.
+const secureAddress = "127.54.32.1"
+
 func run(m *testing.M) (code int, err error) {
-	server, err = testdb.StartPostgres("deadlock_timeout=100ms")
+	server, err = testdb.StartPostgres("deadlock_timeout=100ms", "listen_addresses="+secureAddress)
 	if err != nil {
 		return 0, err
 	}

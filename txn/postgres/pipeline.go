@@ -13,8 +13,9 @@ import (
 // maxPrepared bounds the statements that pipelines prepare on one session.
 const maxPrepared = 256
 
-// ExecAll runs statements in order, each as Exec does, and sends those in a row that cannot end the transaction in one round trip. It
-// returns the outcomes of the statements that succeeded. The error is that of the next one; those behind it had no effect.
+// ExecAll runs statements in order, each as Exec does, and sends those in a row that cannot end the transaction in one round trip, the
+// first of them with what begins the transaction. It returns the outcomes of the statements that succeeded. The error is that of the next
+// one; those behind it had no effect.
 func (b *Branch) ExecAll(ctx context.Context, list []txn.Statement) ([]txn.Outcome, error) {
 	var done []txn.Outcome
 	for len(list) > 0 {
@@ -22,7 +23,12 @@ func (b *Branch) ExecAll(ctx context.Context, list []txn.Statement) ([]txn.Outco
 			return done, err
 		}
 		n := b.c.together(list)
-		if n < 2 {
+		if n == 0 {
+			if err := b.begun(ctx); err != nil {
+				return done, err
+			}
+		}
+		if n == 0 || n == 1 && b.opening == nil {
 			n = 1
 			out, err := b.Exec(ctx, list[0].SQL, list[0].Args)
 			if err != nil {
@@ -30,7 +36,7 @@ func (b *Branch) ExecAll(ctx context.Context, list []txn.Statement) ([]txn.Outco
 			}
 			done = append(done, out)
 		} else {
-			outs, err := b.c.pipeline(ctx, list[:n])
+			outs, err := b.begin(ctx, list[:n]...)
 			done = append(done, outs...)
 			if err == nil {
 				err = b.check()
