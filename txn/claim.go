@@ -104,15 +104,14 @@ func (c claims) create(st claimState) (*claim, error) {
 // put makes a new claim that nobody can look for yet, and gives it back;
 // fs.ErrExist if there is one of that name.
 func (c claims) put(st claimState) error {
-	line, err := st.line()
-	if err = errors.Join(err, c.fault.at("write claim")); err != nil {
+	if err := c.fault.at("write claim"); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(c.path(claimName(&st.Transaction)), os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_CLOEXEC, 0o640)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(line)
+	_, err = f.Write(st.line())
 	return errors.Join(err, f.Close())
 }
 
@@ -163,22 +162,21 @@ func (c claims) open(name string, lock func(*os.File) error) (*claim, error) {
 // set writes a new state. It is appended as one line, so that a reader and
 // whoever comes after a death find the last one that is whole.
 func (cl *claim) set(st claimState) error {
-	line, err := st.line()
-	if err = errors.Join(err, cl.fault.at("write claim")); err != nil {
-		return err
+	err := cl.fault.at("write claim")
+	if err == nil {
+		_, err = cl.file.Write(st.line())
 	}
-	if _, err := cl.file.Write(line); err != nil {
-		return err
+	if err == nil {
+		cl.claimState = st
 	}
-	cl.claimState = st
-	return nil
+	return err
 }
 
 // line is the state as it is appended to a claim's file, whose last line may
 // have been cut off.
-func (st *claimState) line() ([]byte, error) {
-	text, err := json.Marshal(st)
-	return append(append([]byte{'\n'}, text...), '\n'), err
+func (st *claimState) line() []byte {
+	text, _ := json.Marshal(st) // never fails: there is no value of a field that has no text
+	return append(append([]byte{'\n'}, text...), '\n')
 }
 
 // remove deletes the claim and frees its lock.

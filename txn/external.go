@@ -26,13 +26,13 @@ func (m *Manager) vote(ctx context.Context, t *transaction, client string) error
 	gid := t.gid
 	gid.Role = RoleExternal
 	c, err := m.register(ctx, t, gid, client)
-	if err != nil {
-		return errors.Join(err, t.rollback(ctx))
+	if err == nil {
+		// From here on the claim may be taken by a ROLLBACK PREPARED, so the
+		// lock is free while the resources vote.
+		m.at("vote: preparing")
+		err = c.release()
 	}
-	// From here on the claim may be taken by a ROLLBACK PREPARED, so the lock
-	// is free while the resources vote.
-	m.at("vote: preparing")
-	if err := c.release(); err != nil {
+	if err != nil {
 		return errors.Join(err, t.rollback(ctx))
 	}
 	branches, err := t.prepare(ctx, gid)
@@ -79,10 +79,11 @@ func checkClientGID(client string) error {
 // register claims the coordinator's gid and notes PREPARING. The claim is
 // locked.
 func (m *Manager) register(ctx context.Context, t *transaction, gid GID, client string) (*claim, error) {
-	if err := m.rebuild(ctx); err != nil {
-		return nil, err
+	err := m.rebuild(ctx)
+	var j *journal
+	if err == nil {
+		j, err = m.ours(ctx)
 	}
-	j, err := m.ours(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -121,11 +122,8 @@ func (m *Manager) register(ctx context.Context, t *transaction, gid GID, client 
 // gid is live.
 func (m *Manager) retire(ctx context.Context, j *journal, client string) error {
 	c, err := m.take(ctx, clientName(client))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return ignoreNotExist(err)
 	}
 	m.warn(ctx, "learn how "+client+" ended", m.catchUp(c, m.lastWords(ctx)))
 	if !c.Phase.Terminal() || c.operatorOnly() {
@@ -151,13 +149,13 @@ func (st *claimState) record(k kind) record {
 
 // enterDoubt makes the vote durable, then visible.
 func (m *Manager) enterDoubt(ctx context.Context, t *transaction, c *claim, branches []BranchID) error {
-	j, err := m.ours(ctx)
-	if err != nil {
-		return errors.Join(err, m.withdraw(ctx, t, c.GID, c))
-	}
 	st := c.claimState
 	st.Phase, st.Branches, st.Since = Prepared, branches, time.Now()
-	switch err := j.force(st.record(kindPrepared)); {
+	j, err := m.ours(ctx)
+	if err == nil {
+		err = j.force(st.record(kindPrepared))
+	}
+	switch {
 	case InDoubt(err):
 		return m.hold(c, err) // the vote may be durable: only recovery can tell
 	case err != nil:
@@ -179,10 +177,6 @@ func (m *Manager) enterDoubt(ctx context.Context, t *transaction, c *claim, bran
 // told later.
 func (m *Manager) withdraw(ctx context.Context, t *transaction, gid GID, c *claim) error {
 	missing := t.rollbackPrepared(ctx, gid)
-	j, err := m.ours(ctx)
-	if err != nil {
-		return errors.Join(err, closeClaim(c))
-	}
 	if len(missing) > 0 {
 		name := ""
 		if c != nil {
@@ -191,7 +185,11 @@ func (m *Manager) withdraw(ctx context.Context, t *transaction, gid GID, c *clai
 		m.left.add(&leftover{gid: gid, decision: Abort, branches: missing, claim: name})
 		return closeClaim(c)
 	}
-	if _, err := j.note(record{Kind: kindEnd, GID: gid}); err != nil || c == nil {
+	j, err := m.ours(ctx)
+	if err == nil {
+		_, err = j.note(record{Kind: kindEnd, GID: gid})
+	}
+	if err != nil || c == nil {
 		return errors.Join(err, closeClaim(c))
 	}
 	return m.concluded(c, "")
@@ -246,13 +244,10 @@ func (m *Manager) settle(ctx context.Context, who Principal, name string, d Deci
 
 // disagrees names who decided otherwise.
 func (st *claimState) disagrees(refusal error) error {
-	if !st.Heuristic {
-		return refusal
-	}
-	switch st.Decision {
-	case Commit:
+	switch {
+	case st.Heuristic && st.Decision == Commit:
 		return ErrHeuristicCommit
-	case Abort:
+	case st.Heuristic:
 		return ErrHeuristicRollback
 	}
 	return refusal
@@ -330,13 +325,12 @@ func (m *Manager) finishDeciding(c *claim, last words) error {
 
 // setEnded makes the end visible.
 func (cl *claim) setEnded(hazard string) error {
-	to, err := cl.Phase.next(claimEnd)
-	if err != nil {
-		return err
+	st, err := cl.claimState, error(nil)
+	st.Hazard = hazard
+	if st.Phase, err = cl.Phase.next(claimEnd); err == nil {
+		err = cl.set(st)
 	}
-	st := cl.claimState
-	st.Phase, st.Hazard = to, hazard
-	return cl.set(st)
+	return err
 }
 
 // lastWords seals the log of a dead incarnation and reads it.
@@ -406,12 +400,12 @@ func (m *Manager) decide(ctx context.Context, c *claim, to Phase, d Decision, wh
 // which it gives back. ErrUnreachable: decided, some are told later.
 func (m *Manager) phaseTwo(ctx context.Context, c *claim) error {
 	j, err := m.ours(ctx)
-	if err != nil {
-		return errors.Join(err, c.release())
+	if err == nil {
+		st := c.claimState
+		st.Claimant = j.incarnation
+		err = c.set(st)
 	}
-	st := c.claimState
-	st.Claimant = j.incarnation
-	if err := c.set(st); err != nil {
+	if err != nil {
 		return errors.Join(err, c.release())
 	}
 	missing, hazard, err := m.tell(ctx, c.GID, c.Decision, c.Branches)

@@ -107,17 +107,12 @@ func (h *home) readIdentity(machine string) (LogID, error) {
 	if err = errors.Join(err, h.fault.at("read id")); err != nil {
 		return LogID{}, err
 	}
+	is, err := h.identify("id", machine)
 	var was identity
-	if err := json.Unmarshal(raw, &was); err != nil {
+	if err = errors.Join(err, json.Unmarshal(raw, &was)); err != nil {
 		return LogID{}, fmt.Errorf("%s: %w", h.path("id"), err)
 	}
-	is := identity{Log: was.Log, Machine: machine}
-	if is.Birth, err = birth(h.dir); err != nil {
-		return LogID{}, err
-	}
-	if is.Self, err = birth(h.path("id")); err != nil {
-		return LogID{}, err
-	}
+	is.Log = was.Log
 	if is != was {
 		return was.Log, fmt.Errorf("%w: %s was written as %+v, found as %+v", errForeignLog, h.path("id"), was, is)
 	}
@@ -125,23 +120,21 @@ func (h *home) readIdentity(machine string) (LogID, error) {
 }
 
 func (h *home) writeIdentity(machine string) error {
-	temp := h.path("id.new")
-	if err := os.WriteFile(temp, nil, 0o640); err != nil {
+	err := os.WriteFile(h.path("id.new"), nil, 0o640)
+	us, unknown := h.identify("id.new", machine)
+	if err = errors.Join(err, unknown); err != nil {
 		return err
 	}
-	us := identity{Log: h.id, Machine: machine}
-	var err error
-	if us.Birth, err = birth(h.dir); err != nil {
-		return err
-	}
-	if us.Self, err = birth(temp); err != nil {
-		return err
-	}
-	raw, err := json.Marshal(us)
-	if err != nil {
-		return err
-	}
+	us.Log = h.id
+	raw, _ := json.Marshal(us) // never fails: texts
 	return h.replace("id", raw)
+}
+
+// identify tells whose the directory is now, if that file of it is its id.
+func (h *home) identify(file, machine string) (identity, error) {
+	dir, err := birth(h.dir)
+	self, unknown := birth(h.path(file))
+	return identity{Machine: machine, Birth: dir, Self: self}, errors.Join(err, unknown)
 }
 
 // birth tells one file from a copy of it: the time at which its inode was
@@ -160,21 +153,18 @@ func birth(path string) (string, error) {
 // putAside moves what belongs to another identity out of the way.
 func (h *home) putAside(was LogID) error {
 	to := h.path("old-" + was.String())
-	if err := os.Mkdir(to, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	err := os.Mkdir(to, 0o750)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
 	}
-	list, err := os.ReadDir(h.dir)
-	if err != nil {
-		return err
-	}
+	list, failed := os.ReadDir(h.dir)
+	err = errors.Join(err, failed)
 	for _, e := range list {
 		if _, ok := parseLogName(e.Name()); ok || e.Name() == "incarnation" {
-			if err := os.Rename(h.path(e.Name()), filepath.Join(to, e.Name())); err != nil {
-				return err
-			}
+			err = errors.Join(err, os.Rename(h.path(e.Name()), filepath.Join(to, e.Name())))
 		}
 	}
-	return errors.Join(syncDir(to), h.syncDir())
+	return errors.Join(err, syncDir(to), h.syncDir())
 }
 
 // replace writes a whole file durably, in one step for every reader. An
@@ -225,8 +215,7 @@ func (h *home) allocate(ctx context.Context) (n uint64, err error) {
 	for _, f := range files { // a counter older than its logs is a restored one
 		n = max(n, f)
 	}
-	n++
-	if n > maxIncarnation {
+	if n++; n > maxIncarnation {
 		return 0, errors.New("no incarnation numbers left")
 	}
 	return n, h.replace("incarnation", []byte(strconv.FormatUint(n, 10)+"\n"))
@@ -260,8 +249,8 @@ func (h *home) syncDir() error { return errors.Join(syncDir(h.dir), h.fault.at("
 
 func syncDir(dir string) error {
 	f, err := os.Open(dir)
-	if err != nil {
-		return err
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return err
 }

@@ -46,10 +46,7 @@ func openJournal(ctx context.Context, h *home, program string, forces *meter.His
 		home: h, incarnation: n, program: program, forces: forces, fault: fault, lost: lost, next: 1, through: sequenceBlock,
 	}
 	opening := j.opening()
-	first, err := opening.encode()
-	if err == nil {
-		j.log, err = h.writeLog(n, behind(first, nothing), fault)
-	}
+	j.log, err = h.writeLog(n, behind(opening.encode(), nothing), fault)
 	if err == nil {
 		err = h.publishLog(n)
 	}
@@ -73,11 +70,7 @@ func (j *journal) rotate(s *survey, keep iter.Seq2[[]byte, error], renumbered fu
 	j.mu.Lock()
 	opening := j.opening()
 	j.mu.Unlock()
-	first, err := opening.encode()
-	if err != nil {
-		return err
-	}
-	log, err := j.home.writeLog(j.incarnation, behind(first, keep), j.fault)
+	log, err := j.home.writeLog(j.incarnation, behind(opening.encode(), keep), j.fault)
 	if err != nil {
 		return fmt.Errorf("rotate log: %w", err)
 	}
@@ -190,11 +183,7 @@ func (j *journal) append(r record) (wal.Number, error) {
 	if r.At.IsZero() {
 		r.At = time.Now()
 	}
-	payload, err := r.encode()
-	if err != nil {
-		return 0, err
-	}
-	n, err := j.log.Append(payload, wal.Urgency(kinds[r.Kind].urgent))
+	n, err := j.log.Append(r.encode(), wal.Urgency(kinds[r.Kind].urgent))
 	return n, j.explain(err)
 }
 

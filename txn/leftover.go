@@ -105,10 +105,9 @@ func (l *leftovers) count() int {
 	return len(l.queue)
 }
 
-// due lists what can be tried now: some resource it needs is not paused.
+// due lists what can be tried now: some resource it needs is not paused. The
+// caller holds mu.
 func (l *leftovers) due(now time.Time) []*leftover {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	var list []*leftover
 	for _, lo := range l.queue {
 		if !l.busy[lo.queue()] && !now.Before(lo.notYet) && (len(lo.branches) == 0 ||
@@ -236,27 +235,17 @@ func (m *Manager) tellOne(ctx context.Context, gid GID, d Decision, b BranchID) 
 // waited for, so that a resource that hangs holds up no other. With a wait
 // group it does not wait for the queues, and leaves those at work alone.
 func (m *Manager) retry(ctx context.Context, background *sync.WaitGroup) {
-	queues := map[string][]*leftover{}
-	for _, lo := range m.left.due(time.Now()) {
-		queues[lo.queue()] = append(queues[lo.queue()], lo)
-	}
 	wg := background
 	if wg == nil {
 		wg = new(sync.WaitGroup)
 		defer wg.Wait()
 	}
-	for name, list := range queues {
-		if !m.left.begin(name) {
-			continue
-		}
+	for name, list := range m.left.begin(time.Now()) {
 		wg.Go(func() {
 			defer m.left.end(name)
-			for _, lo := range list {
-				if ctx.Err() != nil || m.Err() != nil {
-					return
-				}
-				if err := m.retryOne(ctx, lo); err != nil {
-					m.warn(ctx, "tell a decision", fmt.Errorf("%s %s: %w", lo.decision, lo.gid, err))
+			for i := 0; i < len(list) && ctx.Err() == nil && m.Err() == nil; i++ {
+				if err := m.retryOne(ctx, list[i]); err != nil {
+					m.warn(ctx, "tell a decision", fmt.Errorf("%s %s: %w", list[i].decision, list[i].gid, err))
 				}
 			}
 		})
@@ -273,15 +262,17 @@ func (lo *leftover) queue() string {
 	return strings.Join(names, " ")
 }
 
-// begin takes a queue; false if it is at work.
-func (l *leftovers) begin(queue string) bool {
+// begin takes what is due, by queues, which are busy until end.
+func (l *leftovers) begin(now time.Time) map[string][]*leftover {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.busy[queue] {
-		return false
+	queues := map[string][]*leftover{}
+	for _, lo := range l.due(now) {
+		name := lo.queue()
+		queues[name] = append(queues[name], lo)
+		l.busy[name] = true
 	}
-	l.busy[queue] = true
-	return true
+	return queues
 }
 
 func (l *leftovers) end(queue string) {

@@ -93,13 +93,6 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
-	if opt.MachineID == "" {
-		raw, err := os.ReadFile("/etc/machine-id")
-		if err != nil {
-			return nil, fmt.Errorf("open transaction log: %w", err)
-		}
-		opt.MachineID = strings.TrimSpace(string(raw))
-	}
 	opt.Limits.defaults()
 	m := &Manager{
 		opt: opt, log: opt.Logger, claims: claims{opt.ClaimDir, opt.fault},
@@ -115,7 +108,15 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 		m.resources[r.Name()] = r
 	}
 	m.meters.init(opt.Resources)
-	home, foreign, err := openHome(ctx, opt.LogDir, opt.MachineID, opt.fault)
+	machine, err := []byte(opt.MachineID), error(nil)
+	if len(machine) == 0 {
+		machine, err = os.ReadFile("/etc/machine-id")
+	}
+	var home *home
+	var foreign error
+	if err == nil {
+		home, foreign, err = openHome(ctx, opt.LogDir, strings.TrimSpace(string(machine)), opt.fault)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open transaction log: %w", err)
 	}

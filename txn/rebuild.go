@@ -196,15 +196,13 @@ func (h *home) framed(s *survey, n uint64, keep []int64) iter.Seq2[[]byte, error
 	offsets := append(append([]int64{all[0].offset}, keep...), all[len(all)-1].offset)
 	return func(yield func([]byte, error) bool) {
 		opened := false
-		for payload, err := range h.again(n, offsets...) {
+		h.again(n, offsets...)(func(payload []byte, err error) bool {
 			if err == nil && !opened {
 				opened = true
 				payload, err = reopened(payload, s.reserved[n])
 			}
-			if !yield(payload, err) || err != nil {
-				return
-			}
-		}
+			return yield(payload, err)
+		})
 	}
 }
 
@@ -212,8 +210,7 @@ func (h *home) framed(s *survey, n uint64, keep []int64) iter.Seq2[[]byte, error
 func reopened(payload []byte, through uint64) ([]byte, error) {
 	opening, _, err := decodeRecord(payload)
 	opening.Through = through
-	payload, failed := opening.encode()
-	return payload, errors.Join(err, failed)
+	return opening.encode(), err
 }
 
 func ignoreNotExist(err error) error {

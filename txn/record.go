@@ -65,12 +65,9 @@ type record struct {
 	Program     string     `json:"program,omitempty"`    // of open
 }
 
-func (r *record) encode() ([]byte, error) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("record %s: %w", r.Kind, err)
-	}
-	return b, nil
+func (r *record) encode() []byte {
+	b, _ := json.Marshal(r) // never fails: there is no value of a field that has no text
+	return b
 }
 
 // share has the texts that many records have in common take memory once.

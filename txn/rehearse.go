@@ -35,26 +35,22 @@ func (m *Manager) rehearse(ctx context.Context, resource string, try func(contex
 			err = cerr
 		}
 	}()
-	if err := s.Begin(ctx, TxOptions{}); err != nil {
-		return err
+	var b Branch
+	if err = s.Begin(ctx, TxOptions{}); err == nil {
+		s.tx.rehearsal = true
+		b, err = s.Branch(ctx, resource)
 	}
-	s.tx.rehearsal = true
-	b, err := s.Branch(ctx, resource)
-	if err != nil {
-		return err
-	}
-	if try != nil {
-		if err := try(ctx, resource, b); err != nil {
-			return err
-		}
+	if err == nil && try != nil {
+		err = try(ctx, resource, b)
 	}
 	// A spool without a message has nothing to prepare.
 	if p, ok := b.(interface {
 		Put(ctx context.Context, body []byte) error
-	}); ok {
-		if err := p.Put(ctx, nil); err != nil {
-			return err
-		}
+	}); ok && err == nil {
+		err = p.Put(ctx, nil)
+	}
+	if err != nil {
+		return err
 	}
 	t := s.tx
 	_, err = t.prepare(ctx, t.gid)

@@ -79,9 +79,6 @@ func (h *history) see(log uint64, r rank) *seen {
 }
 
 func (h *history) opening(r record) {
-	if h.prepared && r.Kind == kindPreparing {
-		return // the vote knows more
-	}
 	h.prepared = r.Kind == kindPrepared
 	if r.Named {
 		h.named = r.At
@@ -345,23 +342,26 @@ func (h *home) seal(n uint64) error {
 	}
 	if r, _, err := decodeRecord(last); err != nil || r.Kind != kindDead || r.Incarnation != n {
 		dead := record{Kind: kindDead, At: time.Now(), Incarnation: n}
-		end, err := dead.encode()
-		if err == nil {
-			err = h.rewrite(n, func(yield func([]byte, error) bool) {
-				for payload, err := range whole {
-					if !yield(payload, err) {
-						return
-					}
-				}
-				yield(end, nil)
-			})
-		}
-		if err != nil {
+		if err := h.rewrite(n, ended(whole, dead.encode())); err != nil {
 			return err
 		}
 	}
 	h.sealed.Store(n, true)
 	return nil
+}
+
+// ended yields all payloads, then the last one.
+func ended(all iter.Seq2[[]byte, error], last []byte) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		more := true
+		all(func(payload []byte, err error) bool {
+			more = yield(payload, err)
+			return more
+		})
+		if more {
+			yield(last, nil)
+		}
+	}
 }
 
 // lastOf returns the last of all payloads, of which there must be one.

@@ -101,16 +101,17 @@ func (s *Spool) makeID() error {
 	id := hex.EncodeToString(raw[:])
 	temp := filepath.Join(s.dir, "tmp", "id-"+id)
 	defer func() { _ = os.Remove(temp) }()
-	if err := s.write(temp, []byte(id+"\n")); err != nil {
-		return err
+	err := s.write(temp, []byte(id+"\n"))
+	if err == nil {
+		err = s.sync(temp)
 	}
-	if err := s.sync(temp); err != nil {
-		return err
+	if err == nil {
+		err = os.Link(temp, filepath.Join(s.dir, "id"))
 	}
-	if err := os.Link(temp, filepath.Join(s.dir, "id")); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		err = s.sync(s.dir)
 	}
-	return s.sync(s.dir)
+	return err
 }
 
 func (s *Spool) id() (string, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -235,6 +236,69 @@ func TestReadError(t *testing.T) {
 				t.Errorf("reads fail from %d on: got %v", at, err)
 			}
 		}
+	}
+}
+
+// smallFails is a reader of which only long reads succeed.
+type smallFails struct{ io.ReaderAt }
+
+func (r smallFails) ReadAt(p []byte, off int64) (int, error) {
+	if len(p) < 1<<18 {
+		return 0, errIO
+	}
+	return r.ReaderAt.ReadAt(p, off)
+}
+
+// TestReadErrorBehind: looking behind a bad record fails.
+func TestReadErrorBehind(t *testing.T) {
+	l, path := create(t, nil)
+	add(t, l, true, "first", "second")
+	raw := read(t, path)
+	spoilt := slices.Clone(raw)
+	spoilt[3] ^= 1
+	for name, r := range map[string]io.ReaderAt{
+		"of the rest": badReader{bytes.NewReader(raw), 1 << 18}, "of a record": smallFails{bytes.NewReader(spoilt)},
+	} {
+		var err error
+		for _, err = range wal.Replay(r, wal.Position{}) {
+		}
+		if !errors.Is(err, errIO) {
+			t.Errorf("the read %s fails: got %v", name, err)
+		}
+	}
+}
+
+// TestAppendAll writes what is longer than one write.
+func TestAppendAll(t *testing.T) {
+	long := string(make([]byte, 200_000))
+	sequence := func(payloads ...string) iter.Seq2[[]byte, error] {
+		return func(yield func([]byte, error) bool) {
+			for _, p := range payloads {
+				if !yield([]byte(p), map[bool]error{true: errIO}[p == "bad"]) {
+					return
+				}
+			}
+		}
+	}
+	var failing atomic.Bool
+	l, path := create(t, func(step string) error {
+		if step == "write" && failing.Load() {
+			return errIO
+		}
+		return nil
+	})
+	if n, err := l.AppendAll(sequence("one", long, long, "four")); err != nil || n != 4 {
+		t.Errorf("record %d, %v", n, err)
+	}
+	if _, err := l.AppendAll(sequence("five", "bad", "never")); !errors.Is(err, errIO) {
+		t.Errorf("a sequence that fails: %v", err)
+	}
+	if got, err := replay(read(t, path)); err != nil || !slices.Equal(got, []string{"one", long, long, "four"}) {
+		t.Errorf("%d records, %v", len(got), err)
+	}
+	failing.Store(true)
+	if _, err := l.AppendAll(sequence(long, long)); !errors.Is(err, wal.ErrPoisoned) {
+		t.Errorf("a write that fails: %v", err)
 	}
 }
 
