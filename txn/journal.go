@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type journal struct {
 	forces      *meter.Histogram
 	fault       faultFunc
 	lost        func(error) // told that nothing more can be written
+	used        atomic.Bool // a record was to be written behind the opening
 
 	swap sync.RWMutex // held for writing while log is replaced
 	log  *wal.Log
@@ -174,6 +176,7 @@ func (j *journal) note(r record) (wal.Number, error) {
 }
 
 func (j *journal) append(r record) (wal.Number, error) {
+	j.used.Store(true)
 	if linked, err := ofd.Linked(j.log.File()); err != nil || !linked {
 		// A recoverer took this incarnation for dead and sealed its log.
 		err = fmt.Errorf("incarnation %d was declared dead: %w", j.incarnation, errors.Join(ErrPoisoned, err))

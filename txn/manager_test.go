@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/internal/ofd"
 	"github.com/fdtserver/fdt/txn/spool"
 )
 
@@ -273,4 +274,31 @@ func TestRebootKeepsDoubt(t *testing.T) {
 	logs, _ := filepath.Glob(p.dir("log") + "/*.log")
 	t.Logf("logs left: %q", logs)
 	want(t, p.delivered(t, "a"), "y in a")
+}
+
+// TestCloseUnused: a worker that leaves without a record in its log reads no other's, and needs no lock for it.
+func TestCloseUnused(t *testing.T) {
+	p := newPlace(t)
+	m := p.open(t)
+	s := m.NewSession(alice)
+	begin(t, s)
+	put(t, s, "a", "one message")
+	wantErr(t, s.Commit(t.Context()), nil)
+	if faults := m.Rehearse(t.Context(), nil); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	seal, err := os.OpenFile(filepath.Join(p.dir("log"), "seal"), os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := ofd.TryLock(seal); !ok {
+		t.Fatal("the lock is taken", err)
+	}
+	defer func() { wantErr(t, ofd.Close(seal), nil) }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	wantErr(t, m.Close(ctx), nil)
+	if logs, err := filepath.Glob(filepath.Join(p.dir("log"), "*.log")); err != nil || len(logs) > 0 {
+		t.Errorf("logs are left: %q, %v", logs, err)
+	}
 }
