@@ -23,6 +23,14 @@ func isNotLoaded(err error) bool {
 	return name == "org.freedesktop.systemd1.NoSuchUnit" || name == "org.freedesktop.DBus.Error.UnknownObject"
 }
 
+// unlessGone drops the error of a look at a unit that systemd has forgotten meanwhile.
+func unlessGone(err error) error {
+	if isNotLoaded(err) {
+		return nil
+	}
+	return err
+}
+
 // isNoProcess recognises KillUnit on a unit whose process is gone: systemd has sent ESRCH both ways.
 func isNoProcess(err error) bool {
 	name := errorName(err)

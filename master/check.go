@@ -27,19 +27,17 @@ const (
 // checked is the outcome of one self-check; words are empty if it was passed.
 type checked struct{ unit, words string }
 
-// check has a new worker prove that it can serve transactions, not only say READY=1. The answer comes to Run; there
-// is always one.
+// check has a new worker, beside a generation that serves, prove that it can serve transactions, not only say READY=1. The
+// answer comes to Run; there is always one.
 func (m *Master) check(ctx context.Context, w worker) {
 	m.memo(w.unit).verdict = asked
 	m.log.Debug("self-check", "unit", w.unit)
 	path := m.controlPath(w.gen, w.slot)
 	var older []string
-	if m.applied != nil {
-		for _, o := range m.last.of(m.applied.gen, ready) {
-			older = append(older, m.controlPath(o.gen, o.slot))
-		}
+	for _, o := range m.last.of(m.applied.gen, ready) {
+		older = append(older, m.controlPath(o.gen, o.slot))
 	}
-	unchanged := m.unchanged()
+	applied, pending := m.applied.gen, m.pending.gen
 	m.helpers.Go(func() {
 		faults, err := selfCheck(ctx, path)
 		words := ""
@@ -47,7 +45,7 @@ func (m *Master) check(ctx context.Context, w worker) {
 		case err != nil:
 			words = fmt.Sprintf("%s does not answer its self-check: %v", w.unit, err)
 		case len(faults) > 0:
-			words = m.judge(ctx, w.unit, faults, unchanged, older)
+			words = m.judge(ctx, w.unit, faults, m.unchanged(applied, pending), older)
 		}
 		select {
 		case m.checks <- checked{w.unit, words}:
@@ -91,11 +89,11 @@ func selfCheck(ctx context.Context, path string) (map[string]string, error) {
 	return answer.Faults, err
 }
 
-// unchanged are the resources that the pending generation has exactly as the applied one; there are both.
-func (m *Master) unchanged() map[string]bool {
+// unchanged are the resources that a pending generation has exactly as the applied one.
+func (m *Master) unchanged(applied, pending int) map[string]bool {
 	out := map[string]bool{}
-	old, err := m.opt.Run.Load(m.applied.gen)
-	cfg, also := m.opt.Run.Load(m.pending.gen)
+	old, err := m.opt.Run.Load(applied)
+	cfg, also := m.opt.Run.Load(pending)
 	if err := errors.Join(err, also); err != nil {
 		m.log.Warn("resources cannot be compared", "error", err)
 		return out

@@ -144,25 +144,27 @@ func (m *Master) worker(u found, gen, slot int) (w worker, there bool, err error
 
 // inspect reads what only a crash makes interesting, while it is there: the next start overwrites it.
 func (m *Master) inspect(u found, k *memo, w *worker) error {
+	if w.phase != crashed {
+		// One property alone: every look of reload.settle asks, and all of them are what costs systemd and the decoder.
+		restarts, err := m.sd.get(u.Path, serviceInterface, "NRestarts")
+		n, _ := restarts.Value().(uint32)
+		w.restarts = int(n)
+		return unlessGone(err)
+	}
 	service, err := m.sd.all(u.Path, serviceInterface)
 	if err != nil {
-		if isNotLoaded(err) {
-			return nil
-		}
-		return err
+		return unlessGone(err)
 	}
 	w.restarts = int(property[uint32](service, "NRestarts"))
-	if w.phase == crashed && property[string](service, "Result") == "success" {
+	if property[string](service, "Result") == "success" {
 		w.phase = starting // systemd was quicker: this is the next process already
-	}
-	if w.phase != crashed {
 		return nil
 	}
 	if k.wordsFor != w.restarts+1 {
 		k.wordsFor = w.restarts + 1
 		id, err := m.sd.get(u.Path, unitInterface, "InvocationID")
 		if err != nil {
-			return err
+			return unlessGone(err)
 		}
 		raw, _ := id.Value().([]byte)
 		other, pid := failedCommand(service)

@@ -45,8 +45,7 @@ func TestNotDirectory(t *testing.T) {
 	if within := m.shutdownWithin(); within != time.Minute {
 		t.Errorf("without any configuration: %s", within)
 	}
-	m.pending = &target{gen: 2}
-	if got := m.unchanged(); len(got) != 0 {
+	if got := m.unchanged(1, 2); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
 	m.step, m.untidy = Idle, true
