@@ -9,7 +9,9 @@ import (
 	"time"
 )
 
-// A reload's round: the load runs for a while, the reload is ordered, and the load goes on for a while after it is done.
+// A reload's round: the load runs for a while, the reload is ordered, and the load goes on for a while after it is done. The p99 after
+// it is the fourth highest of 400 requests, so that five milliseconds in which both processors are taken decide it; that outside is the
+// tenth highest of 960.
 const (
 	reloadRounds  = 7
 	reloadBefore  = 600 * time.Millisecond
