@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ func FuzzLoad(f *testing.F) {
 				t.Fatalf("%T %v", err, err)
 			}
 			for _, fault := range faults {
-				if fault.File == "" || fault.What == "" || strings.Contains(fault.What, "%!") || strings.ContainsAny(fault.File, "\n") {
+				if fault.File == "" || fault.What == "" || !bytes.Contains(text, []byte("%!")) && strings.Contains(fault.What, "%!") || strings.ContainsAny(fault.File, "\n") {
 					t.Fatalf("%+v", fault)
 				}
 			}

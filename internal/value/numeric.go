@@ -13,7 +13,8 @@ const (
 )
 
 // maxPadding is a limit of this package alone: how many zeros an exponent may
-// stand for, so that a few bytes of a client do not become a hundred thousand.
+// stand for, or a binary format leave out, so that a few bytes of a client do
+// not become a hundred thousand.
 // All of double precision's range fits.
 const maxPadding = 400
 

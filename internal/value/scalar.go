@@ -34,15 +34,26 @@ func decodeText(_ *Type, src []byte) (string, error) {
 // decodeParsed reads a type whose binary format is its text.
 func decodeParsed(t *Type, src []byte) (string, error) { return t.parse(t, string(src)) }
 
+// maxName is the longest identifier in bytes, PostgreSQL's NAMEDATALEN - 1.
+const maxName = 63
+
 func parseName(_ *Type, s string) (string, error) {
-	if len(s) > 63 {
-		n := 63
+	if len(s) > maxName {
+		n := maxName
 		for n > 0 && !utf8.RuneStart(s[n]) {
 			n--
 		}
 		s = s[:n]
 	}
 	return s, checkText(s)
+}
+
+// decodeName refuses what parseName would cut, as PostgreSQL's namerecv does.
+func decodeName(t *Type, src []byte) (string, error) {
+	if len(src) > maxName {
+		return "", errorf("42622", "identifier too long")
+	}
+	return decodeText(t, src)
 }
 
 // parseBool takes every unique prefix that PostgreSQL's parse_bool takes.

@@ -100,7 +100,7 @@ const nameOID = 19
 var (
 	Bool        = scalar("boolean", 16, 1, parseBool, encodeBool, decodeBool)
 	Bytea       = scalar("bytea", 17, -1, parseBytea, encodeBytea, decodeBytea)
-	Name        = scalar("name", 19, 64, parseName, encodeText, decodeText)
+	Name        = scalar("name", 19, 64, parseName, encodeText, decodeName)
 	Int8        = scalar("bigint", 20, 8, parseInt(64), encodeInt(8), decodeInt)
 	Int2        = scalar("smallint", 21, 2, parseInt(16), encodeInt(2), decodeInt)
 	Int4        = scalar("integer", 23, 4, parseInt(32), encodeInt(4), decodeInt)
