@@ -42,6 +42,18 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+// TestNoBus: there is no system bus to ask on.
+func TestNoBus(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
+	for _, args := range []string{"status", "reload", "rollback", "drain 1"} {
+		var out, said bytes.Buffer
+		want := "fdtctl " + strings.Fields(args)[0] + ": the system bus: "
+		if code := run(strings.Fields(args), &out, &said); code != 1 || !strings.HasPrefix(said.String(), want) || out.Len() != 0 {
+			t.Errorf("fdtctl %s: exit %d: %s%s", args, code, out.String(), said.String())
+		}
+	}
+}
+
 func TestPrintStatus(t *testing.T) {
 	var out bytes.Buffer
 	printStatus(&out, master.Status{

@@ -46,8 +46,20 @@ func parse(flags *flag.FlagSet, args []string, n int, stderr io.Writer) (rest []
 	return rest, 0, false
 }
 
-// call calls the master. The error is its reason, in full.
+// errSilent is a master that lives and does not answer in time.
+var errSilent = errors.New("the master does not answer: systemctl status fdt")
+
+// call calls the master. The error is its reason, in full, or that of the
+// context's end.
 func call(ctx context.Context, method string, out any, args ...any) error {
+	err := ask(ctx, method, out, args...)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func ask(ctx context.Context, method string, out any, args ...any) error {
 	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("the system bus: %w", err)
@@ -95,7 +107,7 @@ func runDrain(args []string, stdout, stderr io.Writer) int {
 	if *now {
 		*within = time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 30*time.Second, errSilent)
 	defer cancel()
 	if err := call(ctx, "Drain", nil, uint32(gen), within.String()); err != nil {
 		return fail(stderr, "drain", err)
@@ -107,7 +119,7 @@ func runDrain(args []string, stdout, stderr io.Writer) int {
 func status(ctx context.Context) (master.Status, error) {
 	var s master.Status
 	var text string
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errSilent)
 	defer cancel()
 	if err := call(ctx, "Status", &text); err != nil {
 		return s, err

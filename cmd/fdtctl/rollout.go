@@ -49,9 +49,6 @@ func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
 		}
 		return err
 	})
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
 	if err != nil {
 		return fail(stderr, name, err)
 	}
@@ -94,10 +91,8 @@ func outcome(ctx context.Context, before master.Status, lost *lostError) (uint32
 		default:
 			return 0, lost
 		}
-		select {
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		case <-time.After(lookEvery):
+		if err := again(ctx); err != nil {
+			return 0, err
 		}
 	}
 }
@@ -106,17 +101,22 @@ func outcome(ctx context.Context, before master.Status, lost *lostError) (uint32
 func drained(ctx context.Context) error {
 	for {
 		s, err := status(ctx)
-		if err != nil {
+		if err != nil || len(s.Generations) <= 1 {
 			return err
 		}
-		if len(s.Generations) <= 1 {
-			return nil
+		if err := again(ctx); err != nil {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(lookEvery):
-		}
+	}
+}
+
+// again returns when it is time for another look, or to give up.
+func again(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(lookEvery):
+		return nil
 	}
 }
 
@@ -159,9 +159,7 @@ func asLines(ctx context.Context, out io.Writer, done <-chan error) error {
 	changes := make(chan *dbus.Signal, 64)
 	conn.Signal(changes)
 	match := []dbus.MatchOption{dbus.WithMatchObjectPath(master.BusPath), dbus.WithMatchInterface("org.freedesktop.DBus.Properties")}
-	if conn.AddMatchSignal(match...) != nil {
-		return <-done
-	}
+	_ = conn.AddMatchSignal(match...) // without it nothing is heard until the answer
 	last := ""
 	for {
 		select {

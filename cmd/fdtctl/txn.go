@@ -132,16 +132,9 @@ func asServiceUser(args []string, stdout, stderr io.Writer) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("the package's user is missing: %w", err)
 	}
-	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return 0, err
-	}
-	cmd := exec.Command(self, append([]string{"txn"}, args...)...)
+	uid, _ := strconv.ParseUint(u.Uid, 10, 32) // a number, or it were not found
+	gid, _ := strconv.ParseUint(u.Gid, 10, 32)
+	cmd := exec.Command("/proc/self/exe", append([]string{"txn"}, args...)...)
 	cmd.Env = append(os.Environ(), operatorEnv+"="+operator())
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = stdout, stderr

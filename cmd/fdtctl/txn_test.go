@@ -145,6 +145,36 @@ func TestTxnUnreadable(t *testing.T) {
 	}
 }
 
+// TestTxnNothingReadable: what cannot be read at all is not told as nothing.
+func TestTxnNothingReadable(t *testing.T) {
+	h := newHost(t)
+	if out, err := h.says(t, "list"); err != nil || !strings.HasPrefix(out, "No transaction") {
+		t.Fatalf("%s%v", out, err) // and the claims are those of this boot
+	}
+	if err := os.WriteFile(filepath.Join(h.run, "txn", "x-bad"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := h.says(t, "list"); err == nil || out != "" {
+		t.Errorf("%s%v", out, err)
+	}
+}
+
+// TestTxnUnreachable: the resource has been replaced by another, so what is decided is not carried out there.
+func TestTxnUnreachable(t *testing.T) {
+	h := newHost(t)
+	h.prepare(t, "x")
+	outbox := filepath.Join(h.lib, "outbox")
+	if err := errors.Join(os.Rename(outbox, outbox+".away"), os.Mkdir(outbox, 0o750)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := h.says(t, "commit", "x"); !errors.Is(err, txn.ErrUnreachable) || !strings.Contains(err.Error(), "the decision is recorded") || out != "" {
+		t.Errorf("%s%v", out, err)
+	}
+	if out, err := h.says(t, "list"); err != nil || !strings.Contains(out, "committing") {
+		t.Errorf("%s%v", out, err)
+	}
+}
+
 // TestTxnResolve settles what has a decision, and what has none only by
 // explicit word.
 func TestTxnResolve(t *testing.T) {

@@ -27,6 +27,7 @@ func Rollouts() []Scenario {
 		{"Foreign", "gunicorn and a Go HTTP service as workers", foreign},
 		{"Metrics", "scrapes of a fdt that serves, hangs, drains and is stopped; their address changes", metrics},
 		{"Bus", "the master on D-Bus: who may ask what, properties and signals", onBus},
+		{"Control", "fdtctl before a master that does not answer, and where things are missing", control},
 		{"Adoption", "the master ends at each step of a reload; the next finishes or takes back", adoption},
 		{"Disturbed", "daemon-reload, daemon-reexec, apt-get install and a restart of dbus, at bad moments", disturbed},
 		{"HostShutdown", "a reboot with open and prepared transactions", hostShutdown},
