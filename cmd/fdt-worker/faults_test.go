@@ -160,8 +160,9 @@ func (f *faults) judge(number string, statements int, err error) {
 	}
 }
 
-func (f *faults) count(pattern string) int {
-	found, _ := filepath.Glob(filepath.Join(f.dir, pattern)) // the pattern is sound
+// count is how many files there are with such a path.
+func (h *host) count(pattern string) int {
+	found, _ := filepath.Glob(filepath.Join(h.dir, pattern)) // the pattern is sound
 	return len(found)
 }
 

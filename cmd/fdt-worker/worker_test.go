@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -100,8 +101,26 @@ func (h *host) configure(text string) {
 	}
 }
 
+// output is what a worker has printed so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
 // start starts a worker as systemd would, with the descriptor passed by name.
-func (h *host) start(instance, name string) (*exec.Cmd, *bytes.Buffer) {
+func (h *host) start(instance, name string) (*exec.Cmd, *output) {
 	h.t.Helper()
 	file, err := h.listener.File()
 	if err != nil {
@@ -112,8 +131,8 @@ func (h *host) start(instance, name string) (*exec.Cmd, *bytes.Buffer) {
 	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, h.program, "-instance="+instance, "-run="+h.run, "-lib="+h.lib)
 	cmd.Env = append(os.Environ(), asWorker+"=1", "LISTEN_FDS=1", "LISTEN_FDNAMES="+name, "MACHINE=")
 	cmd.ExtraFiles = []*os.File{file}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	out := new(output)
+	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
@@ -123,7 +142,7 @@ func (h *host) start(instance, name string) (*exec.Cmd, *bytes.Buffer) {
 			_ = cmd.Wait()
 		}
 	})
-	return cmd, &out
+	return cmd, out
 }
 
 func (h *host) name() string { return unit.FDName(config.Address{Network: "unix", Address: h.sock}) }
