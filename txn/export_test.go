@@ -14,3 +14,10 @@ func Rotate(m *Manager, ctx context.Context) error { return m.rotate(ctx, 0) }
 
 // Sweep drops the proofs of finished commits.
 func Sweep(m *Manager, ctx context.Context) error { return m.sweep(ctx) }
+
+// Rested ends the pauses of resources that did not answer.
+func Rested(m *Manager) {
+	m.left.mu.Lock()
+	defer m.left.mu.Unlock()
+	clear(m.left.pause)
+}

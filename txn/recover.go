@@ -335,20 +335,16 @@ func (r *recovery) adopt(ctx context.Context, batch []action) {
 // confirm takes over transactions whose claims were missing, unless they
 // ended meanwhile.
 func (r *recovery) confirm(ctx context.Context, fresh []*claim) error {
-	var living []uint64
-	for n := range r.s.records {
-		if !r.dead[n] {
-			living = append(living, n)
-		}
-	}
 	now := newSurvey()
-	if len(living) > 0 {
-		if err := r.locked(ctx, func() (err error) {
+	if err := r.locked(ctx, func() error {
+		living, err := r.m.home.logs() // also of those that began meanwhile
+		living = slices.DeleteFunc(living, func(n uint64) bool { return r.dead[n] })
+		if err == nil && len(living) > 0 {
 			now, err = r.m.home.survey(living...)
-			return err
-		}); err != nil {
-			return errors.Join(err, removeAll(fresh))
 		}
+		return err
+	}); err != nil {
+		return errors.Join(err, removeAll(fresh))
 	}
 	var errs []error
 	for _, c := range fresh {
