@@ -72,7 +72,7 @@ func canary(ctx context.Context, s *Stage) error {
 	if _, err := s.must(ctx, seal); err != nil {
 		return err
 	}
-	second := settle
+	second := settings{} // with time to start: what is refused is the rehearsal
 	second.resources = "{second: {type: spool, directory: /var/lib/fdt/second}}"
 	if err := s.configure(ctx, second); err != nil {
 		return err
