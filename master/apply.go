@@ -1,14 +1,16 @@
 package master
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/godbus/dbus/v5"
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/control"
@@ -152,9 +154,6 @@ func (m *Master) forget(gen int) error {
 	delete(m.hurried, gen)
 	m.log.Info("a generation is gone", "generation", gen)
 	gens, err := m.opt.Run.Generations()
-	if err != nil {
-		return err
-	}
 	// What drains, serves or starts stays, and what served before, for a rollback.
 	keep := map[int]bool{state.Applied: true, state.Pending: true, m.previous(): true}
 	for _, g := range state.Draining {
@@ -162,12 +161,10 @@ func (m *Master) forget(gen int) error {
 	}
 	for _, g := range gens {
 		if !keep[g] {
-			if err := m.opt.Run.Remove(g); err != nil {
-				return err
-			}
+			err = errors.Join(err, m.opt.Run.Remove(g))
 		}
 	}
-	return nil
+	return err
 }
 
 // unitsCurrent reports whether systemd has what the generator would write now.
@@ -184,33 +181,13 @@ func (m *Master) unitsCurrent() (bool, error) {
 			leaving = append(leaving, cfg)
 		}
 	}
-	temp, err := os.MkdirTemp("", "fdt-units-")
-	if err != nil {
-		return false, err
-	}
-	defer os.RemoveAll(temp)
-	if err := unit.WriteAll(temp, serving, leaving); err != nil {
-		return false, err
-	}
-	want, err := unitFiles(temp)
-	if err != nil {
-		return false, err
-	}
 	have, err := unitFiles(m.opt.Generated)
-	if err != nil || len(have) != len(want) {
-		return false, err
-	}
-	for name, text := range want {
-		if other, ok := have[name]; !ok || !bytes.Equal(text, other) {
-			return false, nil
-		}
-	}
-	return true, nil
+	return maps.Equal(have, unit.Files(serving, leaving)), err
 }
 
 // unitFiles reads fdt's files and drop-ins from a directory of units, by path below it.
-func unitFiles(dir string) (map[string][]byte, error) {
-	files := map[string][]byte{}
+func unitFiles(dir string) (map[string]string, error) {
+	files := map[string]string{}
 	root := os.DirFS(dir)
 	err := fs.WalkDir(root, ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -225,7 +202,9 @@ func unitFiles(dir string) (map[string][]byte, error) {
 			}
 			return nil
 		case e.Type().IsRegular():
-			files[name], err = fs.ReadFile(root, name)
+			text, err := fs.ReadFile(root, name)
+			files[name] = string(text)
+			return err
 		}
 		return err
 	})
@@ -239,11 +218,10 @@ func unitFiles(dir string) (map[string][]byte, error) {
 // is left out: it changes with every configuration.
 func (m *Master) hashes() (units, binary string) {
 	path, err := m.sd.load(unit.WorkerName(0, 0))
-	if err != nil {
-		m.log.Warn("the workers' unit cannot be read", "error", err)
-		return "", ""
+	var all map[string]dbus.Variant
+	if err == nil {
+		all, err = m.sd.all(path)
 	}
-	all, err := m.sd.all(path, unitInterface)
 	if err != nil {
 		m.log.Warn("the workers' unit cannot be read", "error", err)
 		return "", ""
@@ -254,17 +232,9 @@ func (m *Master) hashes() (units, binary string) {
 			units += identity(file)
 		}
 	}
-	service, err := m.sd.all(path, serviceInterface)
-	if err != nil {
-		m.log.Warn("the workers' unit cannot be read", "error", err)
-		return units, ""
-	}
-	commands, _ := service["ExecStart"].Value().([][]any)
-	for _, command := range commands {
-		if len(command) > 0 {
-			program, _ := command[0].(string)
-			binary += identity(program)
-		}
+	for _, command := range property[[][]any](all, "ExecStart") { // signature sasbttttuii: the path first
+		program, _ := command[0].(string)
+		binary += identity(program)
 	}
 	return units, binary
 }

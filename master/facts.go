@@ -151,7 +151,7 @@ func (m *Master) inspect(u found, k *memo, w *worker) error {
 		w.restarts = int(n)
 		return unlessGone(err)
 	}
-	service, err := m.sd.all(u.Path, serviceInterface)
+	service, err := m.sd.all(u.Path)
 	if err != nil {
 		return unlessGone(err)
 	}
@@ -162,14 +162,10 @@ func (m *Master) inspect(u found, k *memo, w *worker) error {
 	}
 	if k.wordsFor != w.restarts+1 {
 		k.wordsFor = w.restarts + 1
-		id, err := m.sd.get(u.Path, unitInterface, "InvocationID")
-		if err != nil {
-			return unlessGone(err)
-		}
-		raw, _ := id.Value().([]byte)
+		id := fmt.Sprintf("%x", property[[]byte](service, "InvocationID"))
 		other, pid := failedCommand(service)
 		k.words = lastWords(u.Name, property[string](service, "Result"), property[int32](service, "ExecMainStatus"), other,
-			property[string](service, "StatusText"), m.journalWords(u.Name, fmt.Sprintf("%x", raw), property[uint32](service, "ExecMainPID"), pid))
+			property[string](service, "StatusText"), m.journalWords(u.Name, id, property[uint32](service, "ExecMainPID"), pid))
 		m.noteCrash(u.Name, k.words)
 	}
 	w.words = k.words

@@ -105,19 +105,19 @@ func (m *Master) Run(ctx context.Context) error {
 	defer cancel()
 	m.living = ctx
 	m.helpers.Go(func() { m.serveBus(ctx) })
-	if err := m.connect(ctx); err != nil {
-		return ended(ctx, err)
+	if !m.connect(ctx) {
+		return nil
 	}
 	defer func() { _ = m.sd.Close() }()
 	if err := m.begin(false); err != nil {
-		return ended(ctx, err)
+		return err
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	m.ask(ctx)
-	for {
+	for ctx.Err() == nil {
 		wake, err := m.advance()
 		switch {
 		case errors.Is(err, errNothingToServe):
@@ -137,14 +137,10 @@ func (m *Master) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-m.prompts:
 		case <-timer.C:
 		case <-m.sd.Done():
-			_ = m.sd.Close()
-			if err := m.connect(ctx); err != nil {
-				return ended(ctx, err)
-			}
+			m.reconnected(ctx)
 		case r := <-m.requests:
 			m.handle(r)
 		case c := <-m.counted:
@@ -156,32 +152,36 @@ func (m *Master) Run(ctx context.Context) error {
 			m.ask(ctx)
 		}
 	}
+	return nil
 }
 
-// ended drops the error of a master that was told to exit.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-// connect reaches systemd, however long that takes.
-func (m *Master) connect(ctx context.Context) error {
+// connect reaches systemd, however long that takes. It reports false if ctx ended first.
+func (m *Master) connect(ctx context.Context) bool {
 	delay := backoff{}
-	for {
+	for ctx.Err() == nil {
 		sd, err := connect(m.opt.Private, m.prompts)
 		if err == nil {
 			m.sd = sd
 			m.prompts.prompt()
-			return nil
+			return true
 		}
 		m.log.Warn("systemd does not answer; trying again", "error", err)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-time.After(delay.next(time.Now())):
 		}
+	}
+	return false
+}
+
+// reconnected reaches systemd again where the connection broke, as it does at a daemon-reexec.
+func (m *Master) reconnected(ctx context.Context) bool {
+	select {
+	case <-m.sd.Done():
+		_ = m.sd.Close()
+		return m.connect(ctx)
+	default:
+		return false
 	}
 }
 

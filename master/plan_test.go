@@ -54,6 +54,8 @@ func TestPlan(t *testing.T) {
 	restarted.restarts = 1
 	looping := k(1, 1, crashed)
 	looping.restarts = crashesByMaster
+	loopingNew := k(2, 1, crashed)
+	loopingNew.restarts = crashesByMaster
 	attempt := k(1, 1, crashed)
 	attempt.asked = noon
 	old := k(1, 1, ready)
@@ -151,6 +153,15 @@ func TestPlan(t *testing.T) {
 			want: []action{{verb: doStop, unit: "b"}, {verb: doReset, unit: "d"}}},
 		{name: "steady: metrics that somebody stopped stay so",
 			v: view{applied: measured(goal(1, 1)), workers: []worker{k(1, 1, ready)}, metrics: map[string]socket{}}},
+		{name: "telling does not wait for a new worker that crashes again and again",
+			v:    view{step: Telling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{loopingNew, k(1, 1, ready)}},
+			want: []action{{verb: doTell, unit: unit.WorkerName(1, 1)}}, wake: noon.Add(tellPatience)},
+		{name: "retiring: an old worker that systemd has revived goes again",
+			v:    view{step: Retiring, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{k(1, 1, starting), k(2, 1, ready)}},
+			want: []action{{verb: doRelease, unit: unit.WorkerName(1, 1)}}},
+		{name: "steady: likewise",
+			v:    view{applied: goal(2, 1), workers: []worker{k(1, 1, starting), k(2, 1, ready)}},
+			want: []action{{verb: doRelease, unit: unit.WorkerName(1, 1)}}},
 		{name: "nothing is applied", v: view{metrics: map[string]socket{"b": {open: true}}}},
 	} {
 		v := c.v

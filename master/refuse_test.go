@@ -130,7 +130,7 @@ func TestRefused(t *testing.T) {
 	m, log := against(t, refuser{})
 	_, units := m.sd.units("x")
 	_, running := m.sd.running("/job")
-	_, all := m.sd.all("/u", unitInterface)
+	_, all := m.sd.all("/u")
 	_, load := m.sd.load("u")
 	_, down := m.sd.goingDown()
 	_, read := m.read()

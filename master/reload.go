@@ -89,11 +89,7 @@ func (m *Master) reject(reason error) error {
 // prepare makes a directory's configuration the pending generation: snapshot, state, units.
 func (m *Master) prepare(dir string) error {
 	gen := m.state.Next
-	state := m.state
-	state.Next++
-	if err := m.save(state); err != nil {
-		return err
-	}
+	m.state.Next++ // kept with what is saved next; a snapshot that is left tells another master
 	if err := m.opt.Run.Take(gen, dir); err != nil {
 		return err
 	}
@@ -101,17 +97,15 @@ func (m *Master) prepare(dir string) error {
 	if err != nil {
 		return errors.Join(err, m.opt.Run.Remove(gen))
 	}
-	state.Pending, state.Step = gen, Opening.String()
-	state.PendingUnit, state.PendingBinary = m.hashes()
-	if err := m.save(state); err != nil {
+	before := m.state
+	m.state.Pending = gen
+	m.state.PendingUnit, m.state.PendingBinary = m.hashes()
+	if err := m.happen(Begun, nil); err != nil {
+		m.state = before
 		return errors.Join(err, m.opt.Run.Remove(gen))
 	}
-	m.pending = targetOf(gen, cfg)
-	m.failure = nil
+	m.pending, m.failure = targetOf(gen, cfg), nil
 	clear(m.memos)
-	if err := m.happen(Begun, nil); err != nil {
-		return err
-	}
 	if err := m.daemonReload(); err != nil {
 		return m.happen(Failed, err)
 	}

@@ -24,8 +24,8 @@ import (
 //
 // m must not be running.
 func (m *Master) Stop(ctx context.Context) error {
-	if err := m.connect(ctx); err != nil {
-		return err
+	if !m.connect(ctx) {
+		return context.Cause(ctx)
 	}
 	defer func() { _ = m.sd.Close() }()
 	state, err := m.opt.Run.ReadState()
@@ -37,8 +37,11 @@ func (m *Master) Stop(ctx context.Context) error {
 	began := time.Now()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
-	for {
+	for ctx.Err() == nil {
 		v, err := m.read()
+		if m.reconnected(ctx) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -86,7 +89,6 @@ func (m *Master) Stop(ctx context.Context) error {
 		m.showStop()
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
 		case <-m.prompts:
 		case c := <-m.counted:
 			m.counts, m.asking = c, false
@@ -97,11 +99,9 @@ func (m *Master) Stop(ctx context.Context) error {
 			case <-poll.C:
 			}
 		case <-m.sd.Done():
-			if err := m.connect(ctx); err != nil {
-				return err
-			}
 		}
 	}
+	return context.Cause(ctx)
 }
 
 // closeAhead closes the sockets of a host that goes down. Their stop is then already asked for, and ordered behind that
@@ -152,10 +152,7 @@ func (m *Master) final() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	var all sync.WaitGroup
-	for _, w := range m.last.workers {
-		if !w.unaware() {
-			continue
-		}
+	for _, w := range slices.DeleteFunc(slices.Clone(m.last.workers), func(w worker) bool { return !w.unaware() }) {
 		m.memo(w.unit).told = time.Now()
 		path := m.controlPath(w.gen, w.slot)
 		all.Go(func() {

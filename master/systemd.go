@@ -17,9 +17,7 @@ const privateBus = "unix:path=/run/systemd/private"
 
 const (
 	managerInterface = "org.freedesktop.systemd1.Manager"
-	unitInterface    = "org.freedesktop.systemd1.Unit"
 	serviceInterface = "org.freedesktop.systemd1.Service"
-	socketInterface  = "org.freedesktop.systemd1.Socket"
 	jobInterface     = "org.freedesktop.systemd1.Job"
 	managerPath      = dbus.ObjectPath("/org/freedesktop/systemd1")
 )
@@ -112,7 +110,7 @@ func (s *systemd) start(unit, mode string) error {
 func (s *systemd) stop(unit, mode string) error {
 	var job dbus.ObjectPath
 	err := s.call(managerPath, callTimeout, []any{&job}, managerInterface+".StopUnit", unit, mode)
-	if err != nil && !isNotLoaded(err) {
+	if err := unlessGone(err); err != nil {
 		return fmt.Errorf("stop %s: %w", unit, err)
 	}
 	return nil
@@ -139,7 +137,7 @@ func (s *systemd) cancel(job uint32) error {
 // resetFailed forgets a unit's failure, and with it the count of its start limit.
 func (s *systemd) resetFailed(unit string) error {
 	err := s.call(managerPath, callTimeout, nil, managerInterface+".ResetFailedUnit", unit)
-	if err != nil && !isNotLoaded(err) {
+	if err := unlessGone(err); err != nil {
 		return fmt.Errorf("reset %s: %w", unit, err)
 	}
 	return nil
@@ -175,9 +173,10 @@ func (s *systemd) get(path dbus.ObjectPath, iface, property string) (dbus.Varian
 	return v, nil
 }
 
-func (s *systemd) all(path dbus.ObjectPath, iface string) (map[string]dbus.Variant, error) {
+// all returns the properties of a unit, of all its interfaces.
+func (s *systemd) all(path dbus.ObjectPath) (map[string]dbus.Variant, error) {
 	var v map[string]dbus.Variant
-	err := s.call(path, callTimeout, []any{&v}, "org.freedesktop.DBus.Properties.GetAll", iface)
+	err := s.call(path, callTimeout, []any{&v}, "org.freedesktop.DBus.Properties.GetAll", "")
 	if err != nil {
 		return nil, fmt.Errorf("read properties of %s: %w", path, err)
 	}

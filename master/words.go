@@ -42,11 +42,9 @@ func lastWords(unit, result string, status int32, other, statusText, journal str
 // process that died at once the journal may know nothing but the number. It is empty if the journal has
 // none or cannot be read.
 func (m *Master) journalWords(unit, invocation string, pids ...uint32) string {
-	var matches []string
+	matches := []string{"_SYSTEMD_UNIT=" + unit}
 	if invocation != "" {
-		matches = append(matches, "_SYSTEMD_INVOCATION_ID="+invocation)
-	} else {
-		matches = append(matches, "_SYSTEMD_UNIT="+unit)
+		matches[0] = "_SYSTEMD_INVOCATION_ID=" + invocation
 	}
 	for _, pid := range pids {
 		if pid != 0 {

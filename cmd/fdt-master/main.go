@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -55,10 +56,8 @@ func run() int {
 	cancel()
 	reloads.Wait()
 	if err != nil {
+		err = errors.Join(err, notify.Status("not serving: "+err.Error()))
 		log.Error("fdt cannot serve; its listeners are closed", "error", err)
-		if err := notify.Status("not serving: " + err.Error()); err != nil {
-			log.Warn("systemd cannot be told the status", "error", err)
-		}
 		return 1
 	}
 	return 0

@@ -3,6 +3,7 @@ package unit
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,9 +24,9 @@ func WriteAll(dir string, serving, leaving []*config.Config) error {
 		os.MkdirAll(wants, 0o755),
 		os.MkdirAll(filepath.Dir(filepath.Join(dir, DropIn)), 0o755),
 	}
-	for _, l := range Listeners(slices.Concat(serving, leaving)...) {
-		text := RenderSocket(l.Listener, l.Address)
-		errs = append(errs, os.WriteFile(filepath.Join(dir, SocketName(l.Address)), []byte(text), 0o644))
+	files := Files(serving, leaving)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(files[name]), 0o644))
 	}
 	var wanted []string
 	for _, l := range Listeners(serving...) {
@@ -34,7 +35,6 @@ func WriteAll(dir string, serving, leaving []*config.Config) error {
 	for _, c := range serving {
 		if a := c.Metrics.Address; a != nil {
 			wanted = append(wanted, MetricsName(*a))
-			errs = append(errs, os.WriteFile(filepath.Join(dir, MetricsName(*a)), []byte(RenderMetrics(*a)), 0o644))
 		}
 	}
 	for _, name := range wanted {
@@ -43,6 +43,19 @@ func WriteAll(dir string, serving, leaving []*config.Config) error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, os.WriteFile(filepath.Join(dir, DropIn), []byte(RenderWorker(serving, leaving)), 0o644))
 	return errors.Join(errs...)
+}
+
+// Files are the texts that WriteAll writes, by path below its directory.
+func Files(serving, leaving []*config.Config) map[string]string {
+	files := map[string]string{DropIn: RenderWorker(serving, leaving)}
+	for _, l := range Listeners(slices.Concat(serving, leaving)...) {
+		files[SocketName(l.Address)] = RenderSocket(l.Listener, l.Address)
+	}
+	for _, c := range serving {
+		if a := c.Metrics.Address; a != nil {
+			files[MetricsName(*a)] = RenderMetrics(*a)
+		}
+	}
+	return files
 }

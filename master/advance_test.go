@@ -1,0 +1,181 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/fdtserver/fdt/internal/unit"
+)
+
+// places makes the directories of a master that is to write state and snapshots, and read an empty configuration.
+func places(t *testing.T, m *Master) {
+	t.Helper()
+	if err := errors.Join(os.Mkdir(string(m.opt.Run), 0o700), os.Mkdir(m.opt.Etc, 0o700),
+		os.WriteFile(filepath.Join(m.opt.Etc, "config.yaml"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAdvanceRefused has systemd list units and refuse to start any, at each place in a rollout.
+func TestAdvanceRefused(t *testing.T) {
+	none := refuser{"ListUnitsByPatterns": {[]found{}}}
+	t.Run("idle", func(t *testing.T) {
+		m, _ := against(t, none)
+		m.applied = goal(1, 1)
+		if _, err := m.advance(); errorName(err) != refused {
+			t.Error(err)
+		}
+	})
+	t.Run("starting", func(t *testing.T) {
+		m, _ := against(t, none)
+		places(t, m)
+		m.state.Next, m.state.Pending, m.step, m.pending = 2, 1, Starting, goal(1, 1)
+		if _, err := m.advance(); !errors.Is(err, errNothingToServe) || errorName(err) != refused {
+			t.Error(err)
+		}
+	})
+	t.Run("a stop that a start overtook", func(t *testing.T) {
+		m, _ := against(t, none)
+		m.wasStopping = true
+		if _, err := m.advance(); errorName(err) != refused || m.wasStopping {
+			t.Errorf("%v, still stopping: %t", err, m.wasStopping)
+		}
+	})
+	t.Run("what is wanted cannot begin", func(t *testing.T) {
+		m, _ := against(t, none)
+		if err := os.WriteFile(string(m.opt.Run), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m.state.Next = 1
+		m.wanted = []request{{kind: kindReload, reply: make(chan answer, 1)}}
+		if _, err := m.advance(); !errors.Is(err, syscall.ENOTDIR) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestMixedWishes lets a reload wait for its own turn behind a rollback.
+func TestMixedWishes(t *testing.T) {
+	m, _ := against(t, refuser{"ListUnitsByPatterns": {[]found{}}})
+	back, again := request{kind: kindRollback, reply: make(chan answer, 1)}, request{kind: kindReload, reply: make(chan answer, 1)}
+	m.wanted = []request{back, again, back}
+	if _, err := m.advance(); err != nil {
+		t.Fatal(err)
+	}
+	m.flush()
+	if a := <-back.reply; !errors.Is(a.err, ErrNoPrevious) || len(again.reply) != 0 {
+		t.Errorf("%v; the reload has %d answers", a.err, len(again.reply))
+	}
+	if len(m.wanted) != 2 || m.wanted[0].kind != kindReload || m.wanted[1].kind != kindRollback {
+		t.Errorf("still wanted: %+v", m.wanted)
+	}
+}
+
+// TestGone has a unit that failed for good and was forgotten before a look, and one that systemd restarted between two.
+func TestGone(t *testing.T) {
+	m, _ := against(t, refuser{"ListUnitsByPatterns": {[]found{listed(unit.WorkerName(2, 2), "failed", "")}},
+		"GetAll": {map[string]dbus.Variant{"Result": dbus.MakeVariant("success"), "NRestarts": dbus.MakeVariant(uint32(2))}}})
+	m.step, m.pending = Starting, goal(2, 2)
+	m.memo(unit.WorkerName(2, 1)).asked = noon
+	m.memo(unit.WorkerName(1, 1)).asked = noon
+	v, err := m.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(v.workers, func(a, b worker) int { return a.slot - b.slot })
+	if len(v.workers) != 2 || v.workers[0].phase != crashed || !strings.Contains(v.workers[0].words, "ended before it was READY") {
+		t.Errorf("%+v", v.workers)
+	}
+	if w := v.worker(unit.WorkerName(2, 2)); w.phase != starting || w.restarts != 2 {
+		t.Errorf("%+v", w)
+	}
+	if m.memos[unit.WorkerName(1, 1)] != nil {
+		t.Error("a worker that is gone is remembered")
+	}
+	if unlessGone(dbus.Error{Name: "org.freedesktop.systemd1.NoSuchUnit"}) != nil {
+		t.Error("a unit that is gone is an error")
+	}
+}
+
+// TestBeginsNot has a snapshot that cannot be taken, and a state that cannot be kept once it was.
+func TestBeginsNot(t *testing.T) {
+	m, _ := against(t, refuser{})
+	places(t, m)
+	m.state.Next = 1
+	snapshots := filepath.Dir(m.opt.Run.Path(1))
+	if err := os.WriteFile(snapshots, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.prepare(m.opt.Etc); !errors.Is(err, syscall.ENOTDIR) {
+		t.Error(err)
+	}
+	if err := errors.Join(os.Remove(snapshots), os.Mkdir(filepath.Join(string(m.opt.Run), "state.json"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.prepare(m.opt.Etc); err == nil || m.step != Idle || m.state.Pending != 0 || m.pending != nil {
+		t.Errorf("%v: %s of %+v", err, m.step, m.state)
+	}
+	if left, err := m.opt.Run.Generations(); err != nil || len(left) != 0 {
+		t.Errorf("snapshots %v %v", left, err)
+	}
+	if m.state.Next != 3 {
+		t.Errorf("numbers are used twice: next is %d", m.state.Next)
+	}
+}
+
+// TestRestartRejected rolls the snapshot that serves where a restart finds a configuration with faults; the next master adopts
+// that rollout though systemd does not read its units again.
+func TestRestartRejected(t *testing.T) {
+	m, log := against(t, refuser{})
+	places(t, m)
+	if err := errors.Join(m.opt.Run.Take(1, m.opt.Etc), m.markRestart(),
+		os.WriteFile(filepath.Join(m.opt.Etc, "config.yaml"), []byte("dance: true\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	m.state.Applied, m.state.Next, m.applied = 1, 2, goal(1, 1)
+	if err := m.wantRestart(); err != nil || m.step != TakingBack || m.state.Pending != 2 || !strings.Contains(m.degraded, "dance") {
+		t.Errorf("%v: %s of %+v, degraded by %q", err, m.step, m.state, m.degraded)
+	}
+	m.step, m.pending = Idle, nil
+	if !m.adopt() || m.step != TakingBack || m.pending == nil || m.failure == nil {
+		t.Errorf("adopted: %s of %+v for %v", m.step, m.pending, m.failure)
+	}
+	for _, want := range []string{"the one that served goes on serving", "units are out of date"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not logged:\n%s", want, log)
+		}
+	}
+}
+
+// TestStopReconnects loses systemd in the middle of a stop, and ends when it is told to.
+func TestStopReconnects(t *testing.T) {
+	job := []any{dbus.ObjectPath("/job")}
+	m, _ := against(t, refuser{"StopUnit": job, "ListUnitsByPatterns": {[]found{listed(unit.Stopper, "active", "stop"),
+		listed(unit.WorkerName(1, 1), "deactivating", "")}}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	told := errors.New("told")
+	ended, end := context.WithCancelCause(ctx)
+	first := true
+	m.opt.Status = func(string) error {
+		if !first {
+			end(told)
+			return nil
+		}
+		first, m.shown = false, "" // so that the same line is sent once more
+		return errors.Join(m.sd.Close(), errTest)
+	}
+	if err := m.Stop(ended); !errors.Is(err, told) {
+		t.Error(err)
+	}
+	m.helpers.Wait()
+}
