@@ -55,7 +55,7 @@ func TestFaults(t *testing.T) {
 		<-s.asked
 		_ = lc.Close()
 		_ = unix.Kill(unix.Getpid(), unix.SIGTERM)
-	}, worker.WithListener("main", l), worker.WithControl(lc, new(control.Server)), worker.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	}, worker.WithListener("main", l), worker.WithControl(lc, nil), worker.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	if !errors.Is(err, errLazy) {
 		t.Errorf("Run: %v", err)
 	}

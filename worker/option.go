@@ -2,11 +2,10 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net"
 	"time"
-
-	"github.com/fdtserver/fdt/internal/control"
 )
 
 // Option alters Run.
@@ -20,7 +19,7 @@ type options struct {
 	addresses    [][2]string
 	own          map[string]net.Listener
 	controlOn    net.Listener
-	control      *control.Server
+	operations   map[string]Operation
 	drainTimeout time.Duration
 	status       func() string
 	statusEvery  time.Duration
@@ -58,10 +57,13 @@ func WithListener(name string, l net.Listener) Option {
 	}
 }
 
-// WithControl serves the control socket l, which Run closes at the end. The operation "drain" is added to
-// s.Handlers.
-func WithControl(l net.Listener, s *control.Server) Option {
-	return func(o *options) { o.controlOn, o.control = l, s }
+// Operation answers one operation of the control socket: args is the whole request, reply is encoded as JSON. Several may run at once.
+type Operation = func(ctx context.Context, args json.RawMessage) (reply any, err error)
+
+// WithControl serves the control socket l, which Run closes at the end, with the operations named; "drain" is Run's own. A request is
+// a line, {"op": "drain", …}, on a connection of its own, and the answer is one: {"reply": …} or {"error": "…"}.
+func WithControl(l net.Listener, operations map[string]Operation) Option {
+	return func(o *options) { o.controlOn, o.operations = l, operations }
 }
 
 // WithDrainTimeout bounds a drain; zero, the default, does not.

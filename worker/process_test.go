@@ -57,7 +57,7 @@ func child(kind string) error {
 		if err != nil {
 			return err
 		}
-		opts = append(opts, worker.WithControl(l, new(control.Server)))
+		opts = append(opts, worker.WithControl(l, nil))
 	}
 	if kind == "http" {
 		return worker.Run(&http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(

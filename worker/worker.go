@@ -129,12 +129,12 @@ func Run(server Server, opts ...Option) (err error) {
 	unix.Umask(unix.Umask(0o077) | 0o007)
 
 	var all sync.WaitGroup
-	if w.control != nil {
-		w.handleDrain()
+	if w.controlOn != nil {
+		socket := &control.Server{Handlers: w.handlers()}
 		var cerr error
-		all.Go(func() { cerr = w.control.Serve(w.controlOn) })
+		all.Go(func() { cerr = socket.Serve(w.controlOn) })
 		defer func() {
-			err = errors.Join(err, w.control.Close())
+			err = errors.Join(err, socket.Close())
 			all.Wait()
 			if cerr != nil && !errors.Is(cerr, control.ErrServerClosed) {
 				w.logger.Error("the control socket has failed", "error", cerr)
@@ -152,11 +152,11 @@ func Run(server Server, opts ...Option) (err error) {
 	return w.loop()
 }
 
-// handleDrain adds the control socket's operation.
-func (w *run) handleDrain() {
-	handlers := maps.Clone(w.control.Handlers)
-	if handlers == nil {
-		handlers = control.Handlers{}
+// handlers are the control socket's operations, with our own.
+func (w *run) handlers() control.Handlers {
+	handlers := control.Handlers{}
+	for name, operation := range w.operations {
+		handlers[name] = operation
 	}
 	handlers[control.OpDrain] = func(ctx context.Context, args json.RawMessage) (any, error) {
 		var req control.Drain
@@ -177,7 +177,7 @@ func (w *run) handleDrain() {
 		}
 		return nil, context.Cause(ctx)
 	}
-	w.control.Handlers = handlers
+	return handlers
 }
 
 // take returns the listeners to serve, by name.

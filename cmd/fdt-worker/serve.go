@@ -91,7 +91,7 @@ func serve(ctx context.Context, p place, log *slog.Logger) (err error) {
 	opts := []worker.Option{
 		worker.WithLogger(log), worker.WithListeners(names...), worker.WithDrainTimeout(cfg.Drain.Timeout),
 		worker.WithStatus(func() string { return line(server.Counts(), manager.Counts()) }),
-		worker.WithControl(lc, &control.Server{Handlers: handlers(p, server, manager, wire, procedures, counts)}),
+		worker.WithControl(lc, handlers(p, server, manager, wire, procedures, counts)),
 	}
 	if pending(dir, p.gen) {
 		opts = append(opts, worker.WithRequired())
@@ -162,8 +162,8 @@ func line(c drain.Counts, t txn.Counts) string {
 }
 
 // handlers are the operations of the control socket.
-func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server, procedures *procedure.Set, counts meters) control.Handlers {
-	return control.Handlers{
+func handlers(p place, server *drain.Server, m *txn.Manager, wire *pgwire.Server, procedures *procedure.Set, counts meters) map[string]worker.Operation {
+	return map[string]worker.Operation{
 		control.OpStatus: func(context.Context, json.RawMessage) (any, error) {
 			c := server.Counts()
 			st := control.Status{
