@@ -197,15 +197,24 @@ func TestNoSystemd(t *testing.T) {
 	_ = l.Close()
 	peer.Wait()
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
-	m := New(Options{Private: "unix:path=" + path, Logger: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := m.Run(ctx); err != nil {
-		t.Errorf("a master that was told to exit: %v", err)
-	}
+	// The first attempt fails, and says so; there is no second.
+	m := New(Options{Private: "unix:path=" + path, Logger: slog.New(slog.NewTextHandler(onWrite(cancel), nil))})
 	if err := m.Stop(ctx); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+	if err := m.Run(ctx); err != nil {
+		t.Errorf("a master that was told to exit: %v", err)
+	}
+}
+
+// onWrite is called for each line of a log.
+type onWrite func()
+
+// Write implements io.Writer.
+func (f onWrite) Write(line []byte) (int, error) {
+	f()
+	return len(line), nil
 }
 
 // TestSystemBus has the bus away, refuse the name, and go away in use.
