@@ -86,18 +86,22 @@ func (s *Spool) resolve(gid txn.GID, d txn.Decision) (txn.Resolution, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return 0, err
 	}
-	if s.delivered(gid) {
-		return txn.ResolvedDone, nil
+	if there, err := s.delivered(gid); there || err != nil {
+		return txn.ResolvedDone, err
 	}
 	return txn.ResolvedUnknown, nil
 }
 
 func (s *Spool) abort(gid txn.GID) (txn.Resolution, error) {
-	if _, err := os.Lstat(s.path("prepared", s.entry(gid, committed))); err == nil || s.delivered(gid) {
-		return txn.ResolvedAgainst, nil
+	there, err := exists(s.path("prepared", s.entry(gid, committed)))
+	if err == nil && !there {
+		there, err = s.delivered(gid)
+	}
+	if there || err != nil {
+		return txn.ResolvedAgainst, err
 	}
 	doomed := s.path("tmp", s.entry(gid, aborted))
-	err := s.rename(s.path("prepared", s.entry(gid, staged)), doomed)
+	err = s.rename(s.path("prepared", s.entry(gid, staged)), doomed)
 	if errors.Is(err, fs.ErrNotExist) {
 		return txn.ResolvedDone, nil
 	}
@@ -111,9 +115,17 @@ func (s *Spool) abort(gid txn.GID) (txn.Resolution, error) {
 }
 
 // delivered tells whether the first message still lies in new/.
-func (s *Spool) delivered(gid txn.GID) bool {
-	_, err := os.Lstat(s.path("new", deliveredName(gid, s.name, messageName(1))))
-	return err == nil
+func (s *Spool) delivered(gid txn.GID) (bool, error) {
+	return exists(s.path("new", deliveredName(gid, s.name, messageName(1))))
+}
+
+// exists tells whether the path is there; an error is no answer.
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Forget removes the proof of a commit.

@@ -82,6 +82,18 @@ func (c scene) entry(sub string, gid txn.GID, suffix string) string {
 	return filepath.Join(c.dir, sub, gid.String()+"+r"+suffix)
 }
 
+// without resolves a branch that is not there while a directory cannot be looked into, which is no proof of anything.
+func (c scene) without(sub string, d txn.Decision) error {
+	dir := filepath.Join(c.dir, sub)
+	c.must(os.Rename(dir, dir+".away"), os.WriteFile(dir, nil, 0o600))
+	how, err := c.s.Resolve(c.t.Context(), external, d, "")
+	if how != 0 {
+		c.t.Errorf("resolved: %d", how)
+	}
+	c.must(os.Remove(dir), os.Rename(dir+".away", dir))
+	return err
+}
+
 // TestTaken: what somebody took away, or put there, fails the step that meets
 // it, and nothing is claimed.
 func TestTaken(t *testing.T) {
@@ -109,6 +121,9 @@ func TestTaken(t *testing.T) {
 			c.must(os.MkdirAll(c.entry("prepared", external, ".committed")+"/x", 0o700))
 			return c.s.Forget(ctx, external)
 		},
+		"the proofs, at abort":      func(c scene) error { return c.without("prepared", txn.Abort) },
+		"the deliveries, at abort":  func(c scene) error { return c.without("new", txn.Abort) },
+		"the deliveries, at commit": func(c scene) error { return c.without("new", txn.Commit) },
 		"a failed fsync, at prepare": func(c scene) error {
 			other := c.branch(txn.GID{Log: txn.LogID{1}, Incarnation: 1, Sequence: 2, Role: txn.RoleLocal}, "x")
 			c.s.SetFault(func(string) error { return syscall.EIO })
