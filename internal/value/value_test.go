@@ -301,7 +301,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		back, err := typ.Decode(v.Append(nil, true))
-		if strings.Contains(v.Text, strings.Repeat("0", maxPadding)) && errors.As(err, new(*Error)) {
+		if strings.Contains(strings.ReplaceAll(v.Text, ".", ""), strings.Repeat("0", maxPadding)) && errors.As(err, new(*Error)) {
 			return // numeric's binary format leaves these zeros out, and Decode bounds how many it puts back
 		}
 		if err != nil || back != v {
