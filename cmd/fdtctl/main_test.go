@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/master"
@@ -52,6 +54,21 @@ func TestNoBus(t *testing.T) {
 			t.Errorf("fdtctl %s: exit %d: %s%s", args, code, out.String(), said.String())
 		}
 	}
+}
+
+// TestAway: what is waited for ends when nobody comes back.
+func TestAway(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := drained(t.Context())
+		if _, lost := outcome(t.Context(), master.Status{}, &lostError{"x"}); err == nil || lost == nil || !strings.HasPrefix(err.Error(), "the system bus: ") {
+			t.Error(err, lost)
+		}
+		if took := time.Since(began); took <= 2*returnPatience || took > 2*returnPatience+3*lookEvery {
+			t.Error(took)
+		}
+	})
 }
 
 func TestPrintStatus(t *testing.T) {

@@ -76,36 +76,36 @@ func (e *lostError) Error() string { return e.text }
 
 // outcome finds out what became of a rollout whose answer was lost: the next master finishes it or takes it back.
 func outcome(ctx context.Context, before master.Status, lost *lostError) (uint32, error) {
-	for reached := time.Now(); ; {
-		s, err := status(ctx)
-		switch {
-		case err != nil && time.Since(reached) > returnPatience:
-			return 0, lost
-		case err != nil:
-		case s.Pending != 0 || s.Step != master.Idle.String():
-			reached = time.Now()
-		case s.Generation > before.Generation:
-			return uint32(s.Generation), nil
-		case s.Rejected != "" && s.Rejected != before.Rejected:
-			return 0, errors.New(s.Rejected)
-		default:
-			return 0, lost
-		}
-		if err := again(ctx); err != nil {
-			return 0, err
-		}
+	s, err := await(ctx, func(s master.Status) bool { return s.Pending == 0 && s.Step == master.Idle.String() })
+	switch {
+	case err != nil:
+		return 0, err
+	case s.Generation > before.Generation:
+		return uint32(s.Generation), nil
+	case s.Rejected != "" && s.Rejected != before.Rejected:
+		return 0, errors.New(s.Rejected)
 	}
+	return 0, lost
 }
 
 // drained returns when only one generation has workers.
 func drained(ctx context.Context) error {
-	for {
+	_, err := await(ctx, func(s master.Status) bool { return len(s.Generations) <= 1 })
+	return err
+}
+
+// await returns the first status that is enough. A master or bus that is away may take its time to come back.
+func await(ctx context.Context, enough func(master.Status) bool) (master.Status, error) {
+	for reached := time.Now(); ; {
 		s, err := status(ctx)
-		if err != nil || len(s.Generations) <= 1 {
-			return err
+		switch {
+		case err == nil && enough(s), errors.Is(err, errSilent), err != nil && time.Since(reached) > returnPatience:
+			return s, err
+		case err == nil:
+			reached = time.Now()
 		}
 		if err := again(ctx); err != nil {
-			return err
+			return s, err
 		}
 	}
 }

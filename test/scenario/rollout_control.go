@@ -15,7 +15,7 @@ func control(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context, *Stage) error{silentMaster, interruptedWait, whatIsMissing, whoDecided} {
+	for _, part := range []func(context.Context, *Stage) error{silentMaster, interruptedWait, otherMaster, whatIsMissing, whoDecided} {
 		if err := part(ctx, s); err != nil {
 			return err
 		}
@@ -81,6 +81,24 @@ func interruptedWait(ctx context.Context, s *Stage) error {
 	<-waiting.done
 	s.check(waiting.err != nil && strings.Contains(lastLine(waiting.output()), "interrupt"), "Ctrl-C ends fdtctl reload --wait-drained", "%s", lastLine(waiting.output()))
 	return s.finished(ctx, c)
+}
+
+// otherMaster: the wait outlives the master.
+func otherMaster(ctx context.Context, s *Stage) error {
+	c, waiting, err := s.waitDrained(ctx, "another")
+	if err != nil {
+		return err
+	}
+	if err := s.nextMaster(ctx); err != nil {
+		return err
+	}
+	if err := s.finished(ctx, c); err != nil {
+		return err
+	}
+	<-waiting.done
+	s.check(waiting.err == nil && lastLine(waiting.output()) == "older generations are gone", "fdtctl reload --wait-drained waits on while another master comes",
+		"%s", lastLine(waiting.output()))
+	return nil
 }
 
 // whatIsMissing has fdtctl miss one thing after another.
