@@ -179,3 +179,23 @@ func TestStopReconnects(t *testing.T) {
 	}
 	m.helpers.Wait()
 }
+
+// TestReopenLater has a closed listener wait for its turn after a rollout that the master began by itself.
+func TestReopenLater(t *testing.T) {
+	m, _ := against(t, refuser{})
+	m.applied = goal(1, 1)
+	m.retry.next(noon)
+	d := decision{reopen: socketA}
+	if err := m.idle(view{now: noon}, &d); err != nil || !d.wake.Equal(m.retry.until) {
+		t.Errorf("look again at %s, want %s: %v", d.wake, m.retry.until, err)
+	}
+}
+
+// TestNoJournal: a worker's last words are not to be had, and that is said.
+func TestNoJournal(t *testing.T) {
+	m, log := against(t, refuser{})
+	t.Setenv("PATH", t.TempDir())
+	if words := m.journalWords("fdt-worker@1-1.service", "", 7); words != "" || !strings.Contains(log.String(), "the journal cannot be read") {
+		t.Errorf("%q; %s", words, log)
+	}
+}

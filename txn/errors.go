@@ -73,8 +73,7 @@ var (
 var (
 	ErrHeuristicCommit   = &Error{"XA001", "the transaction was committed by an operator's decision"}
 	ErrHeuristicRollback = &Error{"XA002", "the transaction was rolled back by an operator's decision"}
-	ErrHeuristicHazard   = &Error{"XA003", "the outcome on a resource is unknown: its branch is gone without proof"}
-	ErrHeuristicMixed    = &Error{"XA004", "a resource has the opposite outcome"}
+	ErrHeuristicHazard   = &Error{"XA003", "the outcome on a resource is the opposite, or unknown"}
 )
 
 // The outcome is open or pending: see InDoubt.

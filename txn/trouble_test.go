@@ -52,6 +52,7 @@ func TestInTheWay(t *testing.T) {
 		"recovery":     {file: "log/recovery", put: mkdir, scan: syscall.EISDIR},
 		"other log":    {file: "log/0000000007.log", put: mkdir, scan: syscall.EISDIR},
 		"count":        {file: "claims/in-doubt.new", put: mkdir, scan: syscall.EISDIR},
+		"mark":         {file: "claims/rebuilt.new", put: mkdir, scan: syscall.EISDIR},
 		"claim":        {file: "claims/x-0/y", put: mkdir, scan: syscall.ENOTEMPTY},
 		"claim's link": {file: "claims/x-1", put: func(path string) func() error { return func() error { return os.Symlink("nowhere", path) } }},
 		"counter's end": {file: "log/incarnation", put: func(path string) func() error {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -287,4 +288,86 @@ func TestXactStatusFails(t *testing.T) {
 	}
 	_, err = m.XactStatus(t.Context(), prepare)
 	wantErr(t, err, txn.ErrUnknownOutcome)
+}
+
+// flip damages the first record of a log that holds the text, in place, and
+// returns what makes it whole again.
+func flip(t *testing.T, log, text string) (undo func()) {
+	t.Helper()
+	raw, err := os.ReadFile(log)
+	at := strings.Index(string(raw), text)
+	if err != nil || at < 0 {
+		t.Fatalf("%s: %v", log, err)
+	}
+	write := func(b byte) {
+		t.Helper()
+		f, err := os.OpenFile(log, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteAt([]byte{b}, int64(at))
+		wantErr(t, errors.Join(err, f.Close()), nil)
+	}
+	write(raw[at] ^ 1)
+	return func() { write(raw[at]) }
+}
+
+// TestXactStatusWhileDamaged: what a living worker's log has lost, or another's
+// that may hold the decision, is not answered.
+func TestXactStatusWhileDamaged(t *testing.T) {
+	p := newFastPlace(t)
+	m := p.open(t)
+	first, s := m.NewSession(alice), m.NewSession(alice)
+	id := named(t, first)
+	open := named(t, s)
+	put(t, s, "a", "x")
+	wantErr(t, s.Prepare(t.Context(), "x"), nil)
+	other := p.open(t)
+	for range 2 {
+		o := other.NewSession(alice)
+		named(t, o)
+		wantErr(t, o.Rollback(t.Context()), nil)
+	}
+	asker := p.open(t)
+	unknown := func(id txn.XID) {
+		t.Helper()
+		_, err := asker.XactStatus(t.Context(), id)
+		wantErr(t, err, txn.ErrUnknownOutcome)
+	}
+	whole := flip(t, p.dir("log/0000000001.log"), `"kind":"named"`)
+	unknown(id)
+	whole()
+	whole = flip(t, p.dir("log/0000000002.log"), `"kind":"named"`)
+	unknown(open)
+	whole()
+	p.wantStatus(t, open, txn.XactInProgress)
+	claim := p.claim(t)
+	raw, err := os.ReadFile(claim)
+	wantErr(t, errors.Join(err, os.Remove(claim), os.Mkdir(claim, 0o700)), nil)
+	_, err = asker.XactStatus(t.Context(), open)
+	wantErr(t, err, syscall.EISDIR)
+	wantErr(t, errors.Join(os.Remove(claim), os.WriteFile(claim, raw, 0o600), first.Rollback(t.Context())), nil)
+	for _, m := range []*txn.Manager{m, other, asker} {
+		closeAll(t, m)
+	}
+}
+
+// TestXactStatusDecisionLost: the log that held the decision is gone, and what
+// is left says only that the coordinator has acknowledged the outcome.
+func TestXactStatusDecisionLost(t *testing.T) {
+	p := newFastPlace(t)
+	m := p.open(t)
+	s := m.NewSession(alice)
+	id := named(t, s)
+	put(t, s, "a", "x")
+	wantErr(t, s.Prepare(t.Context(), "x"), nil)
+	other := p.open(t)
+	wantErr(t, other.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
+	closeAll(t, other)
+	wantErr(t, s.CommitPrepared(t.Context(), "x"), nil)
+	wantErr(t, s.Acknowledge(), nil)
+	p.wantStatus(t, id, txn.XactCommitted)
+	wantErr(t, os.Remove(p.dir("log/0000000002.log")), nil)
+	p.wantStatus(t, id, txn.XactUnknown)
+	closeAll(t, m)
 }

@@ -62,7 +62,7 @@ func TestAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		err := drained(t.Context())
-		if _, lost := outcome(t.Context(), master.Status{}, &lostError{"x"}); err == nil || lost == nil || !strings.HasPrefix(err.Error(), "the system bus: ") {
+		if _, lost := outcome(t.Context(), master.Status{}, errMasterLost); err == nil || lost == nil || !strings.HasPrefix(err.Error(), "the system bus: ") {
 			t.Error(err, lost)
 		}
 		if took := time.Since(began); took <= 2*returnPatience || took > 2*returnPatience+3*lookEvery {

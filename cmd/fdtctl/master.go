@@ -46,8 +46,13 @@ func parse(flags *flag.FlagSet, args []string, n int, stderr io.Writer) (rest []
 	return rest, 0, false
 }
 
-// errSilent is a master that lives and does not answer in time.
-var errSilent = errors.New("the master does not answer: systemctl status fdt")
+var (
+	// errSilent is a master that lives and does not answer in time.
+	errSilent = errors.New("the master does not answer: systemctl status fdt")
+	// errMasterLost and errBusLost say that one of them went away before the answer came.
+	errMasterLost = errors.New("the master died or was restarted before it answered; see fdtctl status and journalctl -u fdt")
+	errBusLost    = errors.New("the system bus was restarted before the master answered; see fdtctl status")
+)
 
 // call calls the master. The error is its reason, in full, or that of the
 // context's end.
@@ -74,14 +79,14 @@ func ask(ctx context.Context, method string, out any, args ...any) error {
 		case "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
 			return errors.New("the master does not run: systemctl status fdt")
 		case "org.freedesktop.DBus.Error.NoReply", master.ErrorLeaving:
-			return &lostError{"the master died or was restarted before it answered; see fdtctl status and journalctl -u fdt"}
+			return errMasterLost
 		case "org.freedesktop.DBus.Error.AccessDenied":
 			return errors.New("only root may do this; members of group fdt may ask for the status")
 		}
 		return errors.New(e.Error())
 	}
 	if errors.Is(c.Err, io.EOF) || errors.Is(c.Err, dbus.ErrClosed) {
-		return &lostError{"the system bus was restarted before the master answered; see fdtctl status"}
+		return errBusLost
 	}
 	return c.Err
 }

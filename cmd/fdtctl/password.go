@@ -61,21 +61,21 @@ func askPassword(in *os.File, prompt io.Writer, user string) (string, error) {
 	}
 	quiet := *old
 	quiet.Lflag &^= unix.ECHO
-	if err := unix.IoctlSetTermios(int(in.Fd()), unix.TCSETSF, &quiet); err != nil {
-		return "", fmt.Errorf("turn off the terminal's echo: %w", err)
-	}
+	err = os.NewSyscallError("turn off the terminal's echo: tcsetattr", unix.IoctlSetTermios(int(in.Fd()), unix.TCSETSF, &quiet))
 	defer func() { _ = unix.IoctlSetTermios(int(in.Fd()), unix.TCSETSF, old) }() // there is no other remedy
 	var given [2]string
 	for i, question := range []string{"Password for " + user + ": ", "Again: "} {
-		fmt.Fprint(prompt, question)
-		given[i], err = readPassword(r)
-		fmt.Fprintln(prompt)
-		if err != nil {
-			return "", err
+		if err == nil {
+			fmt.Fprint(prompt, question)
+			given[i], err = readPassword(r)
+			fmt.Fprintln(prompt)
 		}
 	}
-	if given[0] != given[1] {
-		return "", errors.New("the passwords differ")
+	if err == nil && given[0] != given[1] {
+		err = errors.New("the passwords differ")
+	}
+	if err != nil {
+		return "", err
 	}
 	return given[0], nil
 }

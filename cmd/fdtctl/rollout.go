@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -44,8 +45,8 @@ func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
 	var gen uint32
 	err := watched(ctx, stdout, func() error {
 		err := call(ctx, method, &gen)
-		if lost, ok := errors.AsType[*lostError](err); ok && berr == nil {
-			gen, err = outcome(ctx, before, lost)
+		if berr == nil && (errors.Is(err, errMasterLost) || errors.Is(err, errBusLost)) {
+			gen, err = outcome(ctx, before, err)
 		}
 		return err
 	})
@@ -69,23 +70,17 @@ const (
 	returnPatience = 30 * time.Second
 )
 
-// lostError says that the master or the bus went away before the answer came.
-type lostError struct{ text string }
-
-func (e *lostError) Error() string { return e.text }
-
-// outcome finds out what became of a rollout whose answer was lost: the next master finishes it or takes it back.
-func outcome(ctx context.Context, before master.Status, lost *lostError) (uint32, error) {
+// outcome finds out what became of a rollout whose answer was lost: the next master finishes it, or takes it back and says why the
+// configuration does not serve, or knows nothing of it.
+func outcome(ctx context.Context, before master.Status, lost error) (uint32, error) {
 	s, err := await(ctx, func(s master.Status) bool { return s.Pending == 0 && s.Step == master.Idle.String() })
 	switch {
 	case err != nil:
 		return 0, err
 	case s.Generation > before.Generation:
 		return uint32(s.Generation), nil
-	case s.Rejected != "" && s.Rejected != before.Rejected:
-		return 0, errors.New(s.Rejected)
 	}
-	return 0, lost
+	return 0, errors.New(cmp.Or(s.Rejected, lost.Error()))
 }
 
 // drained returns when only one generation has workers.

@@ -104,6 +104,7 @@ func otherMaster(ctx context.Context, s *Stage) error {
 // whatIsMissing has fdtctl miss one thing after another.
 func whatIsMissing(ctx context.Context, s *Stage) error {
 	for _, c := range []struct{ what, command, says string }{
+		{"no right to act, but to ask", "runuser -u fdt -- fdtctl reload", "only root may do this"},
 		{"a full disk at the other end of the pipe", "fdtctl status --json >/dev/full", "no space left on device"},
 		{"no user of the service", "unshare --mount sh -c 'mount --bind /dev/null /etc/passwd && exec fdtctl txn list'", "the package's user is missing"},
 		{"no way to systemd until it is told to end", "unshare --mount sh -c 'mount -t tmpfs none /run/systemd && exec timeout 2 fdtctl stop-hook'", "the stop is not complete"},

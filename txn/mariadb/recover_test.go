@@ -367,6 +367,7 @@ func TestNew(t *testing.T) {
 		{Name: "x", DSN: "no/such/dsn"},
 		{Name: "x", DSN: "fdt@unix(/x)/"},
 		{Name: "x", DSN: "fdt@unix(/x)/a?collation=gbk_chinese_ci"},
+		{Name: "x", DSN: server.DSN("fdt", "a"), Budget: "/no/such/place"},
 	} {
 		if _, err := New(opt); err == nil {
 			t.Errorf("New(%+v) succeeded", opt)

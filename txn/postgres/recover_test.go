@@ -195,7 +195,9 @@ func TestPreparedDisabled(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	for _, opt := range []Options{{DSN: dsn("a")}, {Name: strings.Repeat("x", maxNameLen+1), DSN: dsn("a")}, {Name: "x", DSN: "port=many"}} {
+	for _, opt := range []Options{
+		{DSN: dsn("a")}, {Name: strings.Repeat("x", maxNameLen+1), DSN: dsn("a")}, {Name: "x", DSN: "port=many"}, {Name: "x", DSN: dsn("a"), Budget: "/no/such/place"},
+	} {
 		if _, err := New(opt); err == nil {
 			t.Errorf("New(%+v) succeeded", opt)
 		}

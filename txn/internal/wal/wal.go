@@ -94,11 +94,12 @@ type Log struct {
 func Create(f *os.File, fault func(step string) error) (*Log, error) {
 	l := &Log{file: f, fault: fault}
 	l.synced.L = &l.mu
-	if err := l.grow(); err != nil {
-		return nil, errors.Join(fmt.Errorf("create log %s: %w", f.Name(), err), f.Close())
+	err := l.grow()
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := f.Sync(); err != nil {
-		return nil, errors.Join(fmt.Errorf("create log: %w", err), f.Close())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("create log %s: %w", f.Name(), err), f.Close())
 	}
 	return l, nil
 }
