@@ -128,8 +128,10 @@ func TestWorkedOnWhileServing(t *testing.T) {
 	}
 	close(goOn)
 	wantErr(t, <-answer, txn.ErrUnknownGID)
-	for m.Counts().Leftover > 0 {
-		time.Sleep(time.Millisecond)
+	for open := true; open; time.Sleep(time.Millisecond) { // the claim goes last
+		claims, err := filepath.Glob(p.dir("claims") + "/x-*")
+		wantErr(t, err, nil)
+		open = len(claims) > 0
 	}
 	stop()
 	wantErr(t, <-recovered, nil)

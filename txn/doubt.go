@@ -1,9 +1,11 @@
 package txn
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // doubt is how many transactions wait for a decision, and since when the
@@ -36,6 +38,17 @@ func (m *Manager) writeCount(d doubt) error {
 		return err
 	}
 	return os.Rename(temp, m.countPath())
+}
+
+// heard takes over what another process has counted, if it has come to the end
+// of a scan since.
+func (m *Manager) heard(ctx context.Context, since time.Time) bool {
+	info, err := os.Stat(m.countPath())
+	if err != nil || info.ModTime().Before(since) {
+		return false
+	}
+	m.warn(ctx, "read what another counted", m.readCount())
+	return true
 }
 
 func (m *Manager) readCount() error {

@@ -55,19 +55,37 @@ func (m *Manager) retryLoop(ctx context.Context) {
 	}
 }
 
+// scanAgain is when to look whether another process has come to the end of its scan.
+const scanAgain = time.Second
+
 func (m *Manager) scanLoop(ctx context.Context) {
-	for {
+	for more := true; more; {
 		begun := time.Now()
-		m.warn(ctx, "recover", m.Scan(ctx))
+		// Another that is at it may leave or die before it is done: then its work is ours, at once.
+		for !m.scanned(ctx) && m.rest(ctx, scanAgain) && !m.heard(ctx, begun) {
+		}
 		m.warn(ctx, "shorten the log", m.rotate(ctx, rotateAt))
 		every := max(m.opt.Limits.Scan, 10*time.Since(begun)) // never more than a tenth of the time
-		select {
-		case <-ctx.Done():
-			return
-		case <-m.Failed():
-			return
-		case <-time.After(every/3 + rand.N(every*2/3)):
-		}
+		more = m.rest(ctx, every/3+rand.N(every*2/3))
+	}
+}
+
+// scanned scans, and tells whether it could: false if another process is at it.
+func (m *Manager) scanned(ctx context.Context) bool {
+	mine, err := m.tryScan(ctx)
+	m.warn(ctx, "recover", err)
+	return mine || err != nil
+}
+
+// rest waits, and tells whether to go on after that.
+func (m *Manager) rest(ctx context.Context, pause time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-m.Failed():
+		return false
+	case <-time.After(pause):
+		return true
 	}
 }
 
@@ -81,14 +99,20 @@ func (m *Manager) warn(ctx context.Context, what string, err error) {
 // Scan recovers once, unless another process is at it. The error tells what
 // could not be done; the rest was.
 func (m *Manager) Scan(ctx context.Context) error {
+	_, err := m.tryScan(ctx)
+	return err
+}
+
+// tryScan tells in mine whether it was this process that scanned.
+func (m *Manager) tryScan(ctx context.Context) (mine bool, err error) {
 	unlock, err := m.home.tryLock("recovery")
 	if err != nil {
-		return err
+		return false, err
 	}
 	if unlock == nil {
-		return m.readCount()
+		return false, m.readCount()
 	}
-	return errors.Join(m.scan(ctx), unlock())
+	return true, errors.Join(m.scan(ctx), unlock())
 }
 
 // recovery is one scan at work.

@@ -285,3 +285,53 @@ func TestTwoRecoverers(t *testing.T) {
 	p.wantMessages(t, 4, 4)
 	p.wantTidy(t)
 }
+
+// TestScanUnfinished: who finds another at its scan waits for that, and scans
+// at once if that one does not come to the end of it.
+func TestScanUnfinished(t *testing.T) {
+	p := newFastPlace(t)
+	if _, killed := p.worker(t, "begin put:a put:b commit", "send prepare a"); !killed {
+		t.Fatal("not killed")
+	}
+	rival, err := os.OpenFile(p.dir("log/recovery"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := ofd.TryLock(rival); !ok {
+		t.Fatal("the lock is held", err)
+	}
+	wantErr(t, os.WriteFile(p.dir("claims/in-doubt"), []byte("1 0\n"), 0o600), nil)
+	recover := func(until func(m *txn.Manager) bool) {
+		t.Helper()
+		m := p.open(t, func(o *txn.Options) { o.Limits.Scan = 1000 * time.Hour })
+		ctx, stop := context.WithCancel(t.Context())
+		recovered := make(chan error)
+		go func() { recovered <- m.Recover(ctx) }()
+		for !until(m) {
+			time.Sleep(time.Millisecond)
+		}
+		stop()
+		wantErr(t, <-recovered, nil)
+		closeAll(t, m)
+	}
+	told, freed := false, false
+	recover(func(m *txn.Manager) bool {
+		if m.Counts().InDoubt == 1 && !told { // it has found the other at work
+			told = true
+			wantErr(t, os.WriteFile(p.dir("claims/in-doubt"), []byte("3 0\n"), 0o600), nil)
+		}
+		return m.Counts().InDoubt == 3
+	})
+	if len(p.messages(t)) == 0 {
+		t.Error("scanned beside another")
+	}
+	recover(func(m *txn.Manager) bool {
+		if m.Counts().InDoubt == 3 && !freed {
+			freed = true
+			wantErr(t, ofd.Close(rival), nil)
+		}
+		return !m.Stats().Scanned.IsZero()
+	})
+	p.wantTidy(t)
+	p.wantMessages(t, 0, 0)
+}

@@ -113,7 +113,8 @@ func (s *server) Start() error {
 
 func (s *server) start(deadline time.Time) error {
 	logname := filepath.Join(s.dir, "log")
-	log, err := os.OpenFile(logname, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	// What a killed server's children still say must not be written over the next one's words.
+	log, err := os.OpenFile(logname, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}

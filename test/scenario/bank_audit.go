@@ -116,7 +116,11 @@ func (s *Stage) bankAudit(ctx context.Context, books *ledger.Ledger) error {
 		psql bank -Xqv ON_ERROR_STOP=1 -c "SET lock_timeout = '1s'; UPDATE account SET balance = balance; LOCK TABLE ledger"
 		mariadb bank -e "SET innodb_lock_wait_timeout = 1, lock_wait_timeout = 1; UPDATE account SET balance = balance + 1; DELETE FROM ledger"`)
 	s.check(err == nil, "no lock is held in either database", "%v", err)
-	staged := ask(`find /var/lib/fdt/outbox/tmp /var/lib/fdt/outbox/prepared -type f`)
-	s.check(len(staged) == 0, "no message is left staged", "%q", staged)
+	var staged []string
+	_, err = until(ctx, "nothing is staged", func() (bool, error) { // what was not prepared goes with the next scan
+		staged = ask(`find /var/lib/fdt/outbox/tmp /var/lib/fdt/outbox/prepared -type f`)
+		return len(staged) == 0, nil
+	})
+	s.check(err == nil, "no message is left staged", "%q", staged)
 	return nil
 }
