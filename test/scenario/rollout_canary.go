@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strings"
 )
@@ -37,17 +38,17 @@ func canary(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	settle := settings{reload: "{settle: 1s, ready_timeout: 2s}"}
-	if err := s.roll(ctx, settle); err != nil {
+	settle := func(ready string) settings { return settings{reload: "{settle: 1s, ready_timeout: " + ready + "}"} }
+	if err := s.roll(ctx, settle("30s")); err != nil {
 		return err
 	}
-	for _, bad := range []struct{ what, script, reason string }{
-		{"workers that die right after READY=1", "systemd-notify --ready; sleep 0.3; echo its last words; exit 3", "its last words"},
-		{"workers that are killed while they settle", "systemd-notify --ready; sleep 0.3; kill -SEGV $$$$", "signal 11"},
-		{"workers that never say READY=1", "sleep 60", "READY=1"},
-		{"workers that cannot be executed", "exec /nowhere/worker", "/nowhere/worker"},
+	for _, bad := range []struct{ what, script, ready, reason string }{
+		{"workers that die right after READY=1", "systemd-notify --ready; sleep 0.3; echo its last words; exit 3", "30s", "its last words"},
+		{"workers that are killed while they settle", "systemd-notify --ready; sleep 0.3; kill -SEGV $$$$", "30s", "signal 11"},
+		{"workers that never say READY=1", "sleep 60", "2s", "READY=1"},
+		{"workers that cannot be executed", "exec /nowhere/worker", "30s", "/nowhere/worker"},
 	} {
-		if err := s.program(ctx, bad.script); err != nil {
+		if err := errors.Join(s.configure(ctx, settle(bad.ready)), s.program(ctx, bad.script)); err != nil {
 			return err
 		}
 		if err := s.refusedRollout(ctx, bad.what, bad.reason); err != nil {
