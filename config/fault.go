@@ -82,13 +82,22 @@ const excerptWidth = 100
 // breaks are what YAML 1.1 ends a line with, section 5.4.
 var breaks = regexp.MustCompile(`\r\n|[\r\n\x{85}\x{2028}\x{2029}]`)
 
-// excerpt quotes one line of a file with a caret under the width characters from column on.
-func excerpt(text string, line, column, width int) string {
+// lineOf is a line of a text, counted from 1 as YAML does; false if there is none.
+func lineOf(text string, line int) (string, bool) {
 	lines := breaks.Split(text, -1)
 	if line < 1 || line > len(lines) {
+		return "", false
+	}
+	return lines[line-1], true
+}
+
+// excerpt quotes one line of a file with a caret under the width characters from column on.
+func excerpt(text string, line, column, width int) string {
+	quoted, ok := lineOf(text, line)
+	if !ok {
 		return ""
 	}
-	runes := []rune(masked(lines[line-1]))
+	runes := []rune(masked(quoted))
 	for i, r := range runes {
 		if !unicode.IsPrint(r) {
 			runes[i] = ' '

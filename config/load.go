@@ -158,7 +158,7 @@ func (d *decoder) syntax(src *source, err error) {
 	message := yamlLine.FindStringSubmatch(strings.ReplaceAll(err.Error(), "\n", " "))[1]
 	v, hint := value{src: src, line: brokenLine(src.text)}, ""
 	if v.line > 0 {
-		text := strings.Split(src.text, "\n")[v.line-1]
+		text, _ := lineOf(src.text, v.line)
 		body := strings.TrimLeft(text, " ")
 		begin := len(text) - len(body)
 		v.column, v.width = 1+begin, utf8.RuneCountInString(strings.TrimSpace(body))
@@ -175,6 +175,7 @@ func (d *decoder) syntax(src *source, err error) {
 // brokenLine returns the line after the longest beginning of a text that is YAML, or 0 if the text is long or is
 // no text at all.
 func brokenLine(text string) int {
+	text = breaks.ReplaceAllString(text, "\n")
 	lines := strings.SplitAfter(text, "\n")
 	if len(lines) > 1000 || !utf8.ValidString(text) {
 		return 0

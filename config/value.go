@@ -116,7 +116,8 @@ func (v *value) place() string {
 // within is the part of a scalar between two of its bytes, or all of it where the file spells it otherwise.
 func (v *value) within(start, end int) value {
 	part := *v
-	runes := []rune(strings.Split(v.src.text, "\n")[v.line-1])
+	line, _ := lineOf(v.src.text, v.line)
+	runes := []rune(line)
 	for quote := range 2 { // plain, or in quotes
 		from := v.column - 1 + quote
 		if from <= len(runes) && strings.HasPrefix(string(runes[from:]), v.text) {

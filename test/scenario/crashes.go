@@ -2,9 +2,9 @@ package scenario
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/fdtserver/fdt/test/load"
@@ -24,14 +24,15 @@ func workerKilled(ctx context.Context, s *Stage) error {
 	if _, err := until(ctx, "the sessions are open", func() (bool, error) { return sessions.Progress() > 4*sessionClients, nil }); err != nil {
 		return err
 	}
-	st, err := s.status(ctx)
+	var st status
+	_, err := until(ctx, "the master has heard of them", func() (_ bool, err error) {
+		st, err = s.status(ctx)
+		return len(st.serving()) > 0 && st.Connections >= sessionClients, err
+	})
 	if err != nil {
 		return err
 	}
-	if len(st.serving()) == 0 {
-		return errors.New("no worker answers")
-	}
-	victim := st.serving()[0]
+	victim := slices.MaxFunc(st.serving(), func(a, b worker) int { return a.Live.Open - b.Live.Open })
 	s.say("%s (pid %d) has %d of %d connections", victim.Unit, victim.Live.PID, victim.Live.Open, st.Connections)
 	if _, err := s.must(ctx, fmt.Sprintf("kill -9 %d", victim.Live.PID)); err != nil {
 		return err
