@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -86,30 +85,14 @@ func TestFailedForce(t *testing.T) {
 // before.
 func (p place) failForce(t *testing.T, what string) (log string, durable []byte) {
 	t.Helper()
-	var failing atomic.Bool
-	m := p.open(t, func(o *txn.Options) {
-		txn.SetFault(o, func(step string) error {
-			if failing.Load() && step == "sync" {
-				return syscall.EIO
-			}
-			return nil
-		})
-	})
-	s := m.NewSession(alice)
-	if strings.HasSuffix(what, "prepared") {
-		prepared(t, m, "x")
-	} else {
-		begin(t, s)
-		put(t, s, "a", "1")
-		put(t, s, "b", "2")
-	}
+	m, s, broken := p.breakable(t, "sync", what)
 	logs, err := filepath.Glob(p.dir("log") + "/*.log")
 	if err != nil || len(logs) != 1 {
 		t.Fatal(logs, err)
 	}
 	durable, err = os.ReadFile(logs[0])
 	wantErr(t, err, nil)
-	failing.Store(true)
+	broken.Store(true)
 	switch what {
 	case "commit":
 		err = s.Commit(t.Context())

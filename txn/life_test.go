@@ -135,23 +135,7 @@ func TestPoisoned(t *testing.T) {
 		for _, what := range []string{"prepare", "commit-prepared", "rollback-prepared", "commit"} {
 			t.Run(what+"/"+step, func(t *testing.T) {
 				p := newPlace(t)
-				var broken atomic.Bool
-				m := p.open(t, func(o *txn.Options) {
-					txn.SetFault(o, func(s string) error {
-						if broken.Load() && s == step {
-							return syscall.EIO
-						}
-						return nil
-					})
-				})
-				s := m.NewSession(alice)
-				if strings.HasSuffix(what, "prepared") {
-					prepared(t, m, "x")
-				} else {
-					begin(t, s)
-					put(t, s, "a", "1")
-					put(t, s, "b", "2")
-				}
+				m, s, broken := p.breakable(t, step, what)
 				broken.Store(true)
 				var err error
 				switch what {
@@ -302,19 +286,7 @@ func TestDownInPhaseTwo(t *testing.T) {
 		p := newPlace(t)
 		m, is := p.withDown(t)
 		defer closeAll(t, m)
-		s := m.NewSession(alice)
-		begin(t, s)
-		put(t, s, "a", "1")
-		putDown(t, s, "2")
-		if err := s.Prepare(t.Context(), "x"); err != nil {
-			t.Fatal(err)
-		}
-		is.Store(true)
-		err := s.CommitPrepared(t.Context(), "x")
-		wantErr(t, err, txn.ErrUnreachable)
-		if txn.SQLState(err) != "08007" {
-			t.Errorf("SQLSTATE %s", txn.SQLState(err))
-		}
+		s := halfCommitted(t, m, is)
 		wantErr(t, s.RollbackPrepared(t.Context(), "x"), txn.ErrAlreadyCommitted)
 		p.wantMessages(t, 1, 0)
 		list, err := m.List(t.Context())
@@ -345,15 +317,7 @@ func TestDownInPhaseTwo(t *testing.T) {
 	t.Run("handed over", func(t *testing.T) {
 		p := newPlace(t)
 		m, is := p.withDown(t)
-		s := m.NewSession(alice)
-		begin(t, s)
-		put(t, s, "a", "1")
-		putDown(t, s, "2")
-		if err := s.Prepare(t.Context(), "x"); err != nil {
-			t.Fatal(err)
-		}
-		is.Store(true)
-		wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnreachable)
+		halfCommitted(t, m, is)
 		closeAll(t, m)
 		m = p.open(t)
 		defer closeAll(t, m)

@@ -446,3 +446,16 @@ func TestDueOrder(t *testing.T) {
 		t.Errorf("due %v, want %v", got, want)
 	}
 }
+
+// TestVoteStands: what has voted stays so, in whatever order its first moments
+// are read: nothing may roll it back.
+func TestVoteStands(t *testing.T) {
+	gid := gidOf(1, 1, RoleExternal)
+	vote := record{Kind: kindPrepared, GID: gid, Branches: []BranchID{{Resource: "a", Proof: "7"}}}
+	var h history
+	h.add(1, vote, true)
+	h.add(2, record{Kind: kindPreparing, GID: gid, Branches: []BranchID{{Resource: "a"}}}, true)
+	if h.phase() != Prepared || len(h.tx.Branches) != 1 || h.tx.Branches[0].Proof != "7" {
+		t.Errorf("%s, %+v", h.phase(), h.tx)
+	}
+}

@@ -65,15 +65,6 @@ func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) 
 	return settled, errors.Join(scanned, err)
 }
 
-// scanNow is Scan that waits for another process that recovers.
-func (m *Manager) scanNow(ctx context.Context) error {
-	unlock, err := m.home.lock(ctx, "recovery")
-	if err != nil {
-		return err
-	}
-	return errors.Join(m.scan(ctx), unlock())
-}
-
 // resolve carries one transaction on as far as it may. The error tells why it
 // could not be carried further.
 func (m *Manager) resolve(ctx context.Context, who Principal, t *Transaction, rest Decision) error {

@@ -98,13 +98,7 @@ func TestLeftoverTrouble(t *testing.T) {
 			p := newFastPlace(t)
 			m, is := p.withDown(t)
 			defer closeAll(t, m)
-			s := m.NewSession(alice)
-			begin(t, s)
-			put(t, s, "a", "1")
-			putDown(t, s, "2")
-			wantErr(t, s.Prepare(t.Context(), "x"), nil)
-			is.Store(true)
-			wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnreachable)
+			halfCommitted(t, m, is)
 			show, err := m.Show(t.Context(), "x")
 			if err != nil || !strings.HasPrefix(show.Branches[1].State, "unreachable: ") {
 				t.Errorf("%+v, %v", show, err)
@@ -128,19 +122,8 @@ func TestEndNotNoted(t *testing.T) {
 	is, broken := new(atomic.Bool), new(atomic.Bool)
 	m := p.open(t, func(o *txn.Options) {
 		o.Resources[1] = down{o.Resources[1].(*spool.Spool), is}
-	}, failing("write", func() error {
-		if broken.Load() {
-			return syscall.EIO
-		}
-		return nil
-	}))
-	s := m.NewSession(alice)
-	begin(t, s)
-	put(t, s, "a", "1")
-	putDown(t, s, "2")
-	wantErr(t, s.Prepare(t.Context(), "x"), nil)
-	is.Store(true)
-	wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnreachable)
+	}, failing("write", when(broken)))
+	halfCommitted(t, m, is)
 	is.Store(false)
 	broken.Store(true)
 	txn.Rested(m)

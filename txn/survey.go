@@ -79,6 +79,9 @@ func (h *history) see(log uint64, r rank) *seen {
 }
 
 func (h *history) opening(r record) {
+	if h.prepared && r.Kind == kindPreparing {
+		return // the vote knows more
+	}
 	h.prepared = r.Kind == kindPrepared
 	if r.Named {
 		h.named = r.At

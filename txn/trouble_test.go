@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -35,6 +36,54 @@ func failing(at string, do func() error) func(*txn.Options) {
 }
 
 func eio() error { return syscall.EIO }
+
+// when is eio from the time on at which broken is set.
+func when(broken *atomic.Bool) func() error {
+	return func() error {
+		if broken.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}
+}
+
+// breakable opens a worker with a transaction that has voted, if what is a
+// decision, or with one open in s that has written to both resources. The step
+// fails once broken is set.
+func (p place) breakable(t *testing.T, step, what string) (m *txn.Manager, s *txn.Session, broken *atomic.Bool) {
+	t.Helper()
+	broken = new(atomic.Bool)
+	m = p.open(t, failing(step, when(broken)))
+	s = m.NewSession(alice)
+	if strings.HasSuffix(what, "prepared") {
+		prepared(t, m, "x")
+	} else {
+		begin(t, s)
+		put(t, s, "a", "1")
+		put(t, s, "b", "2")
+	}
+	return m, s, broken
+}
+
+// halfCommitted decides a transaction of which the resource that is down cannot
+// be told.
+func halfCommitted(t *testing.T, m *txn.Manager, is *atomic.Bool) *txn.Session {
+	t.Helper()
+	s := m.NewSession(alice)
+	begin(t, s)
+	put(t, s, "a", "1")
+	putDown(t, s, "2")
+	if err := s.Prepare(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	is.Store(true)
+	err := s.CommitPrepared(t.Context(), "x")
+	wantErr(t, err, txn.ErrUnreachable)
+	if txn.SQLState(err) != "08007" {
+		t.Errorf("SQLSTATE %s", txn.SQLState(err))
+	}
+	return s
+}
 
 // TestInTheWay: what somebody put where fdt keeps its files, or took away. Each
 // is an error of the step that meets it, and once it is gone all goes on.
