@@ -12,7 +12,8 @@ const (
 	// staleness is how long INNODB_TRX must have been left alone for its next reader to see the present (trx0i_s.cc,
 	// CACHE_MIN_IDLE_TIME_NS), with something to spare.
 	staleness = 120 * time.Millisecond
-	// grace is how long a session that has left is given to let go of its branch where nothing shows when it has.
+	// grace is how long a session that has left is given to let go of its branch where nothing shows when it has: without PROCESS, and
+	// where others read INNODB_TRX so often, or so much is in it (TRX_I_S_MEM_LIMIT), that it does not show the present.
 	grace = time.Second
 	// censusLock lets one session of the whole server at a time look, or all would see the past for ever.
 	censusLock = "fdt-census"
@@ -63,9 +64,10 @@ func (c *conn) census(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for began := time.Now(); ; {
 		present, leaving, err := c.look(ctx)
-		if err == nil && !(present && leaving == 0) {
+		over := present && leaving == 0 || !present && time.Since(began) > grace
+		if err == nil && !over {
 			err = pause(ctx, staleness)
 			if err == nil {
 				continue

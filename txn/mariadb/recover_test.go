@@ -448,34 +448,6 @@ func TestMarkerGone(t *testing.T) {
 	}
 }
 
-// Those who wait for a census share it, and wait no longer than they may.
-func TestCensus(t *testing.T) {
-	r := open(t, Options{})
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	r.census.turn <- struct{}{}
-	if err := r.settled(ended); !errors.Is(err, errBusy) {
-		t.Errorf("settled in vain: %v", err)
-	}
-	if err := poll(ended, func() (bool, error) { return false, nil }); !errors.Is(err, errBusy) {
-		t.Errorf("poll in vain: %v", err)
-	}
-	var all sync.WaitGroup
-	began := time.Now()
-	for range 100 {
-		all.Go(func() {
-			if err := r.settled(t.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	<-r.census.turn
-	all.Wait()
-	if !r.census.began.After(began) {
-		t.Error("nobody looked")
-	}
-}
-
 func TestSQLState(t *testing.T) {
 	for number, want := range map[uint16]string{1020: "40001", 1062: "23505", 1205: "40P01", 9999: "XX000"} {
 		if got := txn.SQLState(&Error{&mysql.MySQLError{Number: number}}); got != want {
