@@ -21,6 +21,7 @@ import (
 
 	"github.com/fdtserver/fdt/activation"
 	"github.com/fdtserver/fdt/internal/testcover"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // TestMain lets tests run this binary as systemd runs a service: with descriptors from 3 on, and an
@@ -235,7 +236,7 @@ func TestServeInherited(t *testing.T) {
 				if out := activate(t, "serve", "1", "self", "main", f); out != "" {
 					t.Error(out)
 				}
-				if s := <-got; s != "main main" {
+				if s := testwait.For(t, "the child's listeners", got); s != "main main" {
 					t.Errorf("client read %q", s)
 				}
 			}
@@ -284,7 +285,7 @@ func TestListener(t *testing.T) {
 			_, err := l.Accept()
 			accepted <- err
 		}
-		for i, err := range []error{<-accepted, l.Close(), raw.Control(func(uintptr) {})} {
+		for i, err := range []error{testwait.For(t, "Accept's return", accepted), l.Close(), raw.Control(func(uintptr) {})} {
 			if !errors.Is(err, net.ErrClosed) {
 				t.Errorf("%d after Close: %v", i, err)
 			}

@@ -18,16 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // child runs f in a process of its own, which is this test alone once more.
-func child(t *testing.T, f func() error) {
+func child(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	const mark = "DRAIN_TEST_CHILD"
 	if os.Getenv(mark) != "" {
-		if err := f(); err != nil {
-			t.Error(err)
-		}
+		f(t)
 		return
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1",
@@ -54,133 +53,98 @@ func TestLeaveExhausted(t *testing.T) { child(t, leaveExhausted) }
 func TestServeExhausted(t *testing.T) { child(t, serveExhausted) }
 
 // exhaust serves one connection, lowers the limit to what is open, and connects another.
-func exhaust(log slog.Handler) (s *drain.Server, served chan error, restore func() error, err error) {
+func exhaust(t *testing.T, log slog.Handler) (s *drain.Server, served chan error, restore func()) {
 	s = &drain.Server{Handler: lines, Logger: slog.New(log)}
 	l, err := net.Listen("unix", fmt.Sprintf("@fdt-drain-test-%d", os.Getpid()))
-	if err != nil {
-		return nil, nil, nil, err
-	}
+	must(t, err)
 	served = make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	warm, err := net.Dial("unix", l.Addr().String()) // so that everything that opens descriptors has
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	for s.Counts().Open == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	must(t, err)
+	testwait.Until(t, "accepted", func() bool { return s.Counts().Open == 1 })
 	// The client's socket exists before there are no more; connecting needs none.
 	client, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		return nil, nil, nil, err
+	must(t, err)
+	lift := limit(t, 0)
+	must(t, unix.Connect(client, &unix.SockaddrUnix{Name: l.Addr().String()}))
+	return s, served, func() {
+		lift()
+		testwait.Until(t, "the other is accepted, or left", func() bool { return s.Counts().Accepted == 2 || s.Counts().Draining })
+		must(t, errors.Join(unix.Close(client), warm.Close()))
 	}
-	next, err := unix.Dup(0)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	_ = unix.Close(next)
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		return nil, nil, nil, err
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(next), Max: old.Max}); err != nil {
-		return nil, nil, nil, err
-	}
-	restore = func() error {
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-			return err
-		}
-		for s.Counts().Accepted < 2 && !s.Counts().Draining {
-			time.Sleep(time.Millisecond)
-		}
-		return errors.Join(unix.Close(client), warm.Close())
-	}
-	return s, served, restore, unix.Connect(client, &unix.SockaddrUnix{Name: l.Addr().String()})
 }
 
-func exhausted() error {
-	log := new(logs)
-	s, served, restore, err := exhaust(slog.NewTextHandler(log, nil))
+// limit lets the process open some descriptors more, and lift as many as before.
+func limit(t *testing.T, more int) (lift func()) {
+	next, err := unix.Dup(0)
+	must(t, err)
+	_ = unix.Close(next)
+	var old unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(next + more), Max: old.Max}))
+	return func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old)) }
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	for !strings.Contains(log.String(), "cannot accept") {
-		time.Sleep(time.Millisecond)
-	}
+}
+
+func exhausted(t *testing.T) {
+	log := new(logs)
+	s, served, restore := exhaust(t, slog.NewTextHandler(log, nil))
+	testwait.Until(t, "the log", func() bool { return strings.Contains(log.String(), "cannot accept") })
 	var before, after unix.Rusage
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &before)
 	time.Sleep(300 * time.Millisecond) // for a spinning loop to show in the CPU time
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &after)
 	if cpu := time.Duration(after.Utime.Nano() - before.Utime.Nano() + after.Stime.Nano() - before.Stime.Nano()); cpu > 150*time.Millisecond {
-		return fmt.Errorf("used %v of CPU while nothing could be accepted", cpu)
+		t.Errorf("used %v of CPU while nothing could be accepted", cpu)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Patience)
 	defer cancel()
-	if err := s.Beat(ctx); err != nil { // alive all the same
-		return err
-	}
+	must(t, s.Beat(ctx)) // alive all the same
 	if n := s.Counts().Accepted; n != 1 {
-		return fmt.Errorf("accepted %d", n)
+		t.Errorf("accepted %d", n)
 	}
-	if err := restore(); err != nil {
-		return err
-	}
-	if err := s.Shutdown(ctx); err != nil {
-		return err
-	}
-	if err := <-served; !errors.Is(err, drain.ErrServerClosed) {
-		return err
+	restore()
+	must(t, s.Shutdown(ctx))
+	if err := testwait.For(t, "Serve's return", served); !errors.Is(err, drain.ErrServerClosed) {
+		t.Error(err)
 	}
 	text := log.String()
 	if strings.Count(text, "cannot accept") != 1 || strings.Count(text, "accepting again") != 1 {
-		return fmt.Errorf("log:\n%s", text)
+		t.Errorf("log:\n%s", text)
 	}
-	return nil
 }
 
-func leaveExhausted() error {
+func leaveExhausted(t *testing.T) {
 	log := new(logs)
-	s, served, restore, err := exhaust(slog.NewTextHandler(log, nil))
-	if err != nil {
-		return err
-	}
-	for !strings.Contains(log.String(), "cannot accept;") {
-		time.Sleep(time.Millisecond)
-	}
+	s, served, restore := exhaust(t, slog.NewTextHandler(log, nil))
+	testwait.Until(t, "the log", func() bool { return strings.Contains(log.String(), "cannot accept;") })
 	ended := make(chan error, 1)
 	go func() { ended <- s.Shutdown(context.Background()) }()
-	if err := <-served; !errors.Is(err, drain.ErrServerClosed) {
-		return err
+	if err := testwait.For(t, "Serve's return", served); !errors.Is(err, drain.ErrServerClosed) {
+		t.Error(err)
 	}
 	if text := log.String(); !strings.Contains(text, "cannot accept from a queue that is about to go") {
-		return fmt.Errorf("log:\n%s", text)
+		t.Errorf("log:\n%s", text)
 	}
-	return errors.Join(restore(), <-ended)
+	restore()
+	must(t, testwait.For(t, "the drain's end", ended))
 }
 
-func serveExhausted() error {
+func serveExhausted(t *testing.T) {
 	l, err := net.Listen("unix", fmt.Sprintf("@fdt-drain-test-%d", os.Getpid()))
-	if err != nil {
-		return err
-	}
-	next, err := unix.Dup(0)
-	if err != nil {
-		return err
-	}
-	_ = unix.Close(next)
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		return err
-	}
-	// One is left, for the copy of the listener's descriptor.
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(next + 1), Max: old.Max}); err != nil {
-		return err
-	}
+	must(t, err)
+	lift := limit(t, 1) // one is left, for the copy of the listener's descriptor
 	s := &drain.Server{Handler: lines}
 	if err := s.Serve(l); !errors.Is(err, syscall.EMFILE) || !strings.Contains(err.Error(), "epoll_create1") {
-		return fmt.Errorf("Serve: %w", err)
+		t.Errorf("Serve: %v", err)
 	}
-	return unix.Setrlimit(unix.RLIMIT_NOFILE, &old) // what is written at the end needs some
+	lift() // what is written at the end needs some
 }
 
 // stuck is a log handler that blocks, and with it who logs.
@@ -199,29 +163,21 @@ func (s stuck) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func hung() error {
+func hung(t *testing.T) {
 	log := stuck{slog.DiscardHandler, make(chan struct{}), make(chan struct{})}
-	s, served, restore, err := exhaust(log)
-	if err != nil {
-		return err
-	}
-	<-log.entered
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	s, served, restore := exhaust(t, log)
+	testwait.For(t, "the log", log.entered)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := s.Beat(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "@fdt-drain-test") {
-		return fmt.Errorf("Beat: %w", err)
+		t.Errorf("Beat: %v", err)
 	}
 	close(log.release)
-	if err := restore(); err != nil {
-		return err
+	restore()
+	must(t, s.Close())
+	if err := testwait.For(t, "Serve's return", served); !errors.Is(err, drain.ErrServerClosed) {
+		t.Error(err)
 	}
-	if err := s.Close(); err != nil {
-		return err
-	}
-	if err := <-served; !errors.Is(err, drain.ErrServerClosed) {
-		return err
-	}
-	return nil
 }
 
 // A listening socket that somebody shut down is lost: Serve says so, and does not spin.
@@ -242,7 +198,7 @@ func TestAcceptLost(t *testing.T) {
 	if err := raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }); err != nil {
 		t.Fatal(err)
 	}
-	if err := within(t, served, "Serve's return"); !errors.Is(err, syscall.EINVAL) {
+	if err := testwait.For(t, "Serve's return", served); !errors.Is(err, syscall.EINVAL) {
 		t.Error(err)
 	}
 	ask(t, c, "still served")
@@ -274,14 +230,14 @@ func TestListenerName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := within(t, names, "the handler"); got != "public" {
+	if got := testwait.For(t, "the handler", names); got != "public" {
 		t.Error(got)
 	}
 	_ = c.Close()
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	within(t, served, "Serve's return")
+	testwait.For(t, "Serve's return", served)
 	if !strings.Contains(log.String(), "cannot close a listener") {
 		t.Errorf("log: %s", log)
 	}
@@ -354,7 +310,7 @@ func TestTCPOptions(t *testing.T) {
 					})
 				}
 				_ = f.dial()
-				fd := within(t, fds, "the connection")
+				fd := testwait.For(t, "the connection", fds)
 				for option, want := range test.want {
 					got, err := unix.GetsockoptInt(fd, names[option][0], names[option][1])
 					if err != nil || got != want {

@@ -18,10 +18,8 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
-
-// patience is how long a test waits for what must happen; nothing asserts that it is short.
-const patience = 20 * time.Second
 
 // fixture is a server under test with one listener.
 type fixture struct {
@@ -63,13 +61,8 @@ func start(t *testing.T, network string, s *drain.Server) *fixture {
 		if err := s.Close(); err != nil && !errors.Is(err, drain.ErrStuck) {
 			t.Errorf("Close: %v", err)
 		}
-		select {
-		case err := <-f.served:
-			if !errors.Is(err, drain.ErrServerClosed) {
-				t.Errorf("Serve: %v", err)
-			}
-		case <-time.After(patience):
-			t.Error("Serve did not return")
+		if err := testwait.For(t, "Serve's return", f.served); !errors.Is(err, drain.ErrServerClosed) {
+			t.Errorf("Serve: %v", err)
 		}
 	})
 	return f
@@ -83,7 +76,7 @@ func (f *fixture) dial() net.Conn {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testwait.Patience))
 	return c
 }
 
@@ -97,7 +90,7 @@ func (f *fixture) shutdown(ctx context.Context) <-chan error {
 // beat returns when the accept loop has come round.
 func (f *fixture) beat() {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(f.t.Context(), testwait.Patience)
 	defer cancel()
 	if err := f.s.Beat(ctx); err != nil {
 		f.t.Fatal(err)
@@ -120,27 +113,6 @@ func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
-}
-
-// within receives, or fails the test.
-func within[T any](t *testing.T, c <-chan T, what string) (v T) {
-	t.Helper()
-	select {
-	case v = <-c:
-	case <-time.After(patience):
-		t.Fatalf("%s did not happen", what)
-	}
-	return v
-}
-
-// eventually waits for a state that nothing announces.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not seen: %s", what)
-		}
-	}
 }
 
 // lines is a handler that answers each line with itself, and says goodbye when draining.
@@ -219,7 +191,7 @@ func TestServe(t *testing.T) {
 			t.Errorf("counts: %+v", n)
 		}
 		_ = c.Close()
-		eventually(t, "the connection's end", func() bool { return f.s.Counts().Open == 0 })
+		testwait.Until(t, "the connection's end", func() bool { return f.s.Counts().Open == 0 })
 	})
 }
 
@@ -232,7 +204,7 @@ func TestConn(t *testing.T) {
 			<-release
 		}})
 		client := f.dial()
-		c := within(t, conns, "the handler")
+		c := testwait.For(t, "the handler", conns)
 		if got, want := c.Listener(), f.l.Addr().String(); got != want {
 			t.Errorf("Listener %q, want %q", got, want)
 		}
@@ -308,7 +280,7 @@ func TestServeRefuses(t *testing.T) {
 	if !s.Counts().Draining {
 		t.Error("Counts do not show the drain")
 	}
-	within(t, s.Draining(), "Draining")
+	testwait.For(t, "Draining", s.Draining())
 }
 
 // pipe is a listener without a descriptor.
@@ -331,10 +303,10 @@ func TestThreads(t *testing.T) {
 		if n := f.s.Counts(); n.Accepted != 2 {
 			t.Fatalf("accepted %d with two threads", n.Accepted)
 		}
-		eventually(t, "one in the queue", func() bool { return maps.Equal(f.s.Queues(), map[string]int{f.l.Addr().String(): 1}) })
+		testwait.Until(t, "one in the queue", func() bool { return maps.Equal(f.s.Queues(), map[string]int{f.l.Addr().String(): 1}) })
 		_ = a.Close()
 		ask(t, queued, "c")
-		eventually(t, "the queue's end", func() bool { return maps.Equal(f.s.Queues(), map[string]int{f.l.Addr().String(): 0}) })
+		testwait.Until(t, "the queue's end", func() bool { return maps.Equal(f.s.Queues(), map[string]int{f.l.Addr().String(): 0}) })
 	})
 }
 
@@ -350,7 +322,7 @@ func TestThreadsShared(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(testwait.Patience))
 		ask(t, c, fmt.Sprint(i))
 		_ = c.Close()
 	}
@@ -362,7 +334,7 @@ func TestThreadsShared(t *testing.T) {
 	if err := f.s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := within(t, served, "Serve's return"); !errors.Is(err, drain.ErrServerClosed) {
+	if err := testwait.For(t, "Serve's return", served); !errors.Is(err, drain.ErrServerClosed) {
 		t.Error(err)
 	}
 	if n := f.s.Queues(); len(n) != 0 {
@@ -396,28 +368,28 @@ func TestReserve(t *testing.T) {
 		return c
 	}
 	a := connect("a")
-	if r := within(t, results, "a"); r.who != "afalse" || r.err != nil {
+	if r := testwait.For(t, "a", results); r.who != "afalse" || r.err != nil {
 		t.Fatal(r)
 	}
 	b := connect("b")
-	eventually(t, "b on the reserve", func() bool { return f.s.Counts().Reserve == 1 })
+	testwait.Until(t, "b on the reserve", func() bool { return f.s.Counts().Reserve == 1 })
 	c := connect("c")
-	eventually(t, "c on the reserve", func() bool { return f.s.Counts().Reserve == 2 })
+	testwait.Until(t, "c on the reserve", func() bool { return f.s.Counts().Reserve == 2 })
 	d := connect("d")
 	f.beat()
 	if n := f.s.Counts(); n.Accepted != 3 || n.Open != 3 {
 		t.Fatalf("accepted beyond the reserve: %+v", n)
 	}
 	_ = b.Close()
-	if r := within(t, results, "b's end"); r.who != "btrue" || !errors.Is(r.err, drain.ErrHangup) {
+	if r := testwait.For(t, "b's end", results); r.who != "btrue" || !errors.Is(r.err, drain.ErrHangup) {
 		t.Fatal(r)
 	}
-	eventually(t, "d on the reserve", func() bool { return f.s.Counts().Accepted == 4 })
+	testwait.Until(t, "d on the reserve", func() bool { return f.s.Counts().Accepted == 4 })
 	_ = a.Close()
 	// Slots go to those who ask in the order in which they ask, and c and d ask when their goroutines come to it.
 	conns := map[string]net.Conn{"ctrue": c, "dtrue": d}
 	for _, slot := range []string{"a's slot", "the next slot"} {
-		r := within(t, results, slot)
+		r := testwait.For(t, slot, results)
 		if conns[r.who] == nil || r.err != nil {
 			t.Fatalf("%s went to %q: %v", slot, r.who, r.err)
 		}
@@ -427,9 +399,9 @@ func TestReserve(t *testing.T) {
 	if n := f.s.Counts(); n.Reserve != 0 {
 		t.Errorf("%+v", n)
 	}
-	eventually(t, "the end of all", func() bool { return f.s.Counts().Open == 0 })
+	testwait.Until(t, "the end of all", func() bool { return f.s.Counts().Open == 0 })
 	e := connect("e")
-	if r := within(t, results, "e"); r.who != "efalse" || r.err != nil {
+	if r := testwait.For(t, "e", results); r.who != "efalse" || r.err != nil {
 		t.Fatal(r)
 	}
 	_ = e.Close()

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // hungUp reports the cause that a handler's context ends with.
@@ -53,9 +54,9 @@ func TestWatch(t *testing.T) {
 					close(watching)
 				})
 				c := f.dial()
-				within(t, watching, "Watch")
+				testwait.For(t, "Watch", watching)
 				end(c)
-				if err := within(t, causes, "the cancellation"); !errors.Is(err, drain.ErrHangup) {
+				if err := testwait.For(t, "the cancellation", causes); !errors.Is(err, drain.ErrHangup) {
 					t.Error(err)
 				}
 			})
@@ -73,19 +74,19 @@ func TestWatchLate(t *testing.T) {
 			conns <- c
 		})
 		client := f.dial()
-		c := within(t, conns, "the connection")
+		c := testwait.For(t, "the connection", conns)
 		_ = client.Close()
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
-		eventually(t, "the hang-up", func() bool { return drain.HungUp(c) })
+		testwait.Until(t, "the hang-up", func() bool { return drain.HungUp(c) })
 		select {
 		case err := <-causes:
 			t.Fatalf("cancelled while not watched: %v", err)
 		default:
 		}
 		c.Watch(true)
-		if err := within(t, causes, "the cancellation"); !errors.Is(err, drain.ErrHangup) {
+		if err := testwait.For(t, "the cancellation", causes); !errors.Is(err, drain.ErrHangup) {
 			t.Error(err)
 		}
 	})
@@ -98,7 +99,7 @@ func TestWatchAllowHalfClose(t *testing.T) {
 		conns <- c
 	})
 	client := f.dial().(*net.UnixConn)
-	c := within(t, conns, "the connection")
+	c := testwait.For(t, "the connection", conns)
 	_ = client.CloseWrite()
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
@@ -111,7 +112,7 @@ func TestWatchAllowHalfClose(t *testing.T) {
 	default:
 	}
 	_ = client.Close()
-	if err := within(t, causes, "the cancellation"); !errors.Is(err, drain.ErrHangup) {
+	if err := testwait.For(t, "the cancellation", causes); !errors.Is(err, drain.ErrHangup) {
 		t.Error(err)
 	}
 }
@@ -134,7 +135,7 @@ func TestWatchFails(t *testing.T) {
 		}
 	}})
 	_ = f.dial()
-	within(t, done, "the handler's end")
+	testwait.For(t, "the handler's end", done)
 	if text := f.log.String(); !strings.Contains(text, "cannot watch") || !strings.Contains(text, "operation not permitted") {
 		t.Errorf("log: %s", text)
 	}
@@ -169,7 +170,7 @@ func TestWatchReuse(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				_ = c.SetDeadline(time.Now().Add(patience))
+				_ = c.SetDeadline(time.Now().Add(testwait.Patience))
 				b := []byte("x")
 				for range 3 {
 					if _, err := c.Write(b); err != nil {
@@ -196,7 +197,7 @@ func TestLinger(t *testing.T) {
 		f := start(t, network, &drain.Server{Handler: func(_ context.Context, c *drain.Conn) {
 			_, _ = c.Read(make([]byte, 1))
 			_, _ = io.WriteString(c, last)
-			c.Linger(patience)
+			c.Linger(testwait.Patience)
 		}})
 		for range 20 {
 			c := f.dial()
@@ -221,5 +222,5 @@ func TestLingerEnds(t *testing.T) {
 	}})
 	c := f.dial()
 	expectEOF(t, c)
-	eventually(t, "the connection's end", func() bool { return f.s.Counts().Open == 0 })
+	testwait.Until(t, "the connection's end", func() bool { return f.s.Counts().Open == 0 })
 }

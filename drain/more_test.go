@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // crypto/tls takes ErrExpired for a deadline's error, which is not the end: the goodbye can be written.
@@ -46,17 +47,17 @@ func TestExpiryUnderTLS(t *testing.T) {
 		if _, err := io.WriteString(secure, "bye\n"); err != nil {
 			t.Error(err)
 		}
-		c.Linger(patience)
+		c.Linger(testwait.Patience)
 	}})
 	client := tls.Client(f.dial(), &tls.Config{InsecureSkipVerify: true})
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "accepted", func() bool { return f.s.Counts().Open == 1 })
+	testwait.Until(t, "accepted", func() bool { return f.s.Counts().Open == 1 })
 	done := f.shutdown(t.Context())
 	expect(t, client, "bye")
 	_ = client.Close()
-	within(t, done, "the drain's end")
+	testwait.For(t, "the drain's end", done)
 }
 
 // Many wait on the reserve, slots come, contexts end at the same moment: places are neither lost nor
@@ -89,7 +90,7 @@ func TestAcquireRace(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	eventually(t, "all gone", func() bool { return f.s.Counts().Open == 0 })
+	testwait.Until(t, "all gone", func() bool { return f.s.Counts().Open == 0 })
 	if n := f.s.Counts(); n.Reserve != 0 || n.Busy != 0 {
 		t.Errorf("%+v", n)
 	}
@@ -101,15 +102,16 @@ func TestAcquireRace(t *testing.T) {
 // A slot that becomes free while nobody waits is found by the next Acquire.
 func TestAcquireFree(t *testing.T) {
 	conns := make(chan *drain.Conn)
-	release := make(chan struct{})
+	release := map[bool]chan struct{}{false: make(chan struct{}), true: make(chan struct{})} // by who is on the reserve
 	f := start(t, "unix", &drain.Server{Threads: 1, Reserve: 1, Handler: func(_ context.Context, c *drain.Conn) {
+		over := release[c.Reserved()]
 		conns <- c
-		<-release
+		<-over
 	}})
 	_ = f.dial()
-	within(t, conns, "the first")
+	testwait.For(t, "the first", conns)
 	_ = f.dial()
-	second := within(t, conns, "the second, on the reserve")
+	second := testwait.For(t, "the second, on the reserve", conns)
 	if !second.Reserved() {
 		t.Error("not on the reserve")
 	}
@@ -118,12 +120,12 @@ func TestAcquireFree(t *testing.T) {
 	if err := second.Acquire(ended); !errors.Is(err, io.ErrNoProgress) {
 		t.Error(err)
 	}
-	release <- struct{}{}
-	eventually(t, "one left", func() bool { return f.s.Counts().Open == 1 })
+	close(release[false])
+	testwait.Until(t, "one left", func() bool { return f.s.Counts().Open == 1 })
 	if err := second.Acquire(t.Context()); err != nil || second.Reserved() {
 		t.Errorf("%v, reserved %v", err, second.Reserved())
 	}
-	close(release)
+	close(release[true])
 }
 
 // A link-local peer has a zone.
@@ -162,14 +164,14 @@ func TestIPv6(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := within(t, addrs, "the handler"), [2]string{c.RemoteAddr().String(), c.LocalAddr().String()}; got != want {
+	if got, want := testwait.For(t, "the handler", addrs), [2]string{c.RemoteAddr().String(), c.LocalAddr().String()}; got != want {
 		t.Errorf("local and remote %v, want %v", got, want)
 	}
 	_ = c.Close()
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	within(t, served, "Serve's return")
+	testwait.For(t, "Serve's return", served)
 }
 
 // A Multipath TCP listener takes no filter: the queue is served all the same.
@@ -181,6 +183,7 @@ func TestFinalMultipath(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := new(logs)
+	defer slog.SetDefault(slog.Default())
 	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
 	s := &drain.Server{Handler: lines}
 	served := make(chan error, 1)
@@ -195,6 +198,6 @@ func TestFinalMultipath(t *testing.T) {
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	within(t, served, "Serve's return")
+	testwait.For(t, "Serve's return", served)
 	t.Logf("log: %s", log) // a kernel without it made a plain listener
 }

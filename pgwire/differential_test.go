@@ -29,9 +29,7 @@ var oracleProcedures = []string{
 // difference, and for no other.
 func TestDifferential(t *testing.T) {
 	pg := postgresql(t)
-	if err := pg.Exec(t.Context(), "oracle", append(tables, oracleProcedures...)...); err != nil {
-		t.Fatal(err)
-	}
+	anew(t, pg, "oracle", oracleProcedures...)
 	f := newFDT(t, withBank(t))
 	text, err := os.ReadFile("testdata/conversations.txt")
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 const goodbye = "E FATAL 57P01 terminating connection due to administrator command"
@@ -166,7 +167,7 @@ func TestGoodbyeCrossed(t *testing.T) {
 			c := connect(t, network, map[string]string{"unix": f.sock, "tcp": f.tcp}[network], "a")
 			ended := f.shutdown()
 			c.want("CALL enqueue('before')", "C CALL", "Z I")
-			eventually(t, "the goodbye is there", func() bool { return readable(t, c.conn) })
+			testwait.Until(t, "the goodbye is there", func() bool { return readable(t, c.conn) })
 			c.want("CALL enqueue('crossed')", goodbye, "closed")
 			_ = c.conn.Close()
 			<-ended
@@ -187,7 +188,7 @@ func TestGoodbyeUnread(t *testing.T) {
 			if err := c.front.Flush(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "served", func() bool { return readable(t, c.conn) })
+			testwait.Until(t, "served", func() bool { return readable(t, c.conn) })
 			if end == "limit" {
 				f.server.Hurry(0)
 				c.answers("call", c.read(), "C CALL", "Z I")
@@ -243,7 +244,7 @@ func TestGoodbyeToIdle(t *testing.T) {
 func TestLateSession(t *testing.T) {
 	f := newFDT(t, bank{})
 	c := dial(t, "unix", f.sock)
-	eventually(t, "accepted", func() bool { return f.server.Counts().Open == 1 })
+	testwait.Until(t, "accepted", func() bool { return f.server.Counts().Open == 1 })
 	ended := f.shutdown()
 	c.front.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "a"}})
 	hello := c.flush()
@@ -267,7 +268,7 @@ func TestDeadline(t *testing.T) {
 	if err := running.front.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "asleep", func() bool { return sleepers(t) == 1 })
+	testwait.Until(t, "asleep", func() bool { return sleepers(t) == 1 })
 	ended := f.shutdown()
 	f.server.Hurry(0)
 	open.answers("open", open.read(), goodbye, "closed")
@@ -279,5 +280,5 @@ func TestDeadline(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].ClientGID != "kept" {
 		t.Errorf("in doubt: %v, %v", list, err)
 	}
-	eventually(t, "awake", func() bool { return sleepers(t) == 0 })
+	testwait.Until(t, "awake", func() bool { return sleepers(t) == 0 })
 }

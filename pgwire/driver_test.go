@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 func (f *fdt) pgx(mode pgx.QueryExecMode, more ...string) *pgx.Conn {
@@ -164,7 +165,7 @@ func TestContextMariaDB(t *testing.T) {
 		f.cancelWaiting(version, func() int {
 			return number("SELECT count(*) FROM information_schema.processlist WHERE command <> 'Sleep' AND info LIKE 'UPDATE account %'")
 		})
-		eventually(t, "its transaction ended: the holder's is left", func() bool {
+		testwait.Until(t, "its transaction ended: the holder's is left", func() bool {
 			time.Sleep(120 * time.Millisecond) // who reads INNODB_TRX again within 100 ms is shown the same again, for ever
 			return number("SELECT count(*) FROM information_schema.innodb_trx") == 1
 		})
@@ -195,13 +196,13 @@ func (f *fdt) cancelWaiting(version string, waiting func() int) {
 		_, err := tx.Exec(ctx, "CALL deposit(7, 1)")
 		done <- err
 	}()
-	eventually(t, "waiting for the row", func() bool { return waiting() == 1 })
+	testwait.Until(t, "waiting for the row", func() bool { return waiting() == 1 })
 	cancel()
 	err = <-done
 	if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "57014" {
 		t.Errorf("version %s: %v", version, err)
 	}
-	eventually(t, "no longer waiting", func() bool { return waiting() == 0 })
+	testwait.Until(t, "no longer waiting", func() bool { return waiting() == 0 })
 	// What it had locked is free, while its transaction waits for its end.
 	other := f.connect("a")
 	other.want("CALL deposit(8, 1)", "C CALL", "Z I")

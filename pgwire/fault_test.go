@@ -14,6 +14,7 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // journal is a log that a test reads while it is written.
@@ -106,7 +107,7 @@ func TestLostDatabase(t *testing.T) {
 	if err := pipelined.front.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "both are answered", func() bool { return readable(t, pipelined.conn) })
+	testwait.Until(t, "both are answered", func() bool { return readable(t, pipelined.conn) })
 	if err := proxy.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -117,8 +118,8 @@ func TestLostDatabase(t *testing.T) {
 		t.Error("the rollback that failed is not in the log")
 	}
 	_ = open.conn.Close()
-	eventually(t, "the log has the failure at the end", func() bool { return log.has("rolling back a session's transaction failed") })
-	eventually(t, "rolled back", func() bool { return count(t, "state = 'idle in transaction' AND datname = 'bank'") == 0 })
+	testwait.Until(t, "the log has the failure at the end", func() bool { return log.has("rolling back a session's transaction failed") })
+	testwait.Until(t, "rolled back", func() bool { return count(t, "state = 'idle in transaction' AND datname = 'bank'") == 0 })
 }
 
 // settle commits what is prepared in the bank, as recovery would.

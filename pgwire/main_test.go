@@ -50,7 +50,7 @@ var tables = []string{
 }
 
 // postgresql starts PostgreSQL at its first use, with the database "bank" for
-// fdt's resource and "oracle" to compare with.
+// fdt's resource.
 func postgresql(t testing.TB) *testdb.Postgres {
 	t.Helper()
 	database.Lock()
@@ -61,16 +61,18 @@ func postgresql(t testing.TB) *testdb.Postgres {
 			t.Fatal(err)
 		}
 		database.pg = pg
-		for _, name := range []string{"bank", "oracle"} {
-			if err := pg.Exec(t.Context(), "postgres", "CREATE DATABASE "+name); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := pg.Exec(t.Context(), "bank", tables...); err != nil {
-			t.Fatal(err)
-		}
+		anew(t, pg, "bank")
 	}
 	return database.pg
+}
+
+// anew makes a database with the tables, and what more says.
+func anew(t testing.TB, pg *testdb.Postgres, name string, more ...string) {
+	t.Helper()
+	if err := errors.Join(pg.Exec(t.Context(), "postgres", "DROP DATABASE IF EXISTS "+name, "CREATE DATABASE "+name),
+		pg.Exec(t.Context(), name, append(tables, more...)...)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // fdt is a server under test, with all that it stands on.
@@ -181,10 +183,14 @@ const bankProcedures = `
     steps: [{on: bank, sql: "SELECT pg_sleep(60)"}]
 `
 
-// withBank adds the PostgreSQL resource and its procedures.
+// withBank adds the PostgreSQL resource and its procedures; nobody has an account yet.
 func withBank(t testing.TB) bank {
 	t.Helper()
-	return bank{"postgres", postgresql(t).DSN("bank"), bankProcedures}
+	pg := postgresql(t)
+	if err := pg.Exec(t.Context(), "bank", "SET lock_timeout = '1min'", "TRUNCATE account, child"); err != nil {
+		t.Fatal(err)
+	}
+	return bank{"postgres", pg.DSN("bank"), bankProcedures}
 }
 
 // newFDT starts a server.
@@ -357,14 +363,4 @@ func (f *fdt) staged() int {
 		}
 	}
 	return n
-}
-
-// eventually waits for what happens in another process or goroutine.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still not: %s", what)
-		}
-	}
 }

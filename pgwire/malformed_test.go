@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 func length(kind byte, n uint32, body ...byte) []byte {
@@ -89,7 +90,7 @@ func TestMalformed(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all gone", func() bool { return f.server.Counts().Busy == 0 })
+	testwait.Until(t, "all gone", func() bool { return f.server.Counts().Busy == 0 })
 	c := f.connect("a")
 	c.want("CALL enqueue('alive')", "C CALL", "Z I")
 	f.delivered("alive")

@@ -64,12 +64,7 @@ var allowances = []struct{ cells, reason string }{
 // committed. The golden file has the cells in which they differ.
 func TestMatrix(t *testing.T) {
 	pg := postgresql(t)
-	if err := pg.Exec(t.Context(), "postgres", "CREATE DATABASE matrix"); err != nil {
-		t.Fatal(err)
-	}
-	if err := pg.Exec(t.Context(), "matrix", append(tables, oracleProcedures...)...); err != nil {
-		t.Fatal(err)
-	}
+	anew(t, pg, "matrix", oracleProcedures...)
 	dsn, err := pgx.ParseConfig(pg.DSN("matrix"))
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/pgwire"
 )
 
@@ -119,7 +121,7 @@ func TestSlowStartup(t *testing.T) {
 	slow.answers("slow", slow.read(), "closed")
 	early := dial(t, "unix", f.sock)
 	_ = early.conn.Close()
-	eventually(t, "gone", func() bool { return f.server.Counts().Open == 0 })
+	testwait.Until(t, "gone", func() bool { return f.server.Counts().Open == 0 })
 }
 
 // TestSilent shows that ten thousand clients who say nothing keep nobody out for long: who is known is served all the
@@ -153,7 +155,7 @@ func TestSilent(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "crowded", func() bool { return f.server.Counts().Open >= threads })
+	testwait.Until(t, "crowded", func() bool { return f.server.Counts().Open >= threads })
 	known.want("CALL enqueue('crowded')", "C CALL", "Z I")
 	late := connect(t, "tcp", f.tcp, "a")
 	late.want("CALL enqueue('late')", "C CALL", "Z I")
@@ -164,7 +166,7 @@ func TestSilent(t *testing.T) {
 		t.Errorf("%d bytes more", grown)
 	}
 	all.Wait()
-	eventually(t, "room again", func() bool { c := f.server.Counts(); return c.Accepted == silent+2 && c.Open < threads+16 })
+	testwait.Until(t, "room again", func() bool { c := f.server.Counts(); return c.Accepted == silent+2 && c.Open < threads+16 })
 	told := 0
 	conns.Range(func(c, _ any) bool {
 		conn := c.(net.Conn)
@@ -244,7 +246,9 @@ func (f *fdt) psqlAs(unix, sock, asked, query string) (string, error) {
 // TestReserve shows what a connection without a slot can do: settle prepared
 // transactions and cancel, while a call waits for a slot.
 func TestReserve(t *testing.T) {
-	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) { f.server.Threads, f.server.Reserve = 1, 4 })
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) {
+		f.server.Threads, f.server.Reserve, f.wire.ReserveTimeout = 1, 4, time.Hour
+	})
 	holder := f.connect("a")
 	holder.want("BEGIN; CALL enqueue('p'); PREPARE TRANSACTION 'p'", "C BEGIN", "C CALL", "C PREPARE TRANSACTION", "Z I")
 	holder.want("BEGIN", "C BEGIN", "Z T")
@@ -265,7 +269,7 @@ func TestReserve(t *testing.T) {
 	if err := settler.front.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "cancelled", func() bool {
+	testwait.Until(t, "cancelled", func() bool {
 		cancelRequest(t, "unix", f.sock, settler.key)
 		_ = settler.conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		m, err := settler.front.Receive()
@@ -287,8 +291,12 @@ func TestSilentReserve(t *testing.T) {
 	holder := f.connect("a")
 	silent := f.connect("a")
 	silent.answers("silent", silent.read(), "E FATAL 53300 sorry, too many clients already", "closed")
-	late := f.connect("a")
-	_ = holder.conn.Close()
-	eventually(t, "a slot of its own", func() bool { return f.server.Counts().Reserve == 0 })
-	late.want("CALL enqueue('x')", "C CALL", "Z I")
+	testwait.Until(t, "a slot of its own", func() bool { // in the time it has, unless the machine is slow
+		late := f.connect("a")
+		_ = holder.conn.Close()
+		testwait.Until(t, "off the reserve", func() bool { return f.server.Counts().Reserve == 0 })
+		holder = late
+		return slices.Equal(late.query("CALL enqueue('x')"), []string{"C CALL", "Z I"})
+	})
+	f.delivered("x")
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // outcome asks how a transaction stands.
@@ -125,7 +127,7 @@ func TestXactLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		asks, said := f.pgx(pgx.QueryExecModeExec), ""
-		eventually(t, "known", func() bool {
+		testwait.Until(t, "known", func() bool {
 			said = outcome(t, asks, id)
 			return said != "in progress"
 		})

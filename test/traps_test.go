@@ -306,7 +306,7 @@ func refusedAtOnce(m machine) string {
 	}()
 	// All that a stop closes at once is closed by then, as the workers' own copies of the listener are.
 	m.eventually("journalctl -b -q --since=@" + since + " -u 'fdt-worker@*' | grep draining")
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		other, err := m.dial()
 		if err != nil {
 			return ""
@@ -336,7 +336,7 @@ func masterCrashes(m machine) string {
 		[ "$pid" = 0 ] || kill -9 "$pid" 2>/dev/null || true
 		for j in {1..40}; do [ "$(systemctl show -P MainPID fdt)" != "$pid" ] && [ "$(systemctl show -P MainPID fdt)" != 0 ] && break; sleep 0.05; done
 	done`)
-	for range 50 {
+	for range 300 {
 		switch state := m.must("systemctl show -P ActiveState fdt"); state {
 		case "active":
 			return ""

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/internal/ofd"
 )
@@ -115,26 +116,24 @@ func TestWorkedOnWhileServing(t *testing.T) {
 		})
 	})
 	defer closeAll(t, client)
-	answer := make(chan error)
+	answer := make(chan error, 1)
 	go func() { answer <- client.NewSession(alice).CommitPrepared(t.Context(), "x") }()
-	<-locked
+	testwait.For(t, "the claim is taken", locked)
 	m := p.open(t, func(o *txn.Options) { o.Limits.Scan = 1000 * time.Hour })
 	defer closeAll(t, m)
 	ctx, stop := context.WithCancel(t.Context())
-	recovered := make(chan error)
+	recovered := make(chan error, 1)
 	go func() { recovered <- m.Recover(ctx) }()
-	for m.Stats().Scanned.IsZero() {
-		time.Sleep(time.Millisecond)
-	}
+	testwait.Until(t, "the first scan's end", func() bool { return !m.Stats().Scanned.IsZero() })
 	close(goOn)
-	wantErr(t, <-answer, txn.ErrUnknownGID)
-	for open := true; open; time.Sleep(time.Millisecond) { // the claim goes last
+	wantErr(t, testwait.For(t, "the answer", answer), txn.ErrUnknownGID)
+	testwait.Until(t, "the end of the claim, which goes last", func() bool {
 		claims, err := filepath.Glob(p.dir("claims") + "/x-*")
 		wantErr(t, err, nil)
-		open = len(claims) > 0
-	}
+		return len(claims) == 0
+	})
 	stop()
-	wantErr(t, <-recovered, nil)
+	wantErr(t, testwait.For(t, "the end of recovery", recovered), nil)
 	p.wantMessages(t, 0, 0)
 	p.wantNoneOpen(t, m)
 	p.wantTidy(t)

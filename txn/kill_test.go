@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -235,7 +236,7 @@ func TestManyDeciders(t *testing.T) {
 			commit bool
 			err    error
 		}
-		results := make(chan result)
+		results := make(chan result, 6)
 		for i := range 6 {
 			m := p.open(t)
 			defer closeAll(t, m)
@@ -250,7 +251,7 @@ func TestManyDeciders(t *testing.T) {
 		}
 		won := map[bool]int{}
 		for range 6 {
-			r := <-results
+			r := testwait.For(t, "an answer", results)
 			switch {
 			case r.err == nil:
 				won[r.commit]++
@@ -286,9 +287,9 @@ func TestRollbackWhileVoting(t *testing.T) {
 	begin(t, s)
 	put(t, s, "a", "1")
 	put(t, s, "b", "2")
-	vote := make(chan error)
+	vote := make(chan error, 1)
 	go func() { vote <- s.Prepare(t.Context(), "x") }()
-	<-inVote
+	testwait.For(t, "the vote has begun", inVote)
 	other := p.open(t)
 	defer closeAll(t, other)
 	o := other.NewSession(alice)
@@ -296,7 +297,7 @@ func TestRollbackWhileVoting(t *testing.T) {
 	wantErr(t, o.RollbackPrepared(t.Context(), "x"), nil)
 	wantErr(t, o.CommitPrepared(t.Context(), "x"), txn.ErrAlreadyRolledBack)
 	close(goOn)
-	wantErr(t, <-vote, txn.ErrRolledBack)
+	wantErr(t, testwait.For(t, "the vote", vote), txn.ErrRolledBack)
 	p.recover(t, other)
 	p.wantMessages(t, 0, 0)
 	p.wantTidy(t)
@@ -330,14 +331,14 @@ func TestDeciderDiesWhileVoting(t *testing.T) {
 			s := m.NewSession(alice)
 			begin(t, s)
 			put(t, s, "a", "1")
-			vote := make(chan error)
+			vote := make(chan error, 1)
 			go func() { vote <- s.Prepare(t.Context(), "x") }()
-			<-inVote
+			testwait.For(t, "the vote has begun", inVote)
 			if _, killed := p.worker(t, "rollback-prepared:x", test.die); !killed {
 				t.Error("the decider lived")
 			}
 			close(goOn)
-			wantErr(t, <-vote, test.want)
+			wantErr(t, testwait.For(t, "the vote", vote), test.want)
 			p.recover(t, m)
 			if test.want == nil {
 				wantErr(t, s.CommitPrepared(t.Context(), "x"), nil)
@@ -387,9 +388,9 @@ func TestRecoverForEver(t *testing.T) {
 	}
 	m := p.open(t, func(o *txn.Options) { o.Limits.Scan = time.Second })
 	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() { done <- m.Recover(ctx) }()
-	for {
+	testwait.Until(t, "delivered, and the proofs dropped", func() bool {
 		proofs := 0
 		for _, name := range []string{"a", "b"} {
 			list, err := os.ReadDir(p.dir(name) + "/prepared")
@@ -398,17 +399,10 @@ func TestRecoverForEver(t *testing.T) {
 			}
 			proofs += len(list)
 		}
-		if len(p.delivered(t, "a")) == 1 && len(p.delivered(t, "b")) == 1 && proofs == 0 {
-			break
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal("never recovered")
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+		return len(p.delivered(t, "a")) == 1 && len(p.delivered(t, "b")) == 1 && proofs == 0
+	})
 	stop()
-	if err := <-done; err != nil {
+	if err := testwait.For(t, "the end of recovery", done); err != nil {
 		t.Error(err)
 	}
 	closeAll(t, m)

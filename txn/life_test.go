@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 )
@@ -39,7 +40,7 @@ func TestRotate(t *testing.T) {
 			}
 		})
 	}
-	for n.Load() < 100 {
+	for n.Load() < 100 && !t.Failed() {
 		if err := txn.Rotate(m, t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +152,7 @@ func TestPoisoned(t *testing.T) {
 				if !txn.InDoubt(err) && what != "prepare" || err == nil {
 					t.Errorf("got %v", err)
 				}
-				<-m.Failed()
+				testwait.For(t, "the log has failed", m.Failed())
 				wantErr(t, m.Err(), txn.ErrPoisoned)
 				wantErr(t, m.Recover(t.Context()), txn.ErrPoisoned)
 				broken.Store(false)
@@ -256,9 +257,12 @@ func putDown(t *testing.T, s *txn.Session, body string) {
 // retryUntilIdle retries as the loop does, without its pauses.
 func retryUntilIdle(t *testing.T, m *txn.Manager) {
 	t.Helper()
-	for m.Counts().Leftover > 0 {
-		txn.Retry(m, t.Context())
-	}
+	testwait.Until(t, "all leftovers are told", func() bool {
+		if m.Counts().Leftover > 0 {
+			txn.Retry(m, t.Context())
+		}
+		return m.Counts().Leftover == 0
+	})
 }
 
 // TestDownInPhaseTwo: the resource cannot be told the decision until later.

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 )
@@ -54,17 +55,12 @@ func TestHungResource(t *testing.T) {
 		o.Resources[1] = hung{down{o.Resources[1].(*spool.Spool), is}, asked}
 	})
 	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() { done <- m.Recover(ctx) }()
-	<-asked
-	for len(p.delivered(t, "a")) == 0 {
-		if t.Context().Err() != nil {
-			t.Fatal("a waits for b")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	testwait.For(t, "the question", asked)
+	testwait.Until(t, "a's message, though b hangs", func() bool { return len(p.delivered(t, "a")) > 0 })
 	stop()
-	if err := <-done; err != nil {
+	if err := testwait.For(t, "the end of recovery", done); err != nil {
 		t.Error(err)
 	}
 	closeAll(t, m)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 )
@@ -146,9 +147,9 @@ func TestResolveWhileVoting(t *testing.T) {
 	s := m.NewSession(alice)
 	begin(t, s)
 	put(t, s, "a", "x")
-	vote := make(chan error)
+	vote := make(chan error, 1)
 	go func() { vote <- s.Prepare(t.Context(), "x") }()
-	<-inVote
+	testwait.For(t, "the vote has begun", inVote)
 	other := p.open(t)
 	defer closeAll(t, other)
 	told, err := resolved(t, other, txn.Abort)
@@ -156,7 +157,7 @@ func TestResolveWhileVoting(t *testing.T) {
 		t.Errorf("%+v, %v", told, err)
 	}
 	close(goOn)
-	wantErr(t, <-vote, nil)
+	wantErr(t, testwait.For(t, "the vote", vote), nil)
 	decided := p.open(t, func(o *txn.Options) {
 		txn.SetFault(o, func(step string) error {
 			if step == "lock recovery" {

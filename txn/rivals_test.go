@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/internal/ofd"
 	"github.com/fdtserver/fdt/txn/spool"
@@ -220,12 +221,12 @@ func TestTwoRecoverers(t *testing.T) {
 		})
 		defer closeAll(t, both[i])
 	}
-	first := make(chan error)
+	first := make(chan error, 1)
 	go func() { first <- both[0].Scan(t.Context()) }()
-	<-inScan
+	testwait.For(t, "the scan", inScan)
 	wantErr(t, both[1].Scan(t.Context()), nil) // would wait for goOn if it recovered
 	close(goOn)
-	wantErr(t, <-first, nil)
+	wantErr(t, testwait.For(t, "the scan's end", first), nil)
 
 	ctx, stop := context.WithCancel(t.Context())
 	var loops, scans sync.WaitGroup
@@ -305,13 +306,11 @@ func TestScanUnfinished(t *testing.T) {
 		t.Helper()
 		m := p.open(t, func(o *txn.Options) { o.Limits.Scan = 1000 * time.Hour })
 		ctx, stop := context.WithCancel(t.Context())
-		recovered := make(chan error)
+		recovered := make(chan error, 1)
 		go func() { recovered <- m.Recover(ctx) }()
-		for !until(m) {
-			time.Sleep(time.Millisecond)
-		}
+		testwait.Until(t, "what recovery is to see", func() bool { return until(m) })
 		stop()
-		wantErr(t, <-recovered, nil)
+		wantErr(t, testwait.For(t, "the end of recovery", recovered), nil)
 		closeAll(t, m)
 	}
 	told, freed := false, false

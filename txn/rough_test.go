@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 )
@@ -146,7 +147,7 @@ func TestPoisonedWhileWaiting(t *testing.T) {
 	m := p.open(t)
 	prepared(t, m, "x")
 	done := p.atWork(t)
-	answer := make(chan error)
+	answer := make(chan error, 1)
 	go func() { answer <- m.NewSession(alice).CommitPrepared(t.Context(), "x") }()
 	logs, _ := filepath.Glob(p.dir("log") + "/*.log")
 	raw, err := os.ReadFile(logs[0])
@@ -155,7 +156,7 @@ func TestPoisonedWhileWaiting(t *testing.T) {
 	begin(t, s)
 	put(t, s, "a", "1")
 	wantErr(t, s.Prepare(t.Context(), "y"), txn.ErrPoisoned)
-	wantErr(t, <-answer, txn.ErrPoisoned)
+	wantErr(t, testwait.For(t, "the answer", answer), txn.ErrPoisoned)
 	done()
 	_ = m.Close(t.Context())
 	wantErr(t, os.WriteFile(logs[0], raw, 0o600), nil)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/worker"
 )
 
@@ -52,7 +53,7 @@ func TestFaults(t *testing.T) {
 	var log bytes.Buffer
 	s := lazy{make(chan struct{}, 1)}
 	err = run(t, s, func() {
-		<-s.asked
+		testwait.For(t, "the beat", s.asked)
 		_ = lc.Close()
 		_ = unix.Kill(unix.Getpid(), unix.SIGTERM)
 	}, worker.WithListener("main", l), worker.WithControl(lc, nil), worker.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))

@@ -8,15 +8,15 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/worker"
 )
 
-// served runs an *http.Server with a handler until drain is called; the test waits for its end.
-func served(t *testing.T, s *http.Server) (address string, drain func()) {
+// served runs a server until drain is called; the test waits for its end.
+func served(t *testing.T, s worker.Server) (address string, drain func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,13 +40,13 @@ func served(t *testing.T, s *http.Server) (address string, drain func()) {
 // closed waits until nothing listens at the address.
 func closed(t *testing.T, address string) {
 	t.Helper()
-	for {
+	testwait.Until(t, "nobody listens", func() bool {
 		c, err := net.Dial("tcp", address)
-		if err != nil {
-			return
+		if err == nil {
+			_ = c.Close()
 		}
-		_ = c.Close()
-	}
+		return err != nil
+	})
 }
 
 func dial(t *testing.T, address string) net.Conn {
@@ -56,6 +56,7 @@ func dial(t *testing.T, address string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(testwait.Patience))
 	return c
 }
 
@@ -83,21 +84,21 @@ func hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "h
 // A connection whose first request comes after the drain has begun is served, and so is the next request of
 // one that is kept; both are told that it was the last.
 func TestHTTPDrain(t *testing.T) {
-	var accepted sync.WaitGroup
-	accepted.Add(2)
-	var count atomic.Int64
-	address, drain := served(t, &http.Server{
+	accepted := make(chan struct{}, 10)
+	address, drain := served(t, worker.Unhurry(&http.Server{
 		ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(hello),
 		ConnState: func(_ net.Conn, s http.ConnState) {
-			if s == http.StateNew && count.Add(1) <= 2 {
-				accepted.Done()
+			if s == http.StateNew {
+				accepted <- struct{}{}
 			}
 		},
-	})
+	}))
 	kept := dial(t, address)
 	ask(t, kept, false)
 	fresh := dial(t, address)
-	accepted.Wait()
+	for range 2 {
+		testwait.For(t, "accepted", accepted)
+	}
 	drain()
 	closed(t, address)
 	ask(t, fresh, true)
@@ -106,8 +107,10 @@ func TestHTTPDrain(t *testing.T) {
 
 // A request that takes long does not keep the server from telling those who registered for its shutdown.
 func TestHTTPLong(t *testing.T) {
-	http.HandleFunc("GET /{$}", hello)
 	asked, told := make(chan struct{}), make(chan struct{})
+	was := http.DefaultServeMux
+	t.Cleanup(func() { http.DefaultServeMux = was })
+	http.DefaultServeMux = http.NewServeMux()
 	http.HandleFunc("GET /long", func(w http.ResponseWriter, r *http.Request) {
 		close(asked)
 		<-told
@@ -120,7 +123,7 @@ func TestHTTPLong(t *testing.T) {
 	if _, err := io.WriteString(c, "GET /long HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	<-asked
+	testwait.For(t, "the request", asked)
 	drain()
 	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -173,7 +176,7 @@ func TestHTTPAccepting(t *testing.T) {
 		}
 	})
 	c := dial(t, inner.Addr().String())
-	<-l.held
+	testwait.For(t, "the connection", l.held)
 	running.Go(func() {
 		if err := u.Shutdown(t.Context()); err != nil {
 			t.Errorf("Shutdown: %v", err)

@@ -23,6 +23,7 @@ import (
 	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/testcover"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/worker"
 )
 
@@ -195,7 +196,7 @@ func launchOn(t *testing.T, socket *os.File, path, kind, names string, env ...st
 // told waits for a datagram that contains what.
 func (p *process) told(what string) string {
 	p.t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(testwait.Patience)
 	for {
 		select {
 		case got := <-p.notify:
@@ -219,14 +220,9 @@ func (p *process) signal(sig syscall.Signal) {
 // exit waits for the process's end and returns what it logged.
 func (p *process) exit(code int) string {
 	p.t.Helper()
-	select {
-	case err := <-p.exited:
-		p.exited <- err
-		if got := p.cmd.ProcessState.ExitCode(); got != code {
-			p.t.Errorf("exit code %d (%v), want %d", got, p.cmd.ProcessState, code)
-		}
-	case <-time.After(patience):
-		p.t.Fatal("the worker did not exit")
+	p.exited <- testwait.For(p.t, "the worker's exit", p.exited)
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
+		p.t.Errorf("exit code %d (%v), want %d", got, p.cmd.ProcessState, code)
 	}
 	return p.log.String()
 }
@@ -238,7 +234,7 @@ func (p *process) dial() net.Conn {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testwait.Patience))
 	return c
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // oneRow is a configuration with a database, whose one row every call locks.
@@ -92,7 +93,7 @@ func TestSlotsWaitForDoubt(t *testing.T) {
 				t.Fatal(err)
 			}
 			waiting := []*pgx.Conn{h.connect(), h.connect()}
-			answers := make(chan error)
+			answers := make(chan error, len(waiting))
 			for _, w := range waiting {
 				defer func() { _ = w.Close(t.Context()) }()
 				go func() {
@@ -100,24 +101,24 @@ func TestSlotsWaitForDoubt(t *testing.T) {
 					answers <- err
 				}()
 			}
-			h.until(func() bool { return blocked() == len(waiting) })
+			testwait.Until(t, "both wait for the row", func() bool { return blocked() == len(waiting) })
 
 			if err := waiting[0].PgConn().CancelRequest(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if refusal, ok := errors.AsType[*pgconn.PgError](<-answers); !ok || refusal.Code != "57014" {
+			if refusal, ok := errors.AsType[*pgconn.PgError](testwait.For(t, "the cancelled call's answer", answers)); !ok || refusal.Code != "57014" {
 				t.Errorf("the call that was cancelled: %+v", refusal)
 			}
-			again := make(chan error)
+			again := make(chan error, 1)
 			go func() {
 				_, err := waiting[0].Exec(t.Context(), "CALL add()", pgx.QueryExecModeSimpleProtocol)
 				again <- err
 			}()
-			h.until(func() bool { return blocked() == len(waiting) })
+			testwait.Until(t, "both wait for the row", func() bool { return blocked() == len(waiting) })
 			if err := settle(); err != nil {
 				t.Error(err)
 			}
-			if err := errors.Join(<-answers, <-again); err != nil {
+			if err := errors.Join(testwait.For(t, "an answer", answers), testwait.For(t, "an answer", again)); err != nil {
 				t.Error(err)
 			}
 			added += 1 + len(waiting)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // life is what happens to one transaction. In a statement, # is the number of
@@ -140,7 +142,7 @@ func (f *faults) judge(number string, statements int, err error) {
 	refused := ok && refusal.Code != "08007" && acknowledged < f.life.promise
 	c := f.connect()
 	defer func() { _ = c.Close(f.t.Context()) }()
-	f.until(func() bool {
+	testwait.Until(f.t, "nothing of the transaction is open", func() bool {
 		if f.life.name == "external" && !refused { // its coordinator asks until all is done
 			_, _ = c.Exec(f.t.Context(), "COMMIT PREPARED 'x"+number+"'")
 		}

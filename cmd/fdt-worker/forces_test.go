@@ -11,10 +11,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/pgwire"
 )
 
@@ -170,24 +170,10 @@ func (h *host) log(w *exec.Cmd) (path string) {
 // it.
 func (h *host) swept() {
 	h.t.Helper()
-	h.until(func() bool {
+	testwait.Until(h.t, "no proof is left", func() bool {
 		left, err := filepath.Glob(filepath.Join(h.dir, "[ab]", "prepared", "*.committed"))
 		return err == nil && len(left) == 0
 	})
-}
-
-// until asks again and again; the test's own deadline ends it.
-func (h *host) until(done func() bool) {
-	h.t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-h.t.Context().Done():
-			h.t.Fatal("the test was over before")
-		}
-	}
 }
 
 // TestForcesShared has 20 clients commit at once on two workers: each worker

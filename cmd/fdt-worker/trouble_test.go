@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // TestTroubles starts a worker at boot whose database is away, and with a
@@ -22,13 +23,13 @@ func TestTroubles(t *testing.T) {
 	text := fmt.Sprintf(configuration, h.sock, filepath.Join(h.dir, "outbox"))
 	h.configure(strings.Replace(text, "resources: {", `resources: {bank: {type: postgres, dsn: "host=/nowhere user=x dbname=x"}, `, 1))
 	cmd, out := h.start("1-0", h.name())
-	h.until(func() bool {
+	testwait.Until(t, "the log tells of both", func() bool {
 		said := out.String()
 		return strings.Contains(said, "transactions cannot be finished") && strings.Contains(said, "a database does not suit transactions")
 	})
 	path := filepath.Join(h.run, "worker", "1-0.sock")
 	var err error
-	h.until(func() bool { // it listens
+	testwait.Until(t, "it listens", func() bool {
 		err = control.Call(t.Context(), path, control.OpCancel, map[string]string{"pid": "none"}, nil)
 		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED)
 	})
@@ -68,7 +69,7 @@ func TestLogFails(t *testing.T) {
 
 	_, _ = h.start("2-0", h.name())
 	c = h.connect()
-	h.until(func() bool { // the vote was lost: what the log has of it may be read
+	testwait.Until(t, "the vote, of which the log may have something, is rolled back", func() bool {
 		_, _ = c.Exec(t.Context(), "ROLLBACK PREPARED 'y'")
 		return h.count("outbox/tmp/*/*")+h.count("outbox/prepared/*/*") == 0
 	})

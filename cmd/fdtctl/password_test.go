@@ -8,11 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/internal/scram"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // withStdin runs f with text as the standard input.
@@ -91,17 +91,17 @@ func TestPasswordTerminal(t *testing.T) {
 				done <- answer{p, err}
 			}()
 			// Input that comes before the echo is off is thrown away with it.
-			for quiet := false; !quiet; time.Sleep(time.Millisecond) {
+			testwait.Until(t, "the echo is off", func() bool {
 				tio, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
 				if err != nil {
 					t.Fatal(err)
 				}
-				quiet = tio.Lflag&unix.ECHO == 0
-			}
+				return tio.Lflag&unix.ECHO == 0
+			})
 			if _, err := io.WriteString(master, c.in); err != nil {
 				t.Fatal(err)
 			}
-			got := <-done
+			got := testwait.For(t, "the answer", done)
 			if got.password != c.want || c.err == "" && got.err != nil || c.err != "" && (got.err == nil || got.err.Error() != c.err) {
 				t.Errorf("%q, %v", got.password, got.err)
 			}

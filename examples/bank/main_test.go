@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -171,16 +172,17 @@ func TestReadBeforeChange(t *testing.T) {
 		_, err := known.get(t.Context(), b.manager.NewSession(txn.Principal{}), 1)
 		done <- err
 	}()
-	for waiting := false; !waiting; { // the test's own time limit bounds it
+	testwait.Until(t, "waiting for the lock", func() (waiting bool) {
 		if err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").Scan(&waiting); err != nil {
 			t.Fatal(err)
 		}
-	}
+		return waiting
+	})
 	known.forget(1)
 	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; err != nil || len(known.known) != 0 {
+	if err := testwait.For(t, "the balance", done); err != nil || len(known.known) != 0 {
 		t.Errorf("%v, remembered %v", err, known.known)
 	}
 	if got, err := known.get(t.Context(), b.manager.NewSession(txn.Principal{}), 1); err != nil || got != 100 || len(known.known) != 1 {

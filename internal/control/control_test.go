@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // serve answers on a socket until the test ends, and returns its path.
@@ -32,7 +33,7 @@ func serve(t *testing.T, h control.Handlers) string {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := <-done; !errors.Is(err, control.ErrServerClosed) {
+		if err := testwait.For(t, "Serve's return", done); !errors.Is(err, control.ErrServerClosed) {
 			t.Error(err)
 		}
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -205,7 +206,7 @@ func TestClose(t *testing.T) {
 			t.Error("the call succeeded")
 		}
 	})
-	<-entered
+	testwait.For(t, "the exchange", entered)
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -239,7 +240,7 @@ func FuzzRequest(f *testing.F) {
 	}}}
 	done := make(chan struct{})
 	go func() { _ = s.Serve(l); close(done) }()
-	f.Cleanup(func() { _ = s.Close(); <-done })
+	f.Cleanup(func() { _ = s.Close(); testwait.For(f, "Serve's return", done) })
 	for _, seed := range []string{`{"op":"status"}`, `{"op":"status","x":[1,{"y":null}]}`, `{`, `{"op":"\ud800"}`, "\x00"} {
 		f.Add(seed + "\n")
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
@@ -293,14 +294,14 @@ func TestManyScrapes(t *testing.T) {
 	}
 	for range atOnce {
 		wg.Go(func() { codes <- get() })
-		<-asked
+		testwait.For(t, "the question to the worker", asked)
 	}
 	if code := get(); code != http.StatusServiceUnavailable {
 		t.Errorf("one too many is answered with %d", code)
 	}
 	close(release)
 	for range atOnce {
-		if code := <-codes; code != http.StatusOK {
+		if code := testwait.For(t, "the answer", codes); code != http.StatusOK {
 			t.Errorf("a scrape is answered with %d", code)
 		}
 	}

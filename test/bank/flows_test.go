@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -119,17 +120,11 @@ func (p *pair) want(t *testing.T, n int) {
 // wantIn is want of one database.
 func (p *pair) wantIn(t *testing.T, n int, ask func(ctx context.Context, statements ...string) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
 	// The primary key's violation is the answer no.
 	wrong := fmt.Sprintf("INSERT INTO t SELECT 2, 0 FROM t WHERE id = 1 AND n <> %d", n)
-	for ask(ctx, "BEGIN", "SELECT n FROM t WHERE id = 1 FOR UPDATE", wrong, "ROLLBACK") != nil {
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatalf("row 1 does not become %d", n)
-		}
-	}
+	testwait.Until(t, fmt.Sprint("row 1 becomes ", n), func() bool {
+		return ask(t.Context(), "BEGIN", "SELECT n FROM t WHERE id = 1 FOR UPDATE", wrong, "ROLLBACK") == nil
+	})
 }
 
 // die kills MariaDB when it is told what holds text, before it hears it.
@@ -158,14 +153,14 @@ func TestFlows(t *testing.T) {
 		one, two := p.begin(t), p.begin(t)
 		must(t, add(t.Context(), one, "bank_a", 1))
 		must(t, add(t.Context(), two, "bank_b", 1))
-		done := make(chan error)
+		done := make(chan error, 1)
 		go func() { done <- add(t.Context(), one, "bank_b", 1) }()
 		second := add(t.Context(), two, "bank_a", 1)
 		if second != nil {
 			two.Fail(second)
 			must(t, two.Rollback(t.Context()))
 		}
-		first := <-done
+		first := testwait.For(t, "the other's end", done)
 		for _, err := range []error{first, second} {
 			if err != nil && txn.SQLState(err) != "40P01" {
 				t.Errorf("SQLSTATE %s of %v, want 40P01", txn.SQLState(err), err)
@@ -252,9 +247,8 @@ func TestFlows(t *testing.T) {
 			t.Errorf("CommitPrepared when a database dies: %v", err)
 		}
 		for range 6 {
-			for before := p.vain.Load(); p.vain.Load() == before; {
-				time.Sleep(time.Millisecond)
-			}
+			before := p.vain.Load()
+			testwait.Until(t, "recovery tries in vain", func() bool { return p.vain.Load() > before })
 			// The pause has begun: these two do not try the database, and make it no longer.
 			if err := s.CommitPrepared(t.Context(), "long"); !errors.Is(err, txn.ErrUnreachable) {
 				t.Errorf("CommitPrepared while a database is down: %v", err)
@@ -267,11 +261,13 @@ func TestFlows(t *testing.T) {
 		must(t, s.Close(t.Context()))
 		must(t, p.my.Start())
 		p.want(t, 3)
-		show, err := p.m.Show(t.Context(), "long")
-		for ; err == nil && show.Phase == txn.Committing; show, err = p.m.Show(t.Context(), "long") {
-			time.Sleep(time.Millisecond) // it has told all, and is about to say so
-		}
-		must(t, err)
+		var show txn.Transaction
+		testwait.Until(t, "it says that it has told all", func() bool {
+			var err error
+			show, err = p.m.Show(t.Context(), "long")
+			must(t, err)
+			return show.Phase != txn.Committing
+		})
 		if show.Phase != txn.Committed || show.Hazard != "" {
 			t.Errorf("it has ended as %+v", show)
 		}
@@ -292,9 +288,10 @@ func TestFlows(t *testing.T) {
 		must(t, conn.QueryRow(t.Context(), "SELECT gid FROM pg_prepared_xacts").Scan(&gid))
 		_, err = conn.Exec(t.Context(), "ROLLBACK PREPARED '"+gid+"'")
 		must(t, errors.Join(err, conn.Close(t.Context())))
-		for err = txn.ErrUnreachable; txn.InDoubt(err) && t.Context().Err() == nil; time.Sleep(20 * time.Millisecond) {
-			err = s.CommitPrepared(t.Context(), "y") // a database that was down is left alone for a moment
-		}
+		testwait.Until(t, "an answer, as a database that was down is left alone for a moment", func() bool {
+			err = s.CommitPrepared(t.Context(), "y")
+			return !txn.InDoubt(err)
+		})
 		if err == nil || txn.SQLState(err)[:2] != "XA" {
 			t.Errorf("CommitPrepared after a manual rollback: %v (%s), want a heuristic outcome", err, txn.SQLState(err))
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -69,6 +70,13 @@ func TestOnePhase(t *testing.T) {
 		r := open(t, Options{Marker: marker})
 		acc := table(t, "a")
 		b := enlist(t, r, txn.BranchOptions{})
+		markers := func() string {
+			if marker == "" {
+				return "none"
+			}
+			return value(t, "a", "SELECT count(*) FROM fdt_marker")
+		}
+		before := markers() // other tests'
 		exec(t, b, "UPDATE "+acc+" SET balance = 1 WHERE id = 1")
 		must(t, b.Commit(t.Context()))
 		outcome(t, r, b, txn.Commit)
@@ -81,10 +89,8 @@ func TestOnePhase(t *testing.T) {
 		if got := value(t, "a", "SELECT balance FROM "+acc+" WHERE id = 1"); got != "1.00" {
 			t.Errorf("balance %s", got)
 		}
-		if marker != "" {
-			if n := value(t, "a", "SELECT count(*) FROM fdt_marker"); n != "0" {
-				t.Errorf("%s markers are left", n)
-			}
+		if n := markers(); n != before {
+			t.Errorf("markers are left: %s, before %s", n, before)
 		}
 	}
 }
@@ -162,13 +168,13 @@ func TestDeadlock(t *testing.T) {
 	must(t, b.Savepoint(t.Context(), "s1"))
 	exec(t, a, "UPDATE "+acc+" SET balance = 1 WHERE id = 1")
 	exec(t, b, "UPDATE "+acc+" SET balance = 2 WHERE id = 2")
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		_, err := a.Exec(t.Context(), "UPDATE "+acc+" SET balance = 1 WHERE id = 2", nil)
 		done <- err
 	}()
 	_, err := b.Exec(t.Context(), "UPDATE "+acc+" SET balance = 2 WHERE id = 1", nil)
-	victim, other, errOther := b, a, <-done
+	victim, other, errOther := b, a, testwait.For(t, "the other's answer", done)
 	if err == nil {
 		victim, other, err, errOther = a, b, errOther, nil
 	}
@@ -324,19 +330,15 @@ func TestCancelWhileBlocked(t *testing.T) {
 		done <- err
 	}()
 	// Not INNODB_TRX: who reads that again within 100 ms is shown the same again, for ever.
-	for value(t, "a", "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'") == "0" {
-		select {
-		case err := <-done:
-			t.Fatalf("Exec did not wait for the lock: %v", err)
-		default:
-		}
-	}
+	testwait.Until(t, "somebody waits for a lock", func() bool {
+		return value(t, "a", "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'") != "0"
+	})
 	cancel(gone)
-	if err := <-done; !errors.Is(err, gone) {
+	if err := testwait.For(t, "Exec's return", done); !errors.Is(err, gone) {
 		t.Errorf("Exec: %v, want the cause", err)
 	}
 	must(t, b.Rollback(t.Context()))
-	next := enlist(t, r, txn.BranchOptions{LockTimeout: time.Second})
+	next := enlist(t, r, txn.BranchOptions{LockTimeout: testwait.Patience})
 	exec(t, next, "UPDATE "+acc+" SET balance = 3 WHERE id = 2")
 	must(t, next.Rollback(t.Context()))
 	must(t, holder.Rollback(t.Context()))
@@ -354,7 +356,7 @@ func TestExhausted(t *testing.T) {
 		t.Errorf("%d of %d are in use", n, limit)
 	}
 	must(t, b.Rollback(t.Context()))
-	admin(t, "a", "CREATE USER few@localhost WITH MAX_USER_CONNECTIONS 1", "GRANT ALL ON a.* TO few@localhost")
+	admin(t, "a", "CREATE USER IF NOT EXISTS few@localhost WITH MAX_USER_CONNECTIONS 1", "GRANT ALL ON a.* TO few@localhost")
 	few := open(t, Options{DSN: server.DSN("few", "a")})
 	b = enlist(t, few, txn.BranchOptions{})
 	if _, err := few.Enlist(t.Context(), txn.BranchOptions{GID: newGID(txn.RoleLocal)}); !errors.Is(err, txn.ErrExhausted) {
@@ -430,7 +432,7 @@ func TestLostPrepare(t *testing.T) {
 			if isPrepared(t, straight, b.opt.GID) {
 				t.Errorf("%s, fate %v: still prepared", step, fate)
 			}
-			next := enlist(t, straight, txn.BranchOptions{LockTimeout: time.Second})
+			next := enlist(t, straight, txn.BranchOptions{LockTimeout: testwait.Patience})
 			exec(t, next, "UPDATE "+acc+" SET balance = 3")
 			must(t, next.Rollback(t.Context()))
 		}

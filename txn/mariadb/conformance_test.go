@@ -10,7 +10,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	admin(t, "a", "CREATE TABLE written (id VARCHAR(64) PRIMARY KEY)")
+	admin(t, "a", "CREATE TABLE IF NOT EXISTS written (id VARCHAR(64) PRIMARY KEY)")
 	t.Run("marker", func(t *testing.T) { conform(t, "fdt_marker") })
 	t.Run("no marker", func(t *testing.T) { conform(t, "") })
 }

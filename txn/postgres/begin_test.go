@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -93,11 +94,7 @@ func TestIdleSessionEnded(t *testing.T) {
 	t.Run("socket", func(t *testing.T) { idleSessionEnded(t, dsn("a")) })
 	admin(t, "a", "COPY (SELECT) TO PROGRAM 'cat >&2; openssl req -new -x509 -nodes -subj /CN=localhost -keyout server.key -out server.crt'",
 		"ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")
-	for value(t, "a", "SHOW ssl") != "on" {
-		if t.Context().Err() != nil {
-			t.Fatal("the server has no TLS")
-		}
-	}
+	testwait.Until(t, "the server has TLS", func() bool { return value(t, "a", "SHOW ssl") == "on" })
 	t.Run("tls", func(t *testing.T) { idleSessionEnded(t, "host="+secureAddress+" user=app dbname=a sslmode=require") })
 }
 
@@ -140,7 +137,7 @@ func (c *slowWriter) Read(p []byte) (int, error) {
 func (c *slowWriter) Write(p []byte) (int, error) {
 	want := c.reads.Load() + 2
 	n, err := c.UnixConn.Write(p)
-	for c.slow.Load() && c.reads.Load() < want {
+	for end := time.Now().Add(testwait.Patience); c.slow.Load() && c.reads.Load() < want && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	c.slow.Store(false)
@@ -169,7 +166,7 @@ func TestIdleSessionRead(t *testing.T) {
 		if ended {
 			must(t, straight.Fence(t.Context(), opt.GID.Log, opt.GID.Incarnation))
 		}
-		waits := time.AfterFunc(10*time.Second, func() { _ = c.Close() })
+		waits := time.AfterFunc(testwait.Patience, func() { _ = c.Close() })
 		b = enlist(t, r, opt)
 		waits.Stop()
 		if used := b.c.pg.PgConn().PID() == pid; used == ended {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -260,19 +261,19 @@ func TestCancelWhileBlocked(t *testing.T) {
 	exec(t, b, "UPDATE "+acc+" SET balance = 2 WHERE id = 2")
 	gone := errors.New("client gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		_, err := b.Exec(ctx, "UPDATE "+acc+" SET balance = 2 WHERE id = 1", nil)
 		done <- err
 	}()
 	blocked(t)
 	cancel(gone)
-	if err := <-done; !errors.Is(err, gone) {
+	if err := testwait.For(t, "Exec's return", done); !errors.Is(err, gone) {
 		t.Errorf("Exec: %v, want the cause", err)
 	}
 	must(t, b.Rollback(t.Context()))
 	must(t, holder.Rollback(t.Context()))
-	next := enlist(t, r, txn.BranchOptions{LockTimeout: time.Second})
+	next := enlist(t, r, txn.BranchOptions{LockTimeout: testwait.Patience})
 	exec(t, next, "UPDATE "+acc+" SET balance = 3")
 	must(t, next.Rollback(t.Context()))
 }
@@ -280,11 +281,7 @@ func TestCancelWhileBlocked(t *testing.T) {
 // blocked returns when some session waits for a lock.
 func blocked(t *testing.T) {
 	t.Helper()
-	for value(t, "a", "SELECT count(*)::text FROM pg_locks WHERE NOT granted") == "0" {
-		if t.Context().Err() != nil {
-			t.Fatal("nobody waits for a lock")
-		}
-	}
+	testwait.Until(t, "somebody waits for a lock", func() bool { return value(t, "a", "SELECT count(*)::text FROM pg_locks WHERE NOT granted") != "0" })
 }
 
 func TestExhausted(t *testing.T) {
@@ -349,7 +346,7 @@ func TestLostPrepare(t *testing.T) {
 		if isPrepared(t, straight, b.opt.GID) {
 			t.Errorf("fate %v: still prepared", fate)
 		}
-		next := enlist(t, r, txn.BranchOptions{LockTimeout: time.Second})
+		next := enlist(t, r, txn.BranchOptions{LockTimeout: testwait.Patience})
 		exec(t, next, "UPDATE "+acc+" SET balance = 3")
 		must(t, next.Rollback(t.Context()))
 	}

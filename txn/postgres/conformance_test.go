@@ -9,7 +9,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	admin(t, "a", "CREATE TABLE written (id text PRIMARY KEY)", "ALTER TABLE written OWNER TO app")
+	admin(t, "a", "CREATE TABLE IF NOT EXISTS written (id text PRIMARY KEY)", "ALTER TABLE written OWNER TO app")
 	txntest.Run(t, txntest.Harness{
 		Open: func(t testing.TB, name string) txn.Resource {
 			r, err := New(Options{Name: name, DSN: dsn("a")})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -194,7 +195,7 @@ func TestExecAllLost(t *testing.T) {
 			t.Error("committed")
 		}
 		must(t, b.Rollback(t.Context()))
-		next := enlist(t, straight, txn.BranchOptions{LockTimeout: time.Second})
+		next := enlist(t, straight, txn.BranchOptions{LockTimeout: testwait.Patience})
 		if out := exec(t, next, "UPDATE "+acc+" SET balance = balance WHERE balance = 100"); out.Rows != 2 {
 			t.Errorf("%d accounts are untouched", out.Rows)
 		}

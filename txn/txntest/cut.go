@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -59,7 +60,7 @@ type life struct {
 
 func (l *life) run() {
 	// A request whose reply is lost must not be waited for without end.
-	ctx, cancel := context.WithTimeout(l.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(l.Context(), testwait.Patience)
 	defer cancel()
 	if c, ok := l.lossy.(interface {
 		Check(ctx context.Context) ([]string, error)

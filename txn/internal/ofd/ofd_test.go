@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn/internal/ofd"
 )
 
@@ -46,12 +47,12 @@ func TestLock(t *testing.T) {
 	if err := ofd.Lock(ctx, b); !errors.Is(err, why) {
 		t.Errorf("got %v, want %v", err, why)
 	}
-	got := make(chan error)
+	got := make(chan error, 1)
 	go func() { got <- ofd.Lock(t.Context(), b) }()
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-got; err != nil {
+	if err := testwait.For(t, "the lock", got); err != nil {
 		t.Error(err)
 	}
 }

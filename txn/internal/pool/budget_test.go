@@ -53,7 +53,7 @@ func TestBudget(t *testing.T) {
 
 		// One that is in use goes to another process that waits when it comes back.
 		get(t, old, "k", 3, false)
-		got := make(chan error)
+		got := make(chan error, 1)
 		go func() {
 			_, _, err := young.Get(t.Context(), "k")
 			got <- err

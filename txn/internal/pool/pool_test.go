@@ -102,7 +102,7 @@ func TestClose(t *testing.T) {
 		c := &counted{}
 		p := New(2, c.open, c.close)
 		a, b := get(t, p, "k", 1, false), get(t, p, "k", 2, false)
-		waits := make(chan error)
+		waits := make(chan error, 1)
 		go func() {
 			_, _, err := p.Get(t.Context(), "k")
 			waits <- err

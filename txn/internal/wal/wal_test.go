@@ -306,20 +306,26 @@ func TestAppendAll(t *testing.T) {
 // nothing looks damaged.
 func TestReadWhileWritten(t *testing.T) {
 	l, path := create(t, nil)
-	var writer sync.WaitGroup
 	var written atomic.Int64
-	writer.Go(func() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
 		for range 300 {
 			add(t, l, true, "payload")
 			written.Add(1)
 		}
-	})
+	}()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	for written.Load() < 300 {
+	for writing := true; writing; {
+		select {
+		case <-ended:
+			writing = false
+		default:
+		}
 		before, n := written.Load(), int64(0)
 		for _, err := range wal.Replay(f, wal.Position{}) {
 			if err != nil {
@@ -331,7 +337,6 @@ func TestReadWhileWritten(t *testing.T) {
 			t.Errorf("%d records of %d", n, before)
 		}
 	}
-	writer.Wait()
 }
 
 // TestGroupCommit has many callers force at once: each returns with its record
