@@ -1,18 +1,24 @@
 package master
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
@@ -48,6 +54,14 @@ func TestAdvanceRefused(t *testing.T) {
 		m.wasStopping = true
 		if _, err := m.advance(); errorName(err) != refused || m.wasStopping {
 			t.Errorf("%v, still stopping: %t", err, m.wasStopping)
+		}
+	})
+	t.Run("a start that overtook a stop", func(t *testing.T) {
+		m, _ := against(t, refuser{"StartUnit": {dbus.ObjectPath("/job")}, "ListUnitsByPatterns": {[]found{}}})
+		places(t, m)
+		m.wasStopping = true
+		if _, err := m.advance(); !errors.Is(err, errNothingToServe) || m.state.Next != 2 {
+			t.Errorf("%v; the next generation is %d", err, m.state.Next)
 		}
 	})
 	t.Run("what is wanted cannot begin", func(t *testing.T) {
@@ -156,19 +170,21 @@ func TestRestartRejected(t *testing.T) {
 	}
 }
 
-// TestStopReconnects loses systemd in the middle of a stop, and ends when it is told to.
+// TestStopReconnects loses systemd in the middle of a stop, asks a worker for its counts again and again, and ends when it is told to.
 func TestStopReconnects(t *testing.T) {
 	job := []any{dbus.ObjectPath("/job")}
 	m, _ := against(t, refuser{"StopUnit": job, "ListUnitsByPatterns": {[]found{listed(unit.Stopper, "active", "stop"),
 		listed(unit.WorkerName(1, 1), "deactivating", "")}}})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	told := errors.New("told")
-	ended, end := context.WithCancelCause(ctx)
+	ended, end := context.WithCancelCause(t.Context())
+	told, asked := errors.New("told"), 0
+	answering(t, m, 1, 1, func() {
+		if asked++; asked == 2 {
+			end(told)
+		}
+	})
 	first := true
 	m.opt.Status = func(string) error {
 		if !first {
-			end(told)
 			return nil
 		}
 		first, m.shown = false, "" // so that the same line is sent once more
@@ -178,6 +194,65 @@ func TestStopReconnects(t *testing.T) {
 		t.Error(err)
 	}
 	m.helpers.Wait()
+	if first {
+		t.Error("systemd was not lost")
+	}
+}
+
+// answering is a worker that is asked for its counts.
+func answering(t *testing.T, m *Master, gen, slot int, asked func()) {
+	t.Helper()
+	path := m.controlPath(gen, slot)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := control.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &control.Server{Handlers: control.Handlers{control.OpStatus: func(context.Context, json.RawMessage) (any, error) {
+		asked()
+		return control.Status{}, nil
+	}}}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.Serve(l) })
+	t.Cleanup(func() {
+		_ = s.Close()
+		serving.Wait()
+	})
+}
+
+// TestLooksAgain loses systemd while the master serves, before a look and before it waits.
+func TestLooksAgain(t *testing.T) {
+	m, _ := against(t, refuser{"StartUnit": {dbus.ObjectPath("/job")}, "ListUnitsByPatterns": {[]found{listed(unit.WorkerName(1, 1), "activating", "start")}}})
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", m.opt.Private) // refuses the name
+	places(t, m)
+	if err := errors.Join(m.opt.Run.Take(1, m.opt.Etc), m.opt.Run.WriteState(snapshot.State{Schema: 1, Next: 2, Pending: 1, Step: Starting.String()})); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var failed atomic.Bool
+	m.log = slog.New(slog.NewTextHandler(onWrite(func(line []byte) {
+		if bytes.Contains(line, []byte("a look at systemd failed")) {
+			failed.Store(true)
+		}
+	}), nil))
+	var was *systemd
+	reconnected := false
+	m.opt.Status = func(string) error {
+		reconnected = reconnected || was != nil && m.sd != was
+		if failed.Load() && reconnected {
+			cancel()
+			return nil
+		}
+		// Which of the two it comes by is a matter of chance.
+		was, m.shown = m.sd, ""
+		m.prompts.prompt()
+		return m.sd.Close()
+	}
+	if err := m.Run(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestReopenLater has a closed listener wait for its turn after a rollout that the master began by itself.

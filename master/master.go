@@ -91,7 +91,7 @@ func New(opt Options) *Master {
 	opt.Generated = cmp.Or(opt.Generated, "/run/systemd/generator")
 	opt.Private = cmp.Or(opt.Private, privateBus)
 	return &Master{
-		opt: opt, log: opt.Logger, requests: make(chan request), prompts: make(prompter, 1), counted: make(chan counts), checks: make(chan checked),
+		opt: opt, log: opt.Logger, requests: make(chan request), prompts: make(prompter, 1), counted: make(chan counts, 1), checks: make(chan checked),
 		shows: make(chan Status, 1),
 		memos: map[string]*memo{}, hurried: map[int]bool{}, jobs: map[string]uint32{},
 	}
@@ -117,7 +117,7 @@ func (m *Master) Run(ctx context.Context) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	m.ask(ctx)
-	for ctx.Err() == nil {
+	for {
 		wake, err := m.advance()
 		switch {
 		case errors.Is(err, errNothingToServe):
@@ -137,6 +137,7 @@ func (m *Master) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			return nil
 		case <-m.prompts:
 		case <-timer.C:
 		case <-m.sd.Done():
@@ -152,7 +153,6 @@ func (m *Master) Run(ctx context.Context) error {
 			m.ask(ctx)
 		}
 	}
-	return nil
 }
 
 // connect reaches systemd, however long that takes. It reports false if ctx ended first.

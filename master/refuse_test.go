@@ -199,7 +199,7 @@ func TestNoSystemd(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
 	ctx, cancel := context.WithCancel(t.Context())
 	// The first attempt fails, and says so; there is no second.
-	m := New(Options{Private: "unix:path=" + path, Logger: slog.New(slog.NewTextHandler(onWrite(cancel), nil))})
+	m := New(Options{Private: "unix:path=" + path, Logger: slog.New(slog.NewTextHandler(onWrite(func([]byte) { cancel() }), nil))})
 	if err := m.Stop(ctx); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -209,11 +209,11 @@ func TestNoSystemd(t *testing.T) {
 }
 
 // onWrite is called for each line of a log.
-type onWrite func()
+type onWrite func(line []byte)
 
 // Write implements io.Writer.
 func (f onWrite) Write(line []byte) (int, error) {
-	f()
+	f(line)
 	return len(line), nil
 }
 

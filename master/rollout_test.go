@@ -68,9 +68,35 @@ func TestHangup(t *testing.T) {
 		t.Error(log)
 	}
 	log.Reset()
-	cancel()
-	if m.Reload(ctx); log.Len() != 0 {
+	owner.Go(func() {
+		<-m.requests
+		cancel()
+	})
+	for range 2 { // it is told of the first
+		m.Reload(ctx)
+	}
+	owner.Wait()
+	if log.Len() != 0 {
 		t.Error(log)
+	}
+}
+
+// TestLeavesUnchecked: a self-check ends though nobody is there to hear of it, and is of no account for another process.
+func TestLeavesUnchecked(t *testing.T) {
+	m, _ := against(t, refuser{})
+	m.applied, m.pending = goal(1, 1), goal(2, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	m.check(ctx, worker{unit: "w", gen: 2, slot: 1})
+	m.helpers.Wait()
+	m.memos["w"] = new(memo)
+	m.concluded(checked{unit: "w"})
+	m.concluded(checked{unit: "gone"})
+	if v := m.memos["w"].verdict; v != unasked || len(m.memos) != 1 {
+		t.Errorf("verdict %d; %d remembered", v, len(m.memos))
+	}
+	if names := m.closed(); names != nil { // no rollout is under way
+		t.Errorf("%v are closed for good", names)
 	}
 }
 

@@ -161,11 +161,7 @@ func (m *Master) ask(ctx context.Context) {
 	m.asking = true
 	workers := m.status()
 	m.helpers.Go(func() {
-		c := m.gather(ctx, workers.workers())
-		select {
-		case m.counted <- c:
-		case <-ctx.Done():
-		}
+		m.counted <- m.gather(ctx, workers.workers())
 	})
 }
 

@@ -37,7 +37,7 @@ func (m *Master) Stop(ctx context.Context) error {
 	began := time.Now()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
-	for ctx.Err() == nil {
+	for {
 		v, err := m.read()
 		if m.reconnected(ctx) {
 			continue
@@ -67,8 +67,9 @@ func (m *Master) Stop(ctx context.Context) error {
 					return err
 				}
 			}
+			first = false
+			m.ask(ctx)
 		}
-		first = false
 		actions, done := planStop(v)
 		if err := m.apply(actions); err != nil {
 			return err
@@ -85,23 +86,17 @@ func (m *Master) Stop(ctx context.Context) error {
 				}
 			}
 		}
-		m.ask(ctx)
 		m.showStop()
 		select {
 		case <-ctx.Done():
+			return context.Cause(ctx)
 		case <-m.prompts:
 		case c := <-m.counted:
 			m.counts, m.asking = c, false
-			m.showStop()
-			select {
-			case <-ctx.Done():
-			case <-m.prompts:
-			case <-poll.C:
-			}
-		case <-m.sd.Done():
+		case <-poll.C:
+			m.ask(ctx)
 		}
 	}
-	return context.Cause(ctx)
 }
 
 // closeAhead closes the sockets of a host that goes down. Their stop is then already asked for, and ordered behind that
