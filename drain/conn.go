@@ -271,9 +271,7 @@ func (c *Conn) Linger(d time.Duration) {
 	c.phase = lingering
 	_ = c.file.SetReadDeadline(time.Now().Add(d))
 	c.mu.Unlock()
-	if c.CloseWrite() != nil {
-		return
-	}
+	_ = c.CloseWrite() // of a peer that is gone already, which Read tells
 	var b [512]byte
 	for {
 		if _, err := c.file.Read(b[:]); err != nil {
