@@ -337,10 +337,8 @@ func (s *Server) drain() error {
 			giveUp = now.Add(orDefault(s.Grace, DefaultGrace))
 			s.each(stage, func(c *Conn) { c.force() })
 			next = giveUp
-		case stage == cutting:
-			next = force
 		case !limit.IsZero() && !now.Before(limit):
-			stage = cutting
+			stage = cutting // or was: no connection is cut twice
 			s.each(stage, func(c *Conn) { c.cut() })
 			next = force
 		default:
