@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // root skips unless FDT_BED=1 asks for tests that boot containers.
@@ -146,11 +148,12 @@ func TestDial(t *testing.T) {
 			t.Fatal(err)
 		}
 		var conn net.Conn
-		for conn == nil {
+		testwait.Until(t, "it listens", func() bool {
 			if conn, err = b.Dial(ctx, address.network, address.dial); err != nil && !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist) {
 				t.Fatal(err)
 			}
-		}
+			return err == nil
+		})
 		fmt.Fprintln(conn, "hello")
 		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "hello\n" {
 			t.Errorf("%s %s: %q, %v", address.network, address.dial, line, err)

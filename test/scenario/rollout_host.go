@@ -152,8 +152,8 @@ func (s *Stage) whileReloading(ctx context.Context, command string) error {
 
 // hostShutdown reboots with a transaction that ends in time, one that does not, and one that is prepared.
 func hostShutdown(ctx context.Context, s *Stage) error {
-	const within = 3 * time.Second
-	if err := s.roll(ctx, settings{drain: "{idle: 200ms, timeout: 5m, shutdown: 3s}"}); err != nil {
+	const within = 10 * time.Second
+	if err := s.roll(ctx, settings{drain: "{idle: 200ms, timeout: 5m, shutdown: 10s}"}); err != nil {
 		return err
 	}
 	if err := s.prepare(ctx, "kept"); err != nil {
@@ -181,7 +181,7 @@ func hostShutdown(ctx context.Context, s *Stage) error {
 	})
 	start := time.Now()
 	if err == nil {
-		time.Sleep(within / 3) // well within the time that it has
+		time.Sleep(within / 10) // well within the time that it has
 		_, err = sessions["in-time"].Exec(ctx, "COMMIT").ReadAll()
 		s.check(err == nil, "host shutdown: an open transaction may commit within drain.shutdown", "%v", err)
 	}
@@ -190,7 +190,7 @@ func hostShutdown(ctx context.Context, s *Stage) error {
 		return err
 	}
 	took := time.Since(start)
-	s.check(took > within && took < time.Minute, "host shutdown: drain.shutdown bounds it, not drain.timeout", "down and up again in %s", took.Round(time.Millisecond))
+	s.check(took > within && took < 4*time.Minute, "host shutdown: drain.shutdown bounds it, not drain.timeout", "down and up again in %s", took.Round(time.Millisecond))
 	if err := s.serves(ctx); err != nil {
 		return err
 	}
