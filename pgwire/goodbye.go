@@ -5,7 +5,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -82,8 +81,6 @@ func (se *session) farewell() error {
 		case err == nil, errors.Is(err, os.ErrDeadlineExceeded) && se.more():
 			se.leaving, se.over = false, time.Since(se.since) >= insistence
 			return nil
-		case errors.Is(err, drain.ErrExpired), errors.Is(err, drain.ErrDeadline):
-			return errGoodbye
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		case se.conn.Unread() == 0, time.Now().After(latest):
