@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/fdtserver/fdt/internal/testdb"
 	"github.com/fdtserver/fdt/internal/testwait"
@@ -159,12 +158,20 @@ func TestExecAllCancelled(t *testing.T) {
 	exec(t, blocker, "UPDATE "+acc+" SET balance = 0")
 	b := enlist(t, r, txn.BranchOptions{})
 	why := errors.New("the client has gone")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, why)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(t.Context())
 	list := []txn.Statement{say("SELECT 1"), say("UPDATE " + acc + " SET balance = 1")}
-	outs, err := b.ExecAll(ctx, list)
-	if len(outs) != 1 || !errors.Is(err, why) {
-		t.Errorf("%v, %v", outs, err)
+	done := make(chan error, 1)
+	go func() {
+		outs, err := b.ExecAll(ctx, list)
+		if len(outs) != 1 {
+			t.Errorf("%d statements were answered", len(outs))
+		}
+		done <- err
+	}()
+	blocked(t)
+	cancel(why)
+	if err := testwait.For(t, "ExecAll's return", done); !errors.Is(err, why) {
+		t.Errorf("ExecAll: %v", err)
 	}
 	if _, err := b.ExecAll(ctx, list); !errors.Is(err, why) {
 		t.Errorf("cancelled before: %v", err)
