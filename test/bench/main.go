@@ -18,6 +18,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -48,8 +50,16 @@ func run(ctx context.Context) error {
 	release := flag.String("release", "bookworm", "Debian `release`: bookworm or trixie")
 	only := flag.String("only", "", "take just the measures whose name matches this `expression`")
 	flag.Parse()
-	if _, err := regexp.Compile(*only); err != nil {
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
 		return err
+	}
+	var names []string
+	for _, m := range measures() {
+		names = append(names, m.name)
+	}
+	if !slices.ContainsFunc(names, wanted.MatchString) {
+		return fmt.Errorf("-only %q matches no measure; they are %s", *only, strings.Join(names, ", "))
 	}
 	if *deb == "" {
 		return errors.New("no package to measure: -deb or $FDT_DEB names it")
