@@ -123,7 +123,7 @@ func lines(_ context.Context, c *drain.Conn) {
 		switch {
 		case errors.Is(err, drain.ErrExpired), errors.Is(err, drain.ErrDeadline):
 			_, _ = io.WriteString(c, "bye\n")
-			c.Linger(time.Second)
+			c.Linger(testwait.Patience)
 			return
 		case err != nil:
 			return
@@ -135,7 +135,7 @@ func lines(_ context.Context, c *drain.Conn) {
 		select {
 		case <-c.Draining():
 			_, _ = io.WriteString(c, "bye\n")
-			c.Linger(time.Second)
+			c.Linger(testwait.Patience)
 			return
 		default:
 			c.SetIdle()

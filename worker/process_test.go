@@ -67,7 +67,7 @@ func child(kind string) error {
 				_, _ = fmt.Fprintf(w, "%s", body)
 			})}, opts...)
 	}
-	s := &drain.Server{Handler: lines, Idle: 50 * time.Millisecond, Grace: time.Second}
+	s := &drain.Server{Handler: lines, Idle: 50 * time.Millisecond, Grace: time.Minute}
 	if d, err := time.ParseDuration(os.Getenv("WORKER_TEST_IDLE")); err == nil {
 		s.Idle = d
 	}
@@ -78,7 +78,7 @@ func child(kind string) error {
 	}
 	return worker.Run(s, append(opts, worker.WithStatus(func() string {
 		return fmt.Sprintf("%d connections", s.Counts().Open)
-	}), worker.WithPace(10*time.Millisecond, time.Second))...)
+	}), worker.WithPace(10*time.Millisecond, time.Minute))...)
 }
 
 // lines echoes; "wait" makes it wait for the context's end.
@@ -88,7 +88,7 @@ func lines(ctx context.Context, c *drain.Conn) {
 		line, err := in.ReadString('\n')
 		if err != nil {
 			_, _ = io.WriteString(c, "bye\n")
-			c.Linger(time.Second)
+			c.Linger(testwait.Patience)
 			return
 		}
 		c.SetBusy()
@@ -100,7 +100,7 @@ func lines(ctx context.Context, c *drain.Conn) {
 		select {
 		case <-c.Draining(): // in one write: who reads the reply has the goodbye before its next call
 			_, _ = io.WriteString(c, line+"bye\n")
-			c.Linger(time.Second)
+			c.Linger(testwait.Patience)
 			return
 		default:
 			_, _ = io.WriteString(c, line)
