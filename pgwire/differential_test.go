@@ -70,6 +70,7 @@ func TestDifferential(t *testing.T) {
 		reason = ""
 	}
 	golden(t, "testdata/conversations.golden", out.Bytes(), version)
+	settle(t, pg, "oracle") // what a conversation leaves
 }
 
 // oracleVersion is PostgreSQL's, of which the golden file has the answers. With

@@ -97,7 +97,7 @@ func TestLostDatabase(t *testing.T) {
 	}
 	f.delivered("decided")
 	proxy.Rule(nil)
-	settle(t, pg)
+	settle(t, pg, "bank")
 
 	open, pipelined := f.connect("a"), f.connect("a")
 	open.want("BEGIN; CALL deposit(9002, 1)", "C BEGIN", "C CALL", "Z T")
@@ -122,15 +122,15 @@ func TestLostDatabase(t *testing.T) {
 	testwait.Until(t, "rolled back", func() bool { return count(t, "state = 'idle in transaction' AND datname = 'bank'") == 0 })
 }
 
-// settle commits what is prepared in the bank, as recovery would.
-func settle(t *testing.T, pg *testdb.Postgres) {
+// settle commits what is prepared in a database, as recovery would.
+func settle(t *testing.T, pg *testdb.Postgres, database string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), pg.DSN("bank"))
+	conn, err := pgx.Connect(t.Context(), pg.DSN(database))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-	rows, _ := conn.Query(t.Context(), "SELECT gid FROM pg_prepared_xacts WHERE database = 'bank'")
+	rows, _ := conn.Query(t.Context(), "SELECT gid FROM pg_prepared_xacts WHERE database = $1", database)
 	gids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(gids) != 1 {
 		t.Fatalf("prepared: %q, %v", gids, err)

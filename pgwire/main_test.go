@@ -69,7 +69,7 @@ func postgresql(t testing.TB) *testdb.Postgres {
 // anew makes a database with the tables, and what more says.
 func anew(t testing.TB, pg *testdb.Postgres, name string, more ...string) {
 	t.Helper()
-	if err := errors.Join(pg.Exec(t.Context(), "postgres", "DROP DATABASE IF EXISTS "+name, "CREATE DATABASE "+name),
+	if err := errors.Join(pg.Exec(t.Context(), "postgres", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)", "CREATE DATABASE "+name),
 		pg.Exec(t.Context(), name, append(tables, more...)...)); err != nil {
 		t.Fatal(err)
 	}
