@@ -149,6 +149,16 @@ func TestPoisonedWhileWaiting(t *testing.T) {
 	done := p.atWork(t)
 	answer := make(chan error, 1)
 	go func() { answer <- m.NewSession(alice).CommitPrepared(t.Context(), "x") }()
+	testwait.Until(t, "it waits: the claim is open a second time", func() bool {
+		open := 0
+		files, _ := filepath.Glob("/proc/self/fd/*")
+		for _, file := range files {
+			if target, _ := os.Readlink(file); strings.HasPrefix(target, p.dir("claims")+"/x-") {
+				open++
+			}
+		}
+		return open == 2
+	})
 	logs, _ := filepath.Glob(p.dir("log") + "/*.log")
 	raw, err := os.ReadFile(logs[0])
 	wantErr(t, errors.Join(err, os.Remove(logs[0])), nil) // as a recoverer does that takes this process for dead
@@ -304,4 +314,24 @@ func TestNoIncarnation(t *testing.T) {
 	p.recover(t, m)
 	p.wantMessages(t, 1, 1)
 	p.wantNoneOpen(t, m)
+}
+
+// TestBranchIsBack: a resource is restored as it was before it was told a
+// commit that all had acknowledged. It is told again.
+func TestBranchIsBack(t *testing.T) {
+	p := newFastPlace(t)
+	m := p.open(t)
+	prepared(t, m, "x")
+	then := filepath.Join(t.TempDir(), "b")
+	wantErr(t, os.CopyFS(then, os.DirFS(p.dir("b"))), nil)
+	wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
+	p.wantMessages(t, 1, 1)
+	closeAll(t, m)
+	wantErr(t, errors.Join(os.RemoveAll(p.dir("b")), os.CopyFS(p.dir("b"), os.DirFS(then))), nil)
+	p.wantMessages(t, 1, 0)
+	m = p.open(t)
+	defer closeAll(t, m)
+	p.recover(t, m)
+	p.wantMessages(t, 1, 1)
+	p.wantTidy(t)
 }
