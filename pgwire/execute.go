@@ -330,46 +330,6 @@ func (se *session) alone(what string) error {
 	return nil
 }
 
-func (se *session) savepoint(ctx context.Context, name string) error {
-	if err := se.block("SAVEPOINT"); err != nil {
-		return err
-	}
-	err := se.txn.Savepoint(ctx, name)
-	if err == nil {
-		se.settings.savepoint(name)
-	}
-	return err
-}
-
-func noSavepoint(name string, err error) error {
-	if errors.Is(err, txn.ErrNoSavepoint) {
-		err = errorf("3B001", "savepoint %q does not exist", name)
-	}
-	return err
-}
-
-func (se *session) release(ctx context.Context, name string) error {
-	if err := se.block("RELEASE SAVEPOINT"); err != nil {
-		return err
-	}
-	if err := se.txn.Release(ctx, name); err != nil {
-		return noSavepoint(name, err)
-	}
-	se.settings.release(name)
-	return nil
-}
-
-func (se *session) rollbackTo(ctx context.Context, name string) error {
-	if err := se.block("ROLLBACK TO SAVEPOINT"); err != nil {
-		return err
-	}
-	if err := se.txn.RollbackTo(ctx, name); err != nil {
-		return noSavepoint(name, err)
-	}
-	se.settings.rollbackTo(name)
-	return nil
-}
-
 // prepare is PREPARE TRANSACTION. Where there is nothing to prepare, and in a
 // failed transaction, which ends with it, PostgreSQL answers ROLLBACK and no
 // error; drivers take that for a yes, so here it is one.

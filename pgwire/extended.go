@@ -20,7 +20,9 @@ type portal struct {
 	plan    *plan
 	params  []value.Value
 	formats []int16
+	depth   int // savepoints that were set when it was bound, and still are
 	ran     bool
+	failed  bool // when it ran
 	result  result
 	sent    int // rows fetched
 }
@@ -87,6 +89,9 @@ func (se *session) sync() error {
 }
 
 func (se *session) parse(m *pgproto3.Parse) error {
+	if m.Name == "" {
+		delete(se.statements, "") // also if this one fails: a Bind behind it must not run the older one
+	}
 	if !utf8.ValidString(m.Query) || !utf8.ValidString(m.Name) {
 		return errorf("22021", "invalid byte sequence for encoding \"UTF8\"")
 	}
@@ -149,7 +154,7 @@ func (se *session) bind(m *pgproto3.Bind) error {
 		return errorf("08P01", "bind message supplies %d parameters, but prepared statement %q requires %d",
 			len(m.Parameters), m.PreparedStatement, len(p.params))
 	}
-	if n := len(m.ResultFormatCodes); n > 1 && n != len(p.columns) {
+	if n := len(m.ResultFormatCodes); n > 1 && n != len(p.columns) && p.columns != nil {
 		return errorf("08P01", "bind message has %d result formats but query has %d columns", n, len(p.columns))
 	}
 	for _, f := range m.ResultFormatCodes {
@@ -157,7 +162,7 @@ func (se *session) bind(m *pgproto3.Bind) error {
 			return errorf("22023", "unsupported format code: %d", f)
 		}
 	}
-	po := &portal{plan: p, params: make([]value.Value, len(p.params)), formats: m.ResultFormatCodes}
+	po := &portal{plan: p, params: make([]value.Value, len(p.params)), formats: m.ResultFormatCodes, depth: se.settings.depth()}
 	for i, t := range p.params {
 		v, err := parameter(t, m.Parameters[i], format(m.ParameterFormatCodes, i))
 		if err != nil {
@@ -169,6 +174,9 @@ func (se *session) bind(m *pgproto3.Bind) error {
 	}
 	if _, ok := se.portals[m.DestinationPortal]; ok && m.DestinationPortal != "" {
 		return errorf("42P03", "cursor %q already exists", m.DestinationPortal)
+	}
+	if m.DestinationPortal == "" {
+		delete(se.portals, "") // its place is the new one's
 	}
 	if err := se.room(); err != nil {
 		return err
@@ -276,17 +284,19 @@ func (se *session) fetch(ctx context.Context, name string, limit uint32) error {
 	if err := se.allowed(po.plan.stmt); err != nil {
 		return err
 	}
+	if po.failed || po.ran && po.plan.columns == nil {
+		return errorf("55000", "portal %q cannot be run", name)
+	}
 	if !po.ran {
 		if se.probed(po.plan) {
 			return errGoodbye
 		}
 		r, err := se.execute(ctx, po.plan, po.params)
 		if err != nil {
+			po.failed = true
 			return err
 		}
 		po.ran, po.result = true, r
-	} else if !po.plan.selects() {
-		return errorf("55000", "portal %q cannot be run", name)
 	}
 	return se.rows(po, limit)
 }

@@ -61,6 +61,7 @@ func TestMalformed(t *testing.T) {
 		"Execute without end":            {message('E', 0), "E FATAL 08P01 invalid message format: Execute body is invalid, closed"},
 		"Flush":                          {append(parse("", "SELECT 1"), message('H')...), "1, Z I"},
 		"many statements":                {bytes.Join([][]byte{parse("a", ""), parse("b", ""), parse("c", ""), parse("d", "")}, nil), "1, 1, 1, E ERROR 53400 more than 3 prepared statements and portals in one session, Z I"},
+		"many unnamed":                   {bytes.Join([][]byte{parse("", "SELECT 1"), bind("a", "", plain), bind("", "", plain), bind("", "", plain), parse("", "SELECT 1")}, nil), "1, 2, 2, 2, 1, Z I"},
 		"many portals": {bytes.Join([][]byte{parse("", "SELECT 1"), bind("a", "", plain), bind("b", "", plain), bind("c", "", plain)}, nil),
 			"1, 2, 2, E ERROR 53400 more than 3 prepared statements and portals in one session, Z I"},
 		"half a message": {length('Q', 100, 'x'), ""},

@@ -309,6 +309,9 @@ func (s *settings) fail() {
 	}
 }
 
+// depth returns how many savepoints are set.
+func (s *settings) depth() int { return len(s.saved) }
+
 func (s *settings) savepoint(name string) {
 	s.saved = append(s.saved, savedLayers{name, s.now})
 }

@@ -197,7 +197,7 @@ func severity(s, code, message string, position int32) string {
 //
 //	Q text                          simple query
 //	P name oid,… text               Parse; name _ is unnamed, oids may be -
-//	B portal statement fmt arg…     Bind; fmt is t or b for results; an argument is text, NULL or \xHEX (binary)
+//	B portal statement fmt arg…     Bind; fmt is t or b for all results, or one for each; an argument is text, NULL or \xHEX (binary)
 //	D S name, D P name              Describe
 //	E portal limit                  Execute
 //	C S name, C P name              Close
@@ -230,8 +230,10 @@ func (c *client) say(line string) (answered bool) {
 		c.front.Send(m)
 	case "B":
 		m := &pgproto3.Bind{DestinationPortal: unnamed(field()), PreparedStatement: unnamed(field())}
-		if field() == "b" {
-			m.ResultFormatCodes = []int16{1}
+		if formats := field(); formats != "t" {
+			for _, f := range formats {
+				m.ResultFormatCodes = append(m.ResultFormatCodes, map[rune]int16{'b': 1}[f])
+			}
 		}
 		for rest != "" {
 			switch a := field(); {
