@@ -419,3 +419,25 @@ func TestConsumerWasFaster(t *testing.T) {
 		t.Errorf("after Forget: %d, %v", how, err)
 	}
 }
+
+// TestOpenIsDurable: a spool whose maker died before it was durable is made so by who opens it next, or is not opened.
+func TestOpenIsDurable(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("NOT TESTED: strace is not installed")
+	}
+	dir := t.TempDir()
+	if _, err := spool.Open("r", dir); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=1",
+		os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), envDir+"="+dir, envDie+"=0", envDo+"=")
+	out, err := cmd.CombinedOutput()
+	if strings.Contains(string(out), "ptrace") {
+		t.Skipf("NOT TESTED: strace may not trace here: %s", out)
+	}
+	if err == nil || !strings.Contains(string(out), "sync "+dir+": ") {
+		t.Errorf("the directory was not made durable: %v\n%s", err, out)
+	}
+}

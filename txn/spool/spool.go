@@ -83,10 +83,13 @@ func (s *Spool) prepareDir() error {
 			return fmt.Errorf("%s: on another filesystem than the spool: messages could not be moved by rename", path)
 		}
 	}
-	if _, err := s.id(); !errors.Is(err, fs.ErrNotExist) {
+	if _, err = s.id(); errors.Is(err, fs.ErrNotExist) {
+		err = s.makeID()
+	}
+	if err != nil {
 		return err
 	}
-	return s.makeID()
+	return s.sync(s.dir) // also what a process made that died before it was durable
 }
 
 func device(st fs.FileInfo) uint64 {
@@ -108,8 +111,8 @@ func (s *Spool) makeID() error {
 	if err == nil {
 		err = os.Link(temp, filepath.Join(s.dir, "id"))
 	}
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		err = s.sync(s.dir)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
 	}
 	return err
 }
