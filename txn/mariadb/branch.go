@@ -64,12 +64,11 @@ func (c *conn) begin(ctx context.Context, opt txn.BranchOptions, xid string) err
 	if opt.ReadOnly {
 		mode = append(mode, "READ ONLY")
 	}
-	if mode != nil {
-		if err := c.exec(ctx, "SET TRANSACTION "+strings.Join(mode, ", ")); err != nil {
-			return err
-		}
+	start := "XA START " + xid
+	if mode != nil { // for this transaction alone, and in one request
+		start = "BEGIN NOT ATOMIC SET TRANSACTION " + strings.Join(mode, ", ") + "; " + start + "; END"
 	}
-	return c.exec(ctx, "XA START "+xid)
+	return c.exec(ctx, start)
 }
 
 // lockTimeout bounds the waits for locks of rows and of tables, in whole seconds; 0 is the server's default.
