@@ -8,5 +8,9 @@
 // voted yes is in doubt until it is told the decision, and what the log does
 // not know was aborted (presumed abort).
 //
+// A panic in a hook or in a resource manager's code is not recovered from: it
+// ends the process, and recovery settles what was open. That costs the
+// process's own clients their connections, and nobody anything else.
+//
 // One in-doubt transaction's flow reads top to bottom in external.go.
 package txn
