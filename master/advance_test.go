@@ -94,6 +94,35 @@ func TestMixedWishes(t *testing.T) {
 	}
 }
 
+// TestInstead follows why the configuration that serves is not the one in /etc/fdt: of a rollback that fails nothing is left for the
+// reload after it, and a generation that is rolled for a closed listener keeps it.
+func TestInstead(t *testing.T) {
+	m, _ := against(t, refuser{})
+	places(t, m)
+	if err := errors.Join(m.opt.Run.Take(1, m.opt.Etc), m.opt.Run.Take(2, m.opt.Etc)); err != nil {
+		t.Fatal(err)
+	}
+	m.state.Previous, m.state.Applied, m.state.Next, m.applied = 1, 2, 3, goal(2, 1)
+	if err := m.rollback(); err != nil || m.step != TakingBack || !strings.Contains(m.instead, "rolled back to the configuration of generation 1") {
+		t.Fatalf("%v: %s, instead for %q", err, m.step, m.instead)
+	}
+	if err := m.happen(TakenBack, nil); err != nil || m.instead != "" || m.state.Rejected == "" {
+		t.Errorf("taken back: %v, instead for %q, rejected for %q", err, m.instead, m.state.Rejected)
+	}
+	m.step, m.state.Pending, m.state.Next, m.pending = Retiring, 4, 5, goal(4, 1)
+	if err := m.happen(Retired, nil); err != nil || m.state.Applied != 4 || m.state.Rejected != "" {
+		t.Errorf("the reload that went well: %v, %d serves, rejected for %q", err, m.state.Applied, m.state.Rejected)
+	}
+
+	if err := m.opt.Run.Take(4, m.opt.Etc); err != nil {
+		t.Fatal(err)
+	}
+	m.state.Rejected = "rolled back"
+	if err := m.idle(view{now: m.retry.until}, &decision{reopen: "fdt-listen@x.socket"}); err != nil || m.instead != "rolled back" {
+		t.Errorf("a listener was closed: %v, instead for %q", err, m.instead)
+	}
+}
+
 // TestGone has a unit that failed for good and was forgotten before a look, and one that systemd restarted between two.
 func TestGone(t *testing.T) {
 	m, _ := against(t, refuser{"ListUnitsByPatterns": {[]found{listed(unit.WorkerName(2, 2), "failed", "")}},
@@ -156,8 +185,8 @@ func TestRestartRejected(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.state.Applied, m.state.Next, m.applied = 1, 2, goal(1, 1)
-	if err := m.wantRestart(); err != nil || m.step != TakingBack || m.state.Pending != 2 || !strings.Contains(m.degraded, "dance") {
-		t.Errorf("%v: %s of %+v, degraded by %q", err, m.step, m.state, m.degraded)
+	if err := m.wantRestart(); err != nil || m.step != TakingBack || m.state.Pending != 2 || !strings.Contains(m.instead, "dance") {
+		t.Errorf("%v: %s of %+v, instead for %q", err, m.step, m.state, m.instead)
 	}
 	m.step, m.pending = Idle, nil
 	if !m.adopt() || m.step != TakingBack || m.pending == nil || m.failure == nil {

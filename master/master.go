@@ -73,8 +73,7 @@ type Master struct {
 	counts           counts
 	asking           bool
 	shown            string
-	degraded         string // why the configuration that is being rolled out is not the one in /etc/fdt
-	rolledBack       string // likewise, for a rollback
+	instead          string // why the configuration that is being rolled out is not the one in /etc/fdt
 	failure          error  // why the pending generation is being taken back
 	crash            string
 	untidy           bool      // a rollout is over, and tidy has something to do
@@ -257,6 +256,7 @@ func (m *Master) idle(v view, d *decision) error {
 		}
 		m.retry.next(v.now)
 		m.log.Warn("a listener is closed; rolling a generation that has it", "unit", d.reopen)
+		m.instead = m.state.Rejected // what serves stays the same, and so does why
 		return m.again(m.opt.Run.Path(m.state.Applied))
 	}
 	return nil
@@ -279,7 +279,7 @@ func (m *Master) happen(e Event, cause error) error {
 	case e == TakenBack:
 		return m.takenBack()
 	case e == Stopped:
-		m.pending = nil
+		m.pending, m.instead = nil, ""
 		m.answer(0, ErrStopping)
 	case e == Failed:
 		m.failure = cause

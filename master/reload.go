@@ -1,7 +1,6 @@
 package master
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -60,13 +59,11 @@ func (m *Master) rollback() error {
 		m.answer(0, ErrNoPrevious)
 		return nil
 	}
+	m.instead = fmt.Sprintf("rolled back to the configuration of generation %d", previous)
 	if err := m.prepare(m.opt.Run.Path(previous)); err != nil {
 		return m.reject(err)
 	}
-	state := m.state
-	state.Rejected = fmt.Sprintf("rolled back to the configuration of generation %d", previous)
-	m.rolledBack = state.Rejected
-	return m.save(state)
+	return nil
 }
 
 // again begins a rollout that nobody asked for, of the configuration in a directory.
@@ -79,6 +76,7 @@ func (m *Master) again(dir string) error {
 func (m *Master) reject(reason error) error {
 	m.event(journal.ReloadRejected).Error("the configuration is rejected; what served goes on serving", "error", reason)
 	state := m.state
+	m.instead = ""
 	state.Rejected = reason.Error()
 	state.Rollouts.Rejected++
 	err := m.save(state)
@@ -117,10 +115,8 @@ func (m *Master) applyDone() error {
 	m.applied, m.pending = m.pending, nil
 	m.retry, m.backoff, m.crash = backoff{}, backoff{}, ""
 	state := m.state
-	state.Rejected, state.RestartWanted = m.rolledBack, false
-	m.rolledBack = ""
-	state.Rejected = cmp.Or(state.Rejected, m.degraded)
-	m.degraded = ""
+	state.Rejected, state.RestartWanted = m.instead, false
+	m.instead = ""
 	m.event(journal.ReloadDone).Info("the new generation serves", "generation", m.applied.gen)
 	m.answer(m.applied.gen, nil)
 	m.untidy = true
@@ -151,7 +147,7 @@ func (m *Master) tidy() {
 // try the last good configuration, once.
 func (m *Master) takenBack() error {
 	cause := m.failure
-	m.pending, m.failure = nil, nil
+	m.pending, m.failure, m.instead = nil, nil, ""
 	if m.applied != nil {
 		m.answer(0, cause)
 		m.retry.next(time.Now())
@@ -162,7 +158,7 @@ func (m *Master) takenBack() error {
 		if same, err := snapshot.Same(m.opt.Etc, m.opt.LastGood); err == nil && !same {
 			m.coldSource = m.opt.LastGood
 			m.event(journal.LastGood).Error("serving the last good configuration instead", "error", cause)
-			m.degraded = "the last good configuration serves, for " + cause.Error()
+			m.instead = "the last good configuration serves, for " + cause.Error()
 			return m.prepare(m.opt.LastGood)
 		}
 	}
@@ -196,7 +192,7 @@ func (m *Master) cold() error {
 		// Better refused than hanging.
 		return m.happen(Failed, err)
 	}
-	m.degraded = "the last good configuration serves, for " + err.Error()
+	m.instead = "the last good configuration serves, for " + err.Error()
 	return m.prepare(m.opt.LastGood)
 }
 
@@ -222,7 +218,7 @@ func (m *Master) wantRestart() error {
 		return m.again(m.opt.Etc)
 	}
 	m.event(journal.ReloadRejected).Error("the configuration is rejected; the one that served goes on serving", "error", err)
-	m.degraded = err.Error()
+	m.instead = err.Error()
 	return m.again(m.opt.Run.Path(m.state.Applied))
 }
 
@@ -237,7 +233,7 @@ func (m *Master) changeable(cfg *config.Config) error {
 	}
 	served, err := m.opt.Run.Load(m.applied.gen)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: the copy of what serves is lost: systemctl restart fdt starts from /etc/fdt again", err)
 	}
 	now := map[string]unit.Listening{}
 	for _, l := range unit.Listeners(served) {

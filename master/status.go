@@ -21,7 +21,7 @@ type Status struct {
 	Pending     int          `json:"pending,omitempty"`
 	Step        string       `json:"step"`
 	Stopping    bool         `json:"stopping,omitempty"`
-	Rejected    string       `json:"rejected,omitempty"` // why the configuration in /etc/fdt is not what serves
+	Rejected    string       `json:"rejected,omitempty"` // why the configuration that was asked for last is not what serves
 	Degraded    string       `json:"degraded,omitempty"` // a worker's last words
 	Generations []Generation `json:"generations"`
 	Listeners   []Listener   `json:"listeners"`

@@ -392,7 +392,7 @@ func (m *Manager) Forget(ctx context.Context, who Principal, name string) error 
 		return ErrNotOwner
 	}
 	if !t.Phase.Terminal() {
-		return fmt.Errorf("%w: it is %s", ErrBusyGID, t.Phase)
+		return fmt.Errorf("%w: it is %s, and only what is over can be forgotten", ErrBusyGID, t.Phase)
 	}
 	return m.forget(claimName(&t), true)
 }

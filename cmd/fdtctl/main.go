@@ -61,7 +61,7 @@ func usage(w io.Writer) {
 	fmt.Fprintf(w, "Usage: fdtctl COMMAND [ARGUMENTS]\n\n")
 	for _, c := range commands() {
 		if !c.hidden {
-			fmt.Fprintf(w, "  %-36s %s\n", c.name+" "+c.usage, c.about)
+			fmt.Fprintf(w, "  %-44s %s\n", c.name+" "+c.usage, c.about)
 		}
 	}
 	fmt.Fprintf(w, "\nSee fdtctl(8).\n")

@@ -29,6 +29,9 @@ func TestCommandLine(t *testing.T) {
 		{"status --help", 0, "-json"},
 		{"status --yaml", 2, "not defined"},
 		{"drain", 2, "0 arguments given, 1 wanted"},
+		{"drain 1 --within -3s", 2, "a time from now"},
+		{"drain 1 --now --within 3s", 2, "give --now, or --within"},
+		{"reload --timeout -3s", 2, "--timeout is a time from now"},
 		{"drain seven --now", 2, `"seven" is not a generation`},
 		{"stop-hook now", 2, "0 wanted"},
 	} {
@@ -82,7 +85,7 @@ func TestPrintStatus(t *testing.T) {
 	})
 	want := `generation 7: 1/2 workers, 1 listener, 3 connections; degraded: worker 7-2: dead; configuration not applied: fdt.yaml:1:2: no
 
-The configuration in /etc/fdt is not what serves:
+Configuration not applied:
 fdt.yaml:1:2: no
 
 A worker failed:

@@ -96,10 +96,13 @@ func fail(stderr io.Writer, what string, err error) int {
 	return 1
 }
 
+// aWhile is what drain leaves to a generation if nothing else is given.
+const aWhile = 10 * time.Second
+
 func runDrain(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("fdtctl drain", flag.ContinueOnError)
 	now := flags.Bool("now", false, "cut what is left at once; a commit in progress still finishes")
-	within := flags.Duration("within", 10*time.Second, "deadline for what is left")
+	within := flags.Duration("within", aWhile, "deadline for what is left")
 	rest, code, done := parse(flags, args, 1, stderr)
 	if done {
 		return code
@@ -109,7 +112,11 @@ func runDrain(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "fdtctl drain: %q is not a generation\n", rest[0])
 		return 2
 	}
-	if *now {
+	switch {
+	case *within < 0, *now && *within != aWhile:
+		fmt.Fprintln(stderr, "fdtctl drain: give --now, or --within and a time from now")
+		return 2
+	case *now:
 		*within = time.Millisecond
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 30*time.Second, errSilent)
@@ -158,7 +165,7 @@ func runStatus(args []string, stdout, stderr io.Writer) int {
 func printStatus(w io.Writer, s master.Status) {
 	fmt.Fprintln(w, s.Line())
 	if s.Rejected != "" {
-		fmt.Fprintf(w, "\nThe configuration in /etc/fdt is not what serves:\n%s\n", s.Rejected)
+		fmt.Fprintf(w, "\nConfiguration not applied:\n%s\n", s.Rejected)
 	}
 	if s.Degraded != "" {
 		fmt.Fprintf(w, "\nA worker failed:\n%s\n", s.Degraded)

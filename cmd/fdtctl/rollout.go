@@ -34,6 +34,10 @@ func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
 	if _, code, done := parse(flags, args, 0, stderr); done {
 		return code
 	}
+	if *timeout < 0 {
+		fmt.Fprintf(stderr, "fdtctl %s: --timeout is a time from now\n", name)
+		return 2
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	if *timeout > 0 {

@@ -44,7 +44,7 @@ type State struct {
 	BinaryHash    string `json:"binary_hash,omitempty"`    // of the workers' program, likewise
 	PendingUnit   string `json:"pending_unit,omitempty"`   // UnitHash when Pending began
 	PendingBinary string `json:"pending_binary,omitempty"` // BinaryHash when Pending began
-	Rejected      string `json:"rejected,omitempty"`       // why the configuration in /etc is not what serves
+	Rejected      string `json:"rejected,omitempty"`       // why the configuration that was asked for last is not what serves
 	Step          string `json:"step,omitempty"`           // of the reload in progress
 
 	Rollouts Rollouts `json:"rollouts"`
