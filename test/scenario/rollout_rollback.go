@@ -35,6 +35,9 @@ func rollback(ctx context.Context, s *Stage) error {
 	if err := s.unnoticed(ctx, t, "rollback and reload"); err != nil {
 		return err
 	}
+	if err := s.rollbackFails(ctx, procedure("newer")); err != nil {
+		return err
+	}
 
 	if err := s.configure(ctx, settings{workers: "{cuont: 2}"}); err != nil {
 		return err
@@ -53,6 +56,32 @@ func rollback(ctx context.Context, s *Stage) error {
 	out, err := s.quiet(ctx, "journalctl -b -u fdt -o cat --no-pager")
 	s.check(err == nil && strings.Contains(out, "last good") && strings.Contains(out, "cuont"), "the journal says so, and why", "%s", grep(out, "last good"))
 	return s.startsWith(ctx)
+}
+
+// rollbackFails goes back to a configuration whose spool is lost since, and ends with c.
+func (s *Stage) rollbackFails(ctx context.Context, c settings) error {
+	const lost = "/var/lib/fdt/lost"
+	if _, err := s.must(ctx, "install -d -o fdt -g fdt -m 2770 "+lost); err != nil {
+		return err
+	}
+	older := c
+	older.resources = "{lost: {type: spool, directory: " + lost + "}}"
+	for _, c := range []settings{older, c} {
+		if err := s.roll(ctx, c); err != nil {
+			return err
+		}
+	}
+	if _, err := s.must(ctx, "rm -r "+lost); err != nil {
+		return err
+	}
+	out, err := s.show(ctx, "fdtctl rollback")
+	s.check(err != nil && strings.Contains(out, lost), "a rollback to what cannot serve any more fails and says why", "%s", grep(out, lost))
+	if _, err := s.must(ctx, "fdtctl reload"); err != nil {
+		return err
+	}
+	line, err := s.quiet(ctx, "systemctl show -P StatusText fdt")
+	s.check(err == nil && !strings.Contains(line, "not applied"), "the reload after it leaves nothing of it in STATUS", "%s", strings.TrimSpace(line))
+	return nil
 }
 
 // startsWith starts fdt with a configuration that no worker can serve, and with nothing that could be served.
