@@ -131,14 +131,14 @@ func Run(server Server, opts ...Option) (err error) {
 	var all sync.WaitGroup
 	if w.controlOn != nil {
 		socket := &control.Server{Handlers: w.handlers()}
-		var cerr error
-		all.Go(func() { cerr = socket.Serve(w.controlOn) })
+		all.Go(func() {
+			if err := socket.Serve(w.controlOn); !errors.Is(err, control.ErrServerClosed) {
+				w.logger.Error("the control socket has failed", "error", err)
+			}
+		})
 		defer func() {
 			err = errors.Join(err, socket.Close())
 			all.Wait()
-			if cerr != nil && !errors.Is(cerr, control.ErrServerClosed) {
-				w.logger.Error("the control socket has failed", "error", cerr)
-			}
 		}()
 	}
 	if w.listeners, err = w.take(); err != nil {
