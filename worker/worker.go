@@ -173,9 +173,9 @@ func (w *run) handlers() control.Handlers {
 		}
 		select {
 		case w.asked <- request{within, req.Final, req.FinalOn}:
-		case <-ctx.Done():
+		case <-ctx.Done(): // the worker has ended, or the time for an answer has
 		}
-		return nil, context.Cause(ctx)
+		return nil, nil
 	}
 	return handlers
 }

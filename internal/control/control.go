@@ -206,9 +206,11 @@ func (s *Server) Close() error {
 func (s *Server) exchange(ctx context.Context, c net.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	// Close ends what waits for a request, and lets an answer out: it may be that of the request that the process ends on.
+	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	defer c.Close()
+	_ = c.SetWriteDeadline(time.Now().Add(Timeout))
 
 	line, err := readLine(c, MaxRequest)
 	if err != nil {
