@@ -238,3 +238,20 @@ func TestSystemBus(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAskedOnce has workers asked for their counts while the last answer is still out.
+func TestAskedOnce(t *testing.T) {
+	m, _ := against(t, refuser{})
+	m.asking = true
+	m.ask(t.Context())
+	m.helpers.Wait()
+	if len(m.counted) != 0 {
+		t.Error("they were asked again")
+	}
+	m.asking = false
+	m.ask(t.Context())
+	m.helpers.Wait()
+	if len(m.counted) != 1 || !m.asking {
+		t.Error("they were not asked")
+	}
+}
