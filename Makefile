@@ -21,7 +21,7 @@ LINT := go tool -modfile=tools/go.mod golangci-lint
 PROGRAMS := fdtctl fdt-master fdt-worker fdt-metrics fdt-generator
 PAGES := $(wildcard docs/man/*.[58])
 SOURCES = $(shell find . -name '*.go' -not -path './build/*' -not -name '*_test.go') go.mod go.sum
-PACKAGING := nfpm.yaml $(PAGES) $(shell find packaging -type f)
+PACKAGING := nfpm.yaml $(PAGES) $(shell find packaging examples -type f)
 
 # need PACKAGE…: install those that are missing, as root or by sudo.
 define need
@@ -33,16 +33,18 @@ define need
 	fi
 endef
 LINTIAN := $(or $(FDT_CACHE),/var/cache/fdt-bed)/lintian-trixie
-# Real databases, openssl for their certificates, a C compiler for the race detector, and what alters the kernel's answers.
-UNIT_PACKAGES := postgresql mariadb-server openssl gcc libc6-dev strace
+# Real databases and a pooler, openssl for their certificates, a C compiler for the race detector, what alters the kernel's answers, and
+# promtool, which is in Debian's prometheus.
+UNIT_PACKAGES := postgresql pgbouncer mariadb-server galera-4 openssl gcc libc6-dev strace prometheus
 BED_PACKAGES := systemd-container mmdebstrap debian-archive-keyring util-linux
 
-.PHONY: help deb cover-deb unit integration test demo bench lint bed-shell clean
+.PHONY: help deb cover-deb unit integration test clients demo bench lint bed-shell clean
 help:
 	@echo 'make deb          build $(DEB)'
 	@echo 'make unit         tests that need neither root nor a container'
 	@echo 'make integration  tests of the installed package in booted systemd (root)'
 	@echo 'make test         both, with the coverage of both together (root)'
+	@echo 'make clients      all unmodified drivers, ORMs and consoles, of Debian 12 and 13, of npm and Go (root); make test runs a part'
 	@echo 'make demo         the main job end to end, narrated (root)'
 	@echo 'make bench        measures, as ratios taken in one run (root)'
 	@echo 'make lint         gofmt, go vet, golangci-lint, man pages, lintian (root)'
@@ -80,12 +82,17 @@ integration: deb
 	$(call need,$(BED_PACKAGES))
 	@echo '== tests in booted systemd'
 	@FDT_BED=1 FDT_DEB=$(CURDIR)/$(DEB) FDT_RELEASE_DEB=$(CURDIR)/$(DEB) \
-		go test -count=1 -timeout=25m -p=2 ./internal/bed/... ./test/...
+		go test -count=1 -timeout=40m -p=2 ./internal/bed/... ./test/...
 
 test: deb cover-deb
 	$(call need,$(UNIT_PACKAGES) $(BED_PACKAGES))
 	@echo '== unit tests and tests in booted systemd, with coverage'
 	@FDT_DEB=$(CURDIR)/$(DEB) FDT_COVER_DEB=$(CURDIR)/$(COVER_DEB) go run ./test/suite
+
+clients: deb
+	$(call need,$(BED_PACKAGES))
+	@echo '== every client and tool against the installed package'
+	@FDT_BED=1 FDT_CLIENTS=all FDT_DEB=$(CURDIR)/$(DEB) go test -count=1 -timeout=60m -v ./test/clients
 
 demo: deb
 	$(call need,$(BED_PACKAGES))
@@ -102,6 +109,7 @@ lint: deb
 	@go mod tidy -diff
 	@go vet ./...
 	@$(LINT) run ./...
+	@cd examples/shop && go mod tidy -diff && go vet ./... && $(subst tools/,../../tools/,$(LINT)) run ./...
 	@echo '== man pages'
 	@mandoc -T lint -W warning $(PAGES)
 	@[ -d $(LINTIAN) ] || { \

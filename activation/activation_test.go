@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -85,7 +84,7 @@ var sentinels = map[string]error{
 // activate runs this binary with files passed as systemd passes them, and returns what it printed.
 func activate(t *testing.T, mode, fds, pid, names string, files ...*os.File) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.ExtraFiles = files

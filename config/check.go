@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,9 @@ import (
 func (d *decoder) check(c *Config) {
 	d.listeners(c)
 	d.resources(c)
+	if s := c.Session; s.Message > s.Memory {
+		d.at("session.message", "make one of them smaller, or the other larger", "session.message is more than session.memory, of which a message is a part")
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Procedures)) {
 		p := c.Procedures[name]
 		if p.Allow == nil && d.places["procedures."+name+".allow"] != nil {
@@ -68,9 +72,28 @@ func (d *decoder) listener(l *Listener, path string, c *Config) {
 	unix := slices.ContainsFunc(l.Addresses, func(a Address) bool { return a.Network == "unix" })
 	tcp := slices.ContainsFunc(l.Addresses, func(a Address) bool { return a.Network != "unix" })
 	if l.Auth == "" && d.places[path+".auth"] == nil {
-		l.Auth = AuthSCRAM
-		if !tcp {
+		switch {
+		case l.Serve != "":
+			l.Auth = AuthProgram
+		case tcp:
+			l.Auth = AuthSCRAM
+		default:
 			l.Auth = AuthPeer
+		}
+	}
+	if l.Serve != "" && l.TLS != nil && !l.TLS.Required {
+		d.at(path+".tls.required", "leave it out", "only the PostgreSQL protocol is spoken with and without encryption on one port, and %s serves %s", path, l.Serve)
+	}
+	if l.Serve != "" && l.Auth != AuthProgram {
+		d.at(path+".auth", "leave it out: a handler knows its clients by its own means", "%s is for the PostgreSQL protocol, and %s serves %s", l.Auth, path, l.Serve)
+	}
+	if l.Serve == "" && l.Auth == AuthProgram && l.TLS != nil {
+		d.at(path+".tls", "leave it out", "another program serves %s, and does not go by tls", path)
+	}
+	if d.places[path+".mode"] == nil {
+		l.Mode = 0o666
+		if l.Auth == AuthTrust || l.Serve != "" { // being able to connect is all the proof there is
+			l.Mode, l.Group = 0o660, cmp.Or(l.Group, ClientGroup)
 		}
 	}
 	if unix && !tcp && l.TLS != nil {
@@ -91,6 +114,9 @@ func (d *decoder) listener(l *Listener, path string, c *Config) {
 	case AuthCert:
 		if l.TLS == nil || l.TLS.ClientCA == "" && d.places[path+".tls.client_ca"] == nil {
 			d.at(path+".auth", "", "cert needs the key client_ca in %s.tls", path)
+		}
+		if l.TLS != nil && !l.TLS.Required {
+			d.at(path+".tls.required", "leave it out", "cert lets nobody in without encryption")
 		}
 	case AuthSCRAM:
 		if len(c.Users) == 0 {

@@ -13,10 +13,14 @@ import (
 // Dir is where an installed fdt keeps its configuration.
 const Dir = "/etc/fdt"
 
+// ClientGroup is the group of those whom unix sockets let in by peer, and by default by trust. The package makes it.
+const ClientGroup = "fdt-client"
+
 // Config is the whole configuration. The maps are never nil, and each value knows its own name.
 type Config struct {
 	Listen      map[string]Listener
 	Workers     Workers
+	Session     Session
 	Drain       Drain
 	Reload      Reload
 	Transaction Transaction
@@ -33,7 +37,7 @@ const (
 	AuthCert  = "cert"  // a TLS client certificate
 	AuthTrust = "trust" // no proof; unix sockets only
 
-	// AuthProgram leaves it to the program that serves; fdt's own worker refuses it.
+	// AuthProgram leaves it to the program that serves: the PostgreSQL protocol has nothing to let anybody in by.
 	AuthProgram = "program"
 )
 
@@ -42,6 +46,7 @@ type Listener struct {
 	Name      string
 	Addresses []Address
 	Auth      string
+	Serve     string      // the handler of the program's own that serves it; empty: the PostgreSQL protocol
 	Mode      fs.FileMode // of unix sockets
 	Group     string      // of unix sockets; empty: root
 	Backlog   int
@@ -53,6 +58,7 @@ type TLS struct {
 	Certificate string
 	Key         string
 	ClientCA    string // empty: client certificates are not asked for
+	Required    bool   // false: clients are also let in without encryption
 }
 
 // Workers says how many processes serve, and how much each takes on.
@@ -61,6 +67,16 @@ type Workers struct {
 	Threads int // connections served at once by each process
 	Recycle Recycle
 	Backoff Backoff
+}
+
+// Session limits what one client may take before it is known, and as a session.
+type Session struct {
+	AuthenticationTimeout time.Duration // from the first byte to the end of the authentication
+	ReserveTimeout        time.Duration // for the first request of a session that has no slot
+	StallTimeout          time.Duration // for one message to arrive, and for a reply to be read
+	Message               int64         // bytes of the longest message; at most Memory
+	Statements            int           // prepared statements and portals together
+	Memory                int64         // bytes
 }
 
 // Recycle says when a worker is replaced by a fresh one. Zero means never.
@@ -110,7 +126,21 @@ type Transaction struct {
 	Timeout     time.Duration // from its beginning to its end or its PREPARE
 	IdleTimeout time.Duration // between two statements of an open transaction
 	LockTimeout time.Duration // for a lock at a resource; never zero
+
+	Prepared        int           // how many may be prepared and have no end, of all users
+	PreparedPerUser int           // likewise, of one user
+	Retain          time.Duration // how long an outcome that nobody acknowledged is kept; never zero
+	Kept            int           // how many of those
+
+	Answer  string // AnswerTold or AnswerDecided
+	Decider string // the resource that keeps the decisions of the transactions it takes part in; empty: none
 }
+
+// When a commit in two phases is answered.
+const (
+	AnswerTold    = "told"    // when all resources know it
+	AnswerDecided = "decided" // when it is decided; the session's next transaction waits for the rest
+)
 
 // The kinds of resource.
 const (
@@ -135,7 +165,7 @@ type Procedure struct {
 	Name       string
 	Parameters []Parameter // in the order written
 	Steps      []Step
-	Returns    []Parameter   // columns of the one result row; each names a parameter or the As of a step
+	Returns    []Parameter   // columns of the one result row; each names a parameter or the As of a step, or are those of Many's statement in their order
 	Allow      []string      // users who may call it; empty: every authenticated user
 	Timeout    time.Duration // of one call; zero: the transaction's limits alone
 }
@@ -153,6 +183,7 @@ type Step struct {
 	SQL      string // one statement with :name placeholders; for postgres and mariadb
 	Put      string // one message with :name placeholders; for a spool
 	Rows     *int   // rows that the statement must affect; nil: any number
+	Many     bool   // all rows that it returns are the procedure's result; of the last step alone
 	Else     string // message of the error when Rows is not met
 	SQLState string // of that error
 	As       string // later steps find the first column of the first row as :As

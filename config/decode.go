@@ -41,7 +41,7 @@ type field struct {
 func (d *decoder) fault(v *value, hint, format string, args ...any) {
 	d.faults = append(d.faults, Fault{
 		File: v.src.name, Line: v.line, Column: v.column, What: fmt.Sprintf(format, args...), Hint: hint,
-		Excerpt: excerpt(v.src.text, v.line, v.column, v.width),
+		src: v.src, width: v.width,
 	})
 }
 
@@ -68,6 +68,7 @@ func (d *decoder) remember(path string, v *value) {
 func (d *decoder) section(v *value, path string, fields []field) {
 	d.remember(path, v)
 	if !v.isNull() && v.kind != yaml.MappingNode {
+		v.hide()
 		d.fault(v, "", "%s must be a mapping, not %s", title(path), v.describe())
 	}
 	keys := make([]string, len(fields))
@@ -77,7 +78,8 @@ func (d *decoder) section(v *value, path string, fields []field) {
 	for _, e := range v.entries {
 		i := slices.Index(keys, e.key.text)
 		if i < 0 {
-			d.fault(&e.key, didYouMean(e.key.text, keys), "there is no key %q in %s", e.key.text, title(path))
+			e.val.hide() // it was meant for some other
+			d.fault(&e.key, didYouMean(e.key.text, keys), "there is no key %s in %s", e.named(), title(path))
 			continue
 		}
 		inner := join(path, e.key.text)
@@ -244,11 +246,20 @@ var sizeUnits = map[string]int64{
 	"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
 }
 
-// size is a number of bytes: 1GiB, 512MiB. Zero needs no unit.
-func size(dst *int64) kind {
+// boolean is true or false.
+func boolean(dst *bool) kind {
+	return scalar(schema{Type: "boolean"}, "true or false", []string{"!!bool"}, func(t string) (string, error) {
+		b, err := strconv.ParseBool(t) // YAML's forms are among Go's
+		*dst = b
+		return "", err
+	})
+}
+
+// size is a number of bytes from low to high: 1GiB, 512MiB. Zero needs no unit.
+func size(dst *int64, low, high int64) kind {
 	s := schema{Type: []string{"string", "integer"}, Pattern: `^[0-9]+ ?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)$`}
 	return scalar(s, "a size such as 1GiB", tagEither, func(t string) (string, error) {
-		if t == "0" {
+		if t == "0" && low == 0 {
 			*dst = 0
 			return "", nil
 		}
@@ -258,7 +269,14 @@ func size(dst *int64) kind {
 		if err != nil || !known || n > math.MaxInt64/unit {
 			return "write it as 512MiB or 1GiB", fmt.Errorf("%q is no size", t)
 		}
-		*dst = n * unit
+		n *= unit
+		switch {
+		case n < low:
+			return "", fmt.Errorf("it must be at least %d bytes", low)
+		case n > high:
+			return "", fmt.Errorf("it must be at most %d bytes", high)
+		}
+		*dst = n
 		return "", nil
 	})
 }
@@ -296,13 +314,20 @@ func named[T any](dst *map[string]T, name *nameRule, one func(name string, t *T)
 	return kind{schema: s, read: func(d *decoder, v *value, path string) {
 		d.remember(path, v)
 		if !v.isNull() && v.kind != yaml.MappingNode {
+			v.hide()
 			d.fault(v, "", "%s must be a mapping from names, not %s", path, v.describe())
 			return
 		}
 		for i := range v.entries {
 			e := &v.entries[i]
 			if err := name.check(e.key.text); err != nil {
-				d.fault(&e.key, "", "%q: %v", e.key.text, err)
+				d.fault(&e.key, "", "%s: %v", e.named(), err)
+			} else if v.secret && e.val.isNull() {
+				d.fault(&e.key, "give it one or leave it out", "%s in %s has no value", e.named(), path)
+			}
+			if e.key.secret && e.named() == "this" {
+				e.val.hide()
+				continue // a path with it would tell it
 			}
 			t := new(T)
 			inner := join(path, e.key.text)

@@ -2,28 +2,36 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 )
 
 // Fault is one thing wrong with the configuration, and what to do about it.
 type Fault struct {
-	File    string // as opened
-	Line    int    // from 1; 0: the file as a whole
-	Column  int    // from 1, in characters
-	What    string
-	Hint    string // what to do; may be empty
-	Excerpt string // the line with a caret below the place, each indented, without a final newline; may be empty
+	File    string `json:"file"`             // as opened
+	Line    int    `json:"line,omitempty"`   // from 1; 0: the file as a whole
+	Column  int    `json:"column,omitempty"` // from 1, in characters
+	What    string `json:"what"`
+	Hint    string `json:"hint,omitempty"` // what to do; may be empty
+	Excerpt string `json:"-"`              // the line with a caret below the place, each indented, without a final newline; may be empty
+
+	src   *source // to quote the line from
+	width int     // in characters
 }
 
 // Error is the fault on one line: file:line:column: what; hint.
 func (f Fault) Error() string {
 	var b strings.Builder
-	b.WriteString(f.File)
+	file := f.File
+	if strings.ContainsFunc(file, unicode.IsControl) {
+		file = strconv.Quote(file) // the fault stays on one line
+	}
+	b.WriteString(file)
 	if f.Line > 0 {
 		fmt.Fprintf(&b, ":%d:%d", f.Line, f.Column)
 	}
@@ -38,42 +46,35 @@ func (f Fault) Error() string {
 // returns, and never empty there.
 type Faults []Fault
 
-// Error is every fault on its line, each followed by its excerpt.
-func (fs Faults) Error() string {
-	var b strings.Builder
+// Error is every fault on its line. It quotes no line of the files, and may be told to everybody.
+func (fs Faults) Error() string { return fs.lines(Fault.Error) }
+
+// Detail is every fault on its line, each followed by its excerpt: for who may read the files, and for the journal.
+func (fs Faults) Detail() string {
+	return fs.lines(func(f Fault) string { return strings.TrimSuffix(f.Error()+"\n"+f.Excerpt, "\n") })
+}
+
+func (fs Faults) lines(of func(Fault) string) string {
+	lines := make([]string, len(fs))
 	for i, f := range fs {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(f.Error())
-		if f.Excerpt != "" {
-			b.WriteString("\n" + f.Excerpt)
-		}
+		lines[i] = of(f)
 	}
-	return b.String()
+	return strings.Join(lines, "\n")
+}
+
+// Detail is an error's text, with the excerpts of the [Faults] that it wraps, if it does.
+func Detail(err error) string {
+	var fs Faults
+	if !errors.As(err, &fs) {
+		return err.Error()
+	}
+	return strings.Replace(err.Error(), fs.Error(), fs.Detail(), 1)
 }
 
 func (fs Faults) sort() {
 	slices.SortStableFunc(fs, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-}
-
-// secrets finds what must not be quoted, since faults go to the journal: passwords in connection strings and
-// URLs, and verifiers.
-var secrets = regexp.MustCompile(`(?i)password\s*=\s*('[^']*'?|[^\s"'},]+)|[^\s:/"'@]+:([^\s:/"'@]+)@|SCRAM-SHA-256\$([^\s"',}]+)`)
-
-// masked replaces secrets by stars, one for each character.
-func masked(line string) string {
-	for _, m := range secrets.FindAllStringSubmatchIndex(line, -1) {
-		for g := 2; g < len(m); g += 2 {
-			if m[g] >= 0 {
-				n := utf8.RuneCountInString(line[m[g]:m[g+1]])
-				return line[:m[g]] + strings.Repeat("*", n) + masked(line[m[g+1]:])
-			}
-		}
-	}
-	return line
 }
 
 // excerptWidth bounds a quoted line, in characters.
@@ -92,12 +93,8 @@ func lineOf(text string, line int) (string, bool) {
 }
 
 // excerpt quotes one line of a file with a caret under the width characters from column on.
-func excerpt(text string, line, column, width int) string {
-	quoted, ok := lineOf(text, line)
-	if !ok {
-		return ""
-	}
-	runes := []rune(masked(quoted))
+func excerpt(quoted []rune, line, column, width int) string {
+	runes := slices.Clone(quoted)
 	for i, r := range runes {
 		if !unicode.IsPrint(r) {
 			runes[i] = ' '

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"gopkg.in/yaml.v3"
 )
 
 // DefaultSocket is the unix socket that fdt listens on when nothing else is said.
@@ -22,6 +24,7 @@ type nameRule struct {
 	says    string
 	taken   []string // names that are fdt's own
 	prefix  string   // of names that are PostgreSQL's own
+	words   string   // key words, which SQL takes for no name
 }
 
 func (r *nameRule) check(name string) error {
@@ -30,6 +33,9 @@ func (r *nameRule) check(name string) error {
 	}
 	if slices.Contains(r.taken, name) || r.prefix != "" && strings.HasPrefix(name, r.prefix) {
 		return errors.New("fdt answers this name itself; choose another")
+	}
+	if strings.Contains(r.words, " "+name+" ") {
+		return errors.New("this is a key word of SQL, so that no client could call it; choose another")
 	}
 	return nil
 }
@@ -40,13 +46,47 @@ var builtins = []string{
 	"current_setting", "set_config", "txid_current",
 }
 
+// Reserved are the key words of PostgreSQL (appendix C) that CALL takes for no name.
+const Reserved = ` all analyse analyze and any array as asc asymmetric both case cast check collate column constraint create ` +
+	`current_catalog current_date current_role current_time current_timestamp current_user default deferrable desc ` +
+	`distinct do else end except false fetch for foreign from grant group having in initially intersect into lateral ` +
+	`leading limit localtime localtimestamp not null offset on only or order placing primary references returning ` +
+	`select session_user some symmetric table then to trailing true union unique user using variadic when where window with `
+
+// CheckProcedureName tells what is wrong with a name by which clients are to
+// call a procedure.
+func CheckProcedureName(name string) error { return procedureName.quoting(name) }
+
+// CheckHandlerName tells what is wrong with a name that listeners are to have in
+// serve.
+func CheckHandlerName(name string) error { return plainName.quoting(name) }
+
+// CheckAllowed tells what is wrong with a user as allow names one.
+func CheckAllowed(user string) error { return principal.quoting(user) }
+
+// CheckSQLState tells whether the text is an SQLSTATE.
+func CheckSQLState(state string) error {
+	return matches(stateText, "an SQLSTATE is five capital letters or digits")(state)
+}
+
+// quoting is check with the name in the error.
+func (r *nameRule) quoting(name string) error {
+	if err := r.check(name); err != nil {
+		return fmt.Errorf("%q: %w", name, err)
+	}
+	return nil
+}
+
 var (
 	plainName = nameRule{pattern: regexp.MustCompile(`^[a-z][a-z0-9_-]{0,39}$`),
 		says: "a name begins with a small letter and goes on with at most 39 small letters, digits, - or _"}
 	sqlName = nameRule{pattern: regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`),
 		says: "a name that clients write in SQL has at most 63 small letters, digits or _, and no digit first"}
-	procedureName = nameRule{pattern: sqlName.pattern, says: sqlName.says, taken: builtins, prefix: "pg_"}
-	userName      = nameRule{pattern: regexp.MustCompile(`^[^\x00-\x20\x7f:,/"'\\]{1,63}$`),
+	procedureName = nameRule{pattern: sqlName.pattern, says: sqlName.says, taken: builtins, prefix: "pg_", words: Reserved}
+	// principal is a user's name, with the method by which the user must have proven to be that.
+	principal = nameRule{pattern: regexp.MustCompile(`^(?:(?:peer|scram|cert|trust):)?[^\x00-\x20\x7f:,/"'\\]{1,63}$`),
+		says: "write a user's name, or method:name with peer, scram, cert or trust"}
+	userName = nameRule{pattern: regexp.MustCompile(`^[^\x00-\x20\x7f:,/"'\\]{1,63}$`),
 		says: `a user's name has at most 63 bytes, no white space, and none of : , / " ' \`}
 	groupName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,30}$`)
 	modeText  = regexp.MustCompile(`^0?[0-7]{3}$`)
@@ -65,6 +105,8 @@ func rootFields(c *Config) []field {
 			kind: named(&c.Listen, &plainName, func(n string, l *Listener) kind { l.Name = n; return mapping(listenerFields(l)) })},
 		{key: "workers", def: "{}", kind: mapping(workersFields(&c.Workers)),
 			doc: "How many processes serve, and how much each takes on."},
+		{key: "session", def: "{}", kind: mapping(sessionFields(&c.Session)),
+			doc: "What one client may take."},
 		{key: "drain", def: "{}", kind: mapping(drainFields(&c.Drain)),
 			doc: "How long a worker that was told to go may still serve."},
 		{key: "reload", def: "{}", kind: mapping(reloadFields(&c.Reload)),
@@ -79,7 +121,7 @@ func rootFields(c *Config) []field {
 			kind: named(&c.Procedures, &procedureName, func(n string, p *Procedure) kind { p.Name = n; return mapping(procedureFields(p)) })},
 		{key: "users", def: "{}",
 			doc:  "Users who log in with a password, by name, each with a SCRAM verifier as PostgreSQL keeps it in pg_authid.",
-			kind: named(&c.Users, &userName, func(n string, u *User) kind { u.Name = n; return verifier(u) })},
+			kind: private(named(&c.Users, &userName, func(n string, u *User) kind { u.Name = n; return verifier(u) }))},
 		{key: "metrics", def: "{}", kind: mapping(metricsFields(&c.Metrics)),
 			doc: "The Prometheus exposition."},
 	}
@@ -92,11 +134,13 @@ func listenerFields(l *Listener) []field {
 			doc:  "Where to listen: host:port with the host in numbers, [host]:port for IPv6, an absolute path for a unix socket, or a list of these.",
 			kind: list(schema{}, func() kind { return address(func(a Address) { l.Addresses = append(l.Addresses, a) }) })},
 		{key: "auth", kind: choice(&l.Auth, AuthPeer, AuthSCRAM, AuthCert, AuthTrust, AuthProgram),
-			doc: "How clients prove who they are. Default: peer on unix sockets, scram elsewhere. peer and trust are for unix sockets only, program for another program as worker."},
-		{key: "mode", def: `"0666"`, kind: mode(&l.Mode),
-			doc: "Permissions of the unix socket, in octal."},
+			doc: "How clients prove who they are. Default: peer on unix sockets, scram elsewhere, program where serve is given. peer and trust are for unix sockets only, program for what another program serves."},
+		{key: "serve", kind: text(&l.Serve, schema{Pattern: plainName.pattern.String()}, plainName.check),
+			doc: "Which of the program's own handlers serves it, by the name that its code gives it. Default: the PostgreSQL protocol."},
+		{key: "mode", kind: mode(&l.Mode),
+			doc: "Permissions of the unix socket, in octal. Default: 0660 where auth is trust or serve is given, as whoever connects is let in, 0666 elsewhere."},
 		{key: "group", kind: text(&l.Group, schema{Pattern: groupName.String()}, matches(groupName, "this is no name of a group")),
-			doc: "Group of the unix socket. Default: root."},
+			doc: "Group of the unix socket. Default: fdt-client where auth is trust or serve is given, and mode is not, root elsewhere."},
 		{key: "backlog", def: "4096", kind: number(&l.Backlog, 1, maxCount),
 			doc: "Connections that may wait in the kernel until a worker is free; net.core.somaxconn bounds it."},
 		{key: "tls", doc: "Certificate for encrypted connections. Default: plaintext.", kind: tlsKind(l)},
@@ -107,12 +151,14 @@ func tlsKind(l *Listener) kind {
 	fields := func(t *TLS) []field {
 		return []field{
 			{key: "certificate", required: true, kind: file(&t.Certificate), doc: "PEM file with the certificate and its chain."},
-			{key: "key", required: true, kind: file(&t.Key), doc: "PEM file with the private key."},
+			{key: "key", required: true, kind: private(text(&t.Key, schema{Pattern: "^/"}, checkUntold)), doc: "PEM file with the private key."},
 			{key: "client_ca", kind: file(&t.ClientCA), doc: "PEM file with the authorities of client certificates. Default: none are asked for."},
+			{key: "required", def: "true", kind: boolean(&t.Required),
+				doc: "Whether clients that ask for no encryption are refused; false lets them in by the same address, as host does in pg_hba.conf."},
 		}
 	}
 	return kind{schema: objectSchema(fields(new(TLS))), read: func(d *decoder, v *value, path string) {
-		l.TLS = new(TLS)
+		l.TLS = &TLS{Required: true}
 		d.section(v, path, fields(l.TLS))
 	}}
 }
@@ -120,18 +166,41 @@ func tlsKind(l *Listener) kind {
 func workersFields(w *Workers) []field {
 	return []field{
 		{key: "count", def: "auto", kind: workerCount(&w.Count),
-			doc: "Worker processes; auto is the number of CPUs."},
+			doc: "Worker processes; auto is the number of CPUs that fdt may use."},
 		{key: "threads", def: "256", kind: number(&w.Threads, 1, maxCount),
 			doc: "Connections that each worker serves at once. More wait in the kernel's queue."},
 		{key: "recycle", def: "{}", doc: "When a worker is replaced by a fresh one.", kind: mapping([]field{
 			{key: "after", def: "24h", kind: duration(&w.Recycle.After, 0), doc: "Age; 0s means never."},
-			{key: "memory", def: "1GiB", kind: size(&w.Recycle.Memory), doc: "Resident memory; 0 means never."},
+			{key: "memory", def: "1GiB", kind: size(&w.Recycle.Memory, 0, math.MaxInt64), doc: "Resident memory; 0 means never."},
 			{key: "grace", def: "5m", kind: duration(&w.Recycle.Grace, 0), doc: "Age from which memory counts: longer than a start needs."},
 		})},
 		{key: "backoff", def: "{}", doc: "How long nothing is started in the place of a worker that dies again and again.", kind: mapping([]field{
 			{key: "first", def: "500ms", kind: duration(&w.Backoff.First, time.Millisecond), doc: "At first; twice as long each time."},
 			{key: "longest", def: "30s", kind: duration(&w.Backoff.Longest, time.Millisecond), doc: "At most."},
 		})},
+	}
+}
+
+// Bounds of a message: what PostgreSQL's protocol takes for one, and room for what every client sends.
+const (
+	leastMessage = 64 << 10
+	mostMessage  = 1<<30 - 1
+)
+
+func sessionFields(s *Session) []field {
+	return []field{
+		{key: "authentication_timeout", def: "30s", kind: duration(&s.AuthenticationTimeout, time.Second),
+			doc: "How long a client may take from its first byte to the end of its authentication."},
+		{key: "reserve_timeout", def: "10s", kind: duration(&s.ReserveTimeout, time.Millisecond),
+			doc: "How long a session that was let in beyond workers.threads may be silent. Then it takes a slot if one is free, and else goes."},
+		{key: "stall_timeout", def: "1m", kind: duration(&s.StallTimeout, time.Second),
+			doc: "How long a message may take from its first byte to its last, and a client to read what was answered."},
+		{key: "message", def: "16MiB", kind: size(&s.Message, leastMessage, mostMessage),
+			doc: "Longest message that is taken, so the longest statement and the longest set of its parameters."},
+		{key: "statements", def: "4096", kind: number(&s.Statements, 1, maxCount),
+			doc: "How many prepared statements, portals and cursors a session may hold."},
+		{key: "memory", def: "64MiB", kind: size(&s.Memory, leastMessage, math.MaxInt64),
+			doc: "How much a session may hold and make: texts, what is parsed of them, values, prepared statements, portals, cursors, settings and savepoints."},
 	}
 }
 
@@ -167,6 +236,18 @@ func transactionFields(t *Transaction) []field {
 			doc: "Longest silence of a client within a transaction; 0s means no limit."},
 		{key: "lock_timeout", def: "10s", kind: duration(&t.LockTimeout, time.Millisecond),
 			doc: "Longest wait for a lock at a resource. It ends deadlocks across resources, so it has no 0s."},
+		{key: "prepared", def: "10000", kind: number(&t.Prepared, 1, maxCount),
+			doc: "How many transactions of all users may be prepared at a time. Each takes 4 KiB of /run."},
+		{key: "prepared_per_user", def: "5000", kind: number(&t.PreparedPerUser, 1, maxCount),
+			doc: "How many of them one user may have."},
+		{key: "retain", def: "7d", kind: duration(&t.Retain, time.Millisecond),
+			doc: "How long the outcome of a prepared transaction is kept for a coordinator that has not acknowledged it by its next statement."},
+		{key: "kept", def: "10000", kind: number(&t.Kept, 1, maxCount),
+			doc: "How many such outcomes are kept; the oldest are forgotten first. Each takes 4 KiB of /run."},
+		{key: "answer", def: AnswerTold, kind: choice(&t.Answer, AnswerTold, AnswerDecided),
+			doc: "When a commit in two phases is answered: told, when all resources know it; decided, as soon as it is final. Then only the same session is sure to see it everywhere, as its next transaction waits for that."},
+		{key: "decider", kind: text(&t.Decider, schema{}, nil),
+			doc: "A postgres resource, made ready by fdtctl decider init, that keeps the decisions of the transactions in which it takes part: its commit is the decision. Default: the log on this host keeps all."},
 	}
 }
 
@@ -176,9 +257,9 @@ func resourceFields(r *Resource) []field {
 			doc: "What it is."},
 		{key: "directory", kind: file(&r.Directory),
 			doc: "spool: the directory that holds tmp, prepared and new."},
-		{key: "dsn", kind: text(&r.DSN, schema{}, nil),
+		{key: "dsn", kind: private(text(&r.DSN, schema{}, nil)),
 			doc: "postgres: a connection string or URL as for libpq. mariadb: user@unix(/path)/database or user@tcp(host:port)/database. Without a password."},
-		{key: "password_file", kind: file(&r.PasswordFile),
+		{key: "password_file", kind: private(text(&r.PasswordFile, schema{Pattern: "^/"}, checkUntold)),
 			doc: "postgres, mariadb: a file that holds the password and nothing else. Default: none is needed."},
 		{key: "pool", kind: number(&r.Pool, 1, maxCount),
 			doc: "postgres, mariadb: connections over all workers together. Default: 32."},
@@ -193,11 +274,11 @@ func procedureFields(p *Procedure) []field {
 			doc: "Parameters in the order of a call: name: type, or name: {type: …, default: …}. Default: none."},
 		{key: "steps", required: true, doc: "What a call does, in order.", kind: steps(&p.Steps)},
 		{key: "returns", kind: parameters(&p.Returns, false),
-			doc: "Columns of the one result row, name: type; each name is a parameter or an earlier as. Default: no result."},
-		{key: "allow", doc: "Users who may call it. Default: every authenticated user.", kind: list(schema{}, func() kind {
-			return scalar(schema{Type: "string", Pattern: userName.pattern.String()}, "the name of a user", tagAny, func(t string) (string, error) {
+			doc: "Columns of the one result row, name: type; each name is a parameter or an earlier as. With rows: many the columns of that statement, in its order. Default: no result."},
+		{key: "allow", doc: "Users who may call it, each as name, who has proven that, or as method:name; of auth: trust only as trust:name. Default: everybody.", kind: list(schema{}, func() kind {
+			return scalar(schema{Type: "string", Pattern: principal.pattern.String()}, "the name of a user", tagAny, func(t string) (string, error) {
 				p.Allow = append(p.Allow, t)
-				return "", userName.check(t)
+				return "", principal.check(t)
 			})
 		})},
 		{key: "timeout", def: "0s", kind: duration(&p.Timeout, 0),
@@ -209,11 +290,11 @@ func stepFields(s *Step) []field {
 	return []field{
 		{key: "on", required: true, kind: text(&s.On, schema{}, nil),
 			doc: "The resource."},
-		{key: "sql", kind: text(&s.SQL, schema{}, checkStatement),
+		{key: "sql", kind: text(&s.SQL, schema{}, nil),
 			doc: "postgres, mariadb: one statement; :name stands for a parameter or an earlier as."},
 		{key: "put", kind: text(&s.Put, schema{}, nil),
 			doc: "spool: the message; :name stands for a parameter or an earlier as, :: for a colon."},
-		{key: "rows", doc: "How many rows the statement must affect. Default: any number.", kind: rows(&s.Rows)},
+		{key: "rows", doc: "How many rows the statement must affect; or many, of a last step: all that it returns are the result. Default: any number.", kind: rows(s)},
 		{key: "else", kind: text(&s.Else, schema{}, nil),
 			doc: "Message of the error when rows is not met."},
 		{key: "sqlstate", kind: sqlState(&s.SQLState),
@@ -245,6 +326,14 @@ func address(add func(Address)) kind {
 // file is an absolute path.
 func file(dst *string) kind { return text(dst, schema{Pattern: "^/"}, checkPath) }
 
+// checkUntold accepts what checkPath accepts, and does not tell a path that may have been meant to be something else.
+func checkUntold(t string) error {
+	if checkPath(t) != nil {
+		return errors.New("write the absolute path of a file, in its shortest form")
+	}
+	return nil
+}
+
 func matches(r *regexp.Regexp, says string) func(string) error {
 	return func(t string) error {
 		if !r.MatchString(t) {
@@ -270,7 +359,7 @@ func workerCount(dst *int) kind {
 	s := schema{AnyOf: []schema{{Type: "string", Enum: []string{"auto"}}, number(new(int), 1, 4096).schema}}
 	return scalar(s, "auto or a number", tagEither, func(t string) (string, error) {
 		if t == "auto" {
-			*dst = runtime.NumCPU()
+			*dst = cpus()
 			return "", nil
 		}
 		n, err := strconv.Atoi(t)
@@ -302,23 +391,30 @@ func surge(dst *Surge) kind {
 	})
 }
 
-func rows(dst **int) kind {
+func rows(s *Step) kind {
 	n := new(int)
 	k := number(n, 0, 1<<30)
 	read := k.read
 	k.read = func(d *decoder, v *value, path string) {
-		*dst = n
+		if s.Many = v.kind == yaml.ScalarNode && v.text == many; s.Many {
+			return
+		}
+		s.Rows = n
 		read(d, v, path)
 	}
+	k.schema = schema{AnyOf: []schema{k.schema, {Type: "string", Enum: []string{many}}}}
 	return k
 }
+
+// many is the value of rows for all that a statement returns.
+const many = "many"
 
 // sqlState is a text, but some look like numbers to YAML.
 func sqlState(dst *string) kind {
 	s := schema{Type: []string{"string", "number"}, Pattern: stateText.String()}
 	return scalar(s, "an SQLSTATE", tagAny, func(t string) (string, error) {
 		*dst = t
-		return "", matches(stateText, "an SQLSTATE is five capital letters or digits")(t)
+		return "", CheckSQLState(t)
 	})
 }
 

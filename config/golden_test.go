@@ -44,7 +44,7 @@ func TestFaults(t *testing.T) {
 			if !ok || cfg != nil {
 				t.Fatalf("%v, %v", cfg, err)
 			}
-			golden(t, dir+".golden", faults.Error()+"\n")
+			golden(t, dir+".golden", faults.Detail()+"\n")
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -35,23 +36,83 @@ func Files(dir string) ([]string, error) {
 
 // Load reads dir/config.yaml and dir/config.d/*.yaml as one configuration. Mappings are merged over the files; any
 // other key may be given once. The error is a [Faults] with everything that is wrong, in the files and between
-// them. Load opens no other file, resolves no name and never waits.
-func Load(dir string) (*Config, error) {
-	d := new(decoder)
+// them. Load opens no other file but those in which the kernel
+// tells of CPUs, resolves no name and never waits.
+func Load(dir string) (*Config, error) { return new(decoder).load(dir) }
+
+func (d *decoder) load(dir string) (*Config, error) {
 	files, err := Files(dir)
 	if err != nil {
 		d.faults = append(d.faults, Fault{File: filepath.Join(dir, "config.d"), What: reason(err)})
 	}
 	d.foreign(filepath.Join(dir, "config.d"))
-	root := value{kind: yaml.MappingNode}
+	var sources []*source
 	for _, name := range files {
 		name = filepath.Join(dir, name)
-		text, err := read(name)
+		text, err := ReadFile(name)
 		if err != nil {
 			d.faults = append(d.faults, Fault{File: name, What: reason(err)})
 			continue
 		}
-		if v, ok := d.parse(&source{name: name, text: text}); ok {
+		sources = append(sources, &source{name: name, text: text})
+	}
+	return d.decode(sources)
+}
+
+// Text is one file of a configuration.
+type Text struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// Texts reads the files that [Load] reads, in its order.
+func Texts(dir string) ([]Text, error) {
+	files, err := Files(dir)
+	if err != nil {
+		return nil, err
+	}
+	var texts []Text
+	for _, name := range files {
+		text, err := ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		texts = append(texts, Text{filepath.Join(dir, name), text})
+	}
+	return texts, nil
+}
+
+// Parse is [Load] of files that somebody else has read.
+func Parse(texts []Text) (*Config, error) {
+	if len(texts) == 0 {
+		return nil, errors.New("a configuration has at least one file")
+	}
+	var sources []*source
+	for _, t := range texts {
+		sources = append(sources, &source{name: t.Name, text: t.Text})
+	}
+	return new(decoder).decode(sources)
+}
+
+// Says reports whether any file of a configuration that [Load] takes has a key, and be its value empty. A configuration without
+// a section that it had is more often one of which a file was lost than the wish to drop all that was in it.
+func Says(dir, key string) bool {
+	files, _ := Files(dir)
+	for _, name := range files {
+		text, _ := ReadFile(filepath.Join(dir, name))
+		v, _ := new(decoder).parse(&source{name: name, text: text})
+		if slices.ContainsFunc(v.entries, func(e entry) bool { return e.key.text == key }) {
+			return true
+		}
+	}
+	return false
+}
+
+// decode makes the texts of files one configuration.
+func (d *decoder) decode(sources []*source) (*Config, error) {
+	root := value{kind: yaml.MappingNode}
+	for _, src := range sources {
+		if v, ok := d.parse(src); ok {
 			if root.src == nil {
 				root.src, root.line, root.column = v.src, v.line, v.column
 			}
@@ -78,7 +139,21 @@ func (d *decoder) result() error {
 		return nil
 	}
 	d.faults.sort()
+	d.excerpts()
 	return d.faults
+}
+
+// excerpts quotes the lines of the faults.
+func (d *decoder) excerpts() {
+	for i := range d.faults {
+		f := &d.faults[i]
+		if f.src == nil {
+			continue
+		}
+		if line, ok := f.src.quoted(f.Line); ok { // all that is to be hidden is known only now
+			f.Excerpt = excerpt(line, f.Line, f.Column, f.width)
+		}
+	}
 }
 
 // foreign reports files of config.d that look like configuration and would be passed over in silence.
@@ -99,8 +174,9 @@ func reason(err error) string {
 	return "cannot be read: " + err.Error()
 }
 
-// read returns a regular file's text.
-func read(name string) (string, error) {
+// ReadFile returns the text of one of the files of a configuration. It must be a regular one, or a link to one, of at most
+// 1 MiB; ReadFile does not wait for the writer of a FIFO in its place.
+func ReadFile(name string) (string, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|nonblock, 0)
 	if err != nil {
 		return "", err
@@ -119,6 +195,16 @@ func read(name string) (string, error) {
 // parse reads one file as one mapping. An empty file is an empty mapping.
 func (d *decoder) parse(src *source) (value, bool) {
 	v := value{src: src, line: 1, column: 1, kind: yaml.MappingNode}
+	if at, ok := notUTF8(src.text); ok {
+		d.broken, src.torn = true, true
+		v.line, v.column, v.width = 1+len(breaks.FindAllString(src.text[:at], -1)), 1, 1
+		if begin := breaks.FindAllStringIndex(src.text[:at], -1); len(begin) > 0 {
+			v.column -= utf8.RuneCountInString(src.text[:begin[len(begin)-1][1]])
+		}
+		v.column += utf8.RuneCountInString(src.text[:at])
+		d.fault(&v, "save the file as UTF-8", "the byte 0x%02x here is no text in UTF-8", src.text[at])
+		return v, false
+	}
 	dec := yaml.NewDecoder(strings.NewReader(src.text))
 	var doc yaml.Node
 	switch err := dec.Decode(&doc); {
@@ -132,6 +218,7 @@ func (d *decoder) parse(src *source) (value, bool) {
 		v = d.build(src, top)
 	}
 	if v.kind != yaml.MappingNode {
+		v.hide()
 		d.fault(&v, "begin with a key such as listen:", "the file must be a mapping, not %s", v.describe())
 		d.broken = true
 		return v, false
@@ -144,9 +231,24 @@ func (d *decoder) parse(src *source) (value, bool) {
 		d.syntax(src, err)
 		return v, false
 	}
-	d.fault(&value{src: src, line: second.Line, column: second.Column}, "put it into a file of its own in config.d",
-		"a second document begins here")
+	next := d.build(src, second.Content[0])
+	next.hide()
+	next.line, next.column = second.Line, second.Column
+	d.fault(&next, "put it into a file of its own in config.d", "a second document begins here")
 	return v, true
+}
+
+// notUTF8 returns where a text stops being UTF-8. One that says that it is UTF-16 is YAML, too.
+func notUTF8(text string) (at int, is bool) {
+	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
+		return 0, false
+	}
+	for i, r := range text {
+		if _, size := utf8.DecodeRuneInString(text[i:]); r == utf8.RuneError && size == 1 {
+			return i, true
+		}
+	}
+	return 0, false
 }
 
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line \d+: )?(.*)$`)
@@ -154,7 +256,7 @@ var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line \d+: )?(.*)$`)
 // syntax reports an error of the YAML parser. Of the place, that knows only a line, which is sometimes wrong:
 // the fault is rather where the file stops being YAML.
 func (d *decoder) syntax(src *source, err error) {
-	d.broken = true
+	d.broken, src.torn = true, true
 	message := yamlLine.FindStringSubmatch(strings.ReplaceAll(err.Error(), "\n", " "))[1]
 	v, hint := value{src: src, line: brokenLine(src.text)}, ""
 	if v.line > 0 {
@@ -168,6 +270,9 @@ func (d *decoder) syntax(src *source, err error) {
 			v.column, v.width = 1+utf8.RuneCountInString(text[:colon]), 1
 			hint = "quote a text that holds a colon and a space"
 		}
+	}
+	if strings.HasPrefix(message, "unknown anchor") {
+		message = "unknown anchor" // its name is the text after a star
 	}
 	d.fault(&v, hint, "this is not YAML: %s", message)
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,13 +43,16 @@ func defaults() *Config {
 			Name: "local", Addresses: []Address{{Network: "unix", Address: "/run/fdt/.s.PGSQL.7432"}},
 			Auth: AuthPeer, Mode: 0o666, Backlog: 4096,
 		}},
-		Workers:     Workers{Count: runtime.NumCPU(), Threads: 256, Recycle: Recycle{After: 24 * time.Hour, Memory: 1 << 30, Grace: 5 * time.Minute}, Backoff: Backoff{First: 500 * time.Millisecond, Longest: 30 * time.Second}},
-		Drain:       Drain{Timeout: 10 * time.Minute, Idle: 5 * time.Second, Shutdown: time.Minute, Generations: 3},
-		Reload:      Reload{ReadyTimeout: 30 * time.Second, Settle: 2 * time.Second, Surge: Surge{Percent: 100}},
-		Transaction: Transaction{Timeout: time.Minute, IdleTimeout: time.Minute, LockTimeout: 10 * time.Second},
-		Resources:   map[string]Resource{},
-		Procedures:  map[string]Procedure{},
-		Users:       map[string]User{},
+		Workers: Workers{Count: cpus(), Threads: 256, Recycle: Recycle{After: 24 * time.Hour, Memory: 1 << 30, Grace: 5 * time.Minute}, Backoff: Backoff{First: 500 * time.Millisecond, Longest: 30 * time.Second}},
+		Session: Session{AuthenticationTimeout: 30 * time.Second, ReserveTimeout: 10 * time.Second, StallTimeout: time.Minute,
+			Message: 16 << 20, Statements: 4096, Memory: 64 << 20},
+		Drain:  Drain{Timeout: 10 * time.Minute, Idle: 5 * time.Second, Shutdown: time.Minute, Generations: 3},
+		Reload: Reload{ReadyTimeout: 30 * time.Second, Settle: 2 * time.Second, Surge: Surge{Percent: 100}},
+		Transaction: Transaction{Timeout: time.Minute, IdleTimeout: time.Minute, LockTimeout: 10 * time.Second,
+			Prepared: 10000, PreparedPerUser: 5000, Retain: 7 * 24 * time.Hour, Kept: 10000, Answer: AnswerTold},
+		Resources:  map[string]Resource{},
+		Procedures: map[string]Procedure{},
+		Users:      map[string]User{},
 	}
 }
 
@@ -112,11 +114,12 @@ listen:
     auth: cert
     backlog: 16
     tls: {certificate: /etc/fdt/tls.crt, key: /etc/fdt/tls.key, client_ca: /etc/fdt/ca.crt}
-  inner: {address: "10.0.0.1:0543"}
+  inner: {address: "10.0.0.1:0543", tls: {certificate: /c, key: /k, required: false}}
+session: {authentication_timeout: 5s, reserve_timeout: 1s, stall_timeout: 2m, message: 64KiB, statements: 7, memory: 1MiB}
 workers: {count: 3, threads: 8, recycle: {after: 1d12h, memory: 0, grace: 1s}, backoff: {first: 1s, longest: 1m}}
 drain: {timeout: 1d, idle: 100ms, shutdown: 0s, generations: 1}
 reload: {ready_timeout: 1m30s, settle: 0s, surge: 2}
-transaction: {timeout: 0s, idle_timeout: 1.5s, lock_timeout: 1ms}
+transaction: {timeout: 0s, idle_timeout: 1.5s, lock_timeout: 1ms, prepared: 5, prepared_per_user: 4, retain: 1h, kept: 3, answer: decided, decider: a}
 resources:
   outbox: {type: spool, directory: /var/spool/my app}
   a: {type: postgres, dsn: "host=/run/postgresql dbname=a", password_file: /etc/fdt/a}
@@ -144,13 +147,15 @@ func TestEverything(t *testing.T) {
 			"local": {Name: "local", Addresses: []Address{{"unix", "/run/fdt/s"}, {"unix", "/run/my app/100%"}},
 				Auth: AuthTrust, Mode: 0o660, Group: "staff", Backlog: 4096},
 			"public": {Name: "public", Addresses: []Address{{"tcp4", "0.0.0.0:7432"}, {"tcp6", "[::]:7432"}},
-				Auth: AuthCert, Mode: 0o666, Backlog: 16, TLS: &TLS{"/etc/fdt/tls.crt", "/etc/fdt/tls.key", "/etc/fdt/ca.crt"}},
-			"inner": {Name: "inner", Addresses: []Address{{"tcp4", "10.0.0.1:543"}}, Auth: AuthSCRAM, Mode: 0o666, Backlog: 4096},
+				Auth: AuthCert, Mode: 0o666, Backlog: 16, TLS: &TLS{"/etc/fdt/tls.crt", "/etc/fdt/tls.key", "/etc/fdt/ca.crt", true}},
+			"inner": {Name: "inner", Addresses: []Address{{"tcp4", "10.0.0.1:543"}}, Auth: AuthSCRAM, Mode: 0o666, Backlog: 4096, TLS: &TLS{"/c", "/k", "", false}},
 		},
-		Workers:     Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour, Grace: time.Second}, Backoff: Backoff{First: time.Second, Longest: time.Minute}},
-		Drain:       Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Generations: 1},
-		Reload:      Reload{ReadyTimeout: 90 * time.Second, Surge: Surge{Count: 2}},
-		Transaction: Transaction{IdleTimeout: 1500 * time.Millisecond, LockTimeout: time.Millisecond},
+		Session: Session{5 * time.Second, time.Second, 2 * time.Minute, 64 << 10, 7, 1 << 20},
+		Workers: Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour, Grace: time.Second}, Backoff: Backoff{First: time.Second, Longest: time.Minute}},
+		Drain:   Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Generations: 1},
+		Reload:  Reload{ReadyTimeout: 90 * time.Second, Surge: Surge{Count: 2}},
+		Transaction: Transaction{IdleTimeout: 1500 * time.Millisecond, LockTimeout: time.Millisecond,
+			Prepared: 5, PreparedPerUser: 4, Retain: time.Hour, Kept: 3, Answer: AnswerDecided, Decider: "a"},
 		Resources: map[string]Resource{
 			"outbox": {Name: "outbox", Type: TypeSpool, Directory: "/var/spool/my app"},
 			"a":      {Name: "a", Type: TypePostgres, DSN: "host=/run/postgresql dbname=a", PasswordFile: "/etc/fdt/a", Pool: 32},
@@ -255,5 +260,51 @@ func BenchmarkLoad(b *testing.B) {
 		if _, err := Load(dir); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestWhoCanConnect: where no proof is asked for, not everybody can connect, unless the file says so.
+func TestWhoCanConnect(t *testing.T) {
+	for text, want := range map[string]Listener{
+		"auth: peer":                {Mode: 0o666},
+		"auth: trust":               {Mode: 0o660, Group: ClientGroup},
+		"auth: trust, group: staff": {Mode: 0o660, Group: "staff"},
+		"auth: trust, mode: 0666":   {Mode: 0o666},
+		"auth: scram, group: staff": {Mode: 0o666, Group: "staff"},
+		"auth: program, mode: 0600": {Mode: 0o600},
+		"auth: trust, mode: 000":    {},
+		"serve: web":                {Mode: 0o660, Group: ClientGroup},
+		"serve: web, mode: 0666":    {Mode: 0o666},
+	} {
+		got := load(t, "config.yaml", "listen: {a: {address: /run/fdt/s, "+text+"}}\nusers: {a: '"+verifierA+"'}").Listen["a"]
+		if got.Mode != want.Mode || got.Group != want.Group {
+			t.Errorf("%s: mode %v, group %q", text, got.Mode, got.Group)
+		}
+	}
+}
+
+// TestSays: a key counts with whatever value, in whichever file; and one of no file is not there.
+func TestSays(t *testing.T) {
+	for text, want := range map[string]bool{"": false, "workers: {count: 1}": false, "procedures: {}": true, "procedures:": true, "a: \xff": false} {
+		if got := Says(write(t, "config.yaml", text), "procedures"); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+	}
+	if Says(filepath.Join(t.TempDir(), "absent"), "procedures") {
+		t.Error("said by nobody")
+	}
+}
+
+// TestFaultIsOneLine: what a file is called does not cut the status, which has one line.
+func TestFaultIsOneLine(t *testing.T) {
+	if got := (Fault{File: "a\nb.yaml", Line: 1, Column: 2, What: "no"}).Error(); got != `"a\nb.yaml":1:2: no` {
+		t.Error(got)
+	}
+}
+
+// TestUTF16 is YAML, too.
+func TestUTF16(t *testing.T) {
+	if _, err := Load(write(t, "config.yaml", "\xff\xfe#\x00\n\x00")); err != nil {
+		t.Error(err)
 	}
 }

@@ -31,7 +31,6 @@ func TestPlaceholders(t *testing.T) {
 		`SOME'\' :a`:                 "a",
 		`e2'\' :a`:                   "a",
 		`":no" :a "x"":no"`:          "a",
-		"`:no` :a":                   "a",
 		"-- :no\n:a -- :no":          "a",
 		"/* :no /* :no */ :no */ :a": "a",
 		"/**/:a":                     "a",
@@ -44,8 +43,10 @@ func TestPlaceholders(t *testing.T) {
 		":ä":          "ä",
 		"a - :b / :c": "b c",
 		"1;:a":        "a",
+		"-- :no\r:a":  "a",
+		"`:a`":        "a",
 	} {
-		found, err := Placeholders(text)
+		found, err := Placeholders(text, TypePostgres)
 		if got := names(found); err != nil || got != want {
 			t.Errorf("%q has %q (%v), want %q", text, got, err, want)
 		}
@@ -62,9 +63,8 @@ func TestPlaceholders(t *testing.T) {
 		"/* /* */": "the comment at byte 1 is never closed",
 		"/*":       "the comment at byte 1 is never closed",
 		"$a$ $b$":  "the $a$ at byte 1 is never closed",
-		"x `":      "the ` at byte 3 is never closed",
 	} {
-		if _, err := Placeholders(text); fmt.Sprint(err) != want {
+		if _, err := Placeholders(text, TypePostgres); fmt.Sprint(err) != want {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
@@ -95,7 +95,51 @@ func TestCheckStatement(t *testing.T) {
 		"": false, ";": false, ";;": false, "SELECT 1;;": false, "SELECT 1; SELECT 2": false, "'": false,
 		"COMMIT": false, "rollback to x": false, "XA START 'a'": false, "prepare transaction 'x'": false,
 	} {
-		if err := checkStatement(text); (err == nil) != ok {
+		if err := checkStatement(text, TypePostgres); (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestMariaDBPlaceholders(t *testing.T) {
+	for text, want := range map[string]string{
+		":a":                                "a",
+		`'don\'t :no' :a`:                   "a",
+		`'a'' :no' :a`:                      "a",
+		`"say \":no\" x" :a`:                "a",
+		"# it's :no\n:a":                    "a",
+		"-- it's :no\n:a":                   "a",
+		"1 --:a":                            "a",
+		"--":                                "",
+		"`:no \\` :a":                       "a",
+		"`a``:no` :a":                       "a",
+		"/* :no /* :no */ :a":               "a",
+		"/*!50000 :a */ :b /*M! :c */":      "a b c",
+		"$$ :a $$":                          "a",
+		"x$y$ :a":                           "a",
+		"@x := :a":                          "a",
+		"E'\\' :no' :a":                     "a",
+		"DATE_FORMAT(:a, '%H:%i') = \":x\"": "a",
+	} {
+		found, err := Placeholders(text, TypeMariaDB)
+		if got := names(found); err != nil || got != want {
+			t.Errorf("%q has %q (%v), want %q", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		`'\'`:    "the ' at byte 1 is never closed",
+		"a `b":   "the ` at byte 3 is never closed",
+		"x /* y": "the comment at byte 3 is never closed",
+	} {
+		if _, err := Placeholders(text, TypeMariaDB); fmt.Sprint(err) != want {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+	for text, ok := range map[string]bool{
+		"SELECT 1": true, "# x\n-- y\n/* z */ SELECT 1; # w": true, "/*!50000 SELECT 1; */": true, "--1": true,
+		"/*!50000 COMMIT */": false, "# COMMIT": false, "/*M! ROLLBACK*/": false, "SELECT 1; --1": false, "'": false, "XA END 'x'": false,
+	} {
+		if err := checkStatement(text, TypeMariaDB); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -108,11 +152,18 @@ func FuzzPlaceholders(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		found, semicolon, err := scan(text)
-		if err == nil && (semicolon < 0 || semicolon > len(text)) {
-			t.Errorf("a semicolon at %d of %q", semicolon, text)
+		lists := [][]Placeholder{PutPlaceholders(text)}
+		for _, resource := range []string{TypePostgres, TypeMariaDB} {
+			found, semicolon, err := scan(text, resource)
+			if err == nil && (semicolon < 0 || semicolon > len(text)) {
+				t.Errorf("%s: a semicolon at %d of %q", resource, semicolon, text)
+			}
+			if checkStatement(text, resource) == nil && err != nil {
+				t.Errorf("%q is a statement of %s, and yet %v", text, resource, err)
+			}
+			lists = append(lists, found)
 		}
-		for _, list := range [][]Placeholder{found, PutPlaceholders(text)} {
+		for _, list := range lists {
 			end := 0
 			for _, p := range list {
 				if p.Start < end || p.End <= p.Start+1 || p.End > len(text) || text[p.Start:p.End] != ":"+p.Name {
@@ -120,9 +171,6 @@ func FuzzPlaceholders(f *testing.F) {
 				}
 				end = p.End
 			}
-		}
-		if checkStatement(text) == nil && err != nil {
-			t.Errorf("%q is a statement, and yet %v", text, err)
 		}
 	})
 }

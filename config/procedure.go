@@ -190,7 +190,7 @@ func (d *decoder) procedure(c *Config, p *Procedure) {
 		d.step(c, p, i, fmt.Sprintf("%s.steps[%d]", path, i), values)
 	}
 	for _, col := range p.Returns {
-		if !values[col.Name] {
+		if !p.Many() && !values[col.Name] {
 			at := path + ".returns." + col.Name
 			d.at(at, didYouMean(col.Name, slices.Collect(maps.Keys(values))), "%s is neither a parameter nor the as of a step", at)
 		}
@@ -203,8 +203,14 @@ func (d *decoder) step(c *Config, p *Procedure, i int, path string, values map[s
 	if s.When != "" && !values[s.When] {
 		d.at(path+".when", didYouMean(s.When, slices.Collect(maps.Keys(values))), "%q is neither a parameter nor the as of an earlier step", s.When)
 	}
-	if found, err := Placeholders(s.SQL); err == nil { // else it was reported where the statement was read
-		d.placeholders(path+".sql", found, values)
+	r, known := c.Resources[s.On]
+	if at := path + ".sql"; d.places[at] != nil && r.Type != TypeSpool { // a spool's is reported below
+		if err := checkStatement(s.SQL, r.Type); err != nil {
+			d.at(at, "", "%s: %v", at, err)
+		} else {
+			found, _ := Placeholders(s.SQL, r.Type) // checked
+			d.placeholders(at, found, values)
+		}
 	}
 	d.placeholders(path+".put", PutPlaceholders(s.Put), values)
 	if s.As != "" {
@@ -213,7 +219,9 @@ func (d *decoder) step(c *Config, p *Procedure, i int, path string, values map[s
 		}
 		values[s.As] = true
 	}
-	if s.Rows == nil {
+	if s.Many {
+		d.many(p, i, path)
+	} else if s.Rows == nil {
 		for key, set := range map[string]bool{"else": s.Else != "", "sqlstate": s.SQLState != ""} {
 			if set {
 				d.at(path+"."+key, "say how many rows there must be", "%s without rows has no meaning", key)
@@ -222,7 +230,6 @@ func (d *decoder) step(c *Config, p *Procedure, i int, path string, values map[s
 	} else if s.SQLState == "" {
 		s.SQLState = "P0001" // raise_exception
 	}
-	r, known := c.Resources[s.On]
 	if !known {
 		if s.On != "" {
 			d.at(path+".on", didYouMean(s.On, slices.Collect(maps.Keys(c.Resources))), "there is no resource %q", s.On)
@@ -230,6 +237,24 @@ func (d *decoder) step(c *Config, p *Procedure, i int, path string, values map[s
 		return
 	}
 	d.action(s, r, path)
+}
+
+// Many tells whether the result has any number of rows.
+func (p *Procedure) Many() bool { return len(p.Steps) > 0 && p.Steps[len(p.Steps)-1].Many }
+
+// many checks a step with rows: many.
+func (d *decoder) many(p *Procedure, i int, path string) {
+	if i < len(p.Steps)-1 {
+		d.at(path+".rows", "make it the last step", "the rows of a result are those of the last step")
+	}
+	if len(p.Returns) == 0 {
+		d.at(path+".rows", "name them in returns", "of a result of many rows %s must know the columns", p.Name)
+	}
+	for _, key := range []string{"else", "sqlstate", "as"} {
+		if d.places[path+"."+key] != nil {
+			d.at(path+"."+key, "leave it out", "%s has no meaning with rows: many", key)
+		}
+	}
 }
 
 // action checks that a step asks of its resource what that can do.

@@ -26,9 +26,8 @@ func postgresDSN(dsn string) (password bool, hosts []string) {
 		u, err := url.Parse(dsn)
 		if err != nil { // several hosts with ports are no URL to Go; what cannot be read may need the network
 			_, rest, _ := strings.Cut(dsn, "://")
-			authority, _, _ := strings.Cut(rest, "/")
-			login, _, found := strings.Cut(authority, "@")
-			return found && strings.Contains(login, ":"), []string{"unknown"}
+			login := rest[:max(0, strings.LastIndexByte(rest, '@'))] // a slash may belong to a password that was not escaped
+			return strings.Contains(login, ":"), []string{"unknown"}
 		}
 		_, password = u.User.Password()
 		query := u.Query()
@@ -124,6 +123,20 @@ func (d *decoder) resources(c *Config) {
 			d.at(path, "", "a %s needs the key %q", r.Type, needed)
 		}
 		c.Resources[name] = r
+	}
+	d.decider(c)
+}
+
+// decider checks who keeps decisions.
+func (d *decoder) decider(c *Config) {
+	const path = "transaction.decider"
+	name := c.Transaction.Decider
+	switch r, ok := c.Resources[name]; {
+	case name == "", ok && r.Type == "": // the latter is a fault by itself
+	case !ok:
+		d.at(path, didYouMean(name, slices.Collect(maps.Keys(c.Resources))), "there is no resource %q", name)
+	case r.Type != TypePostgres:
+		d.at(path, "name a postgres, or leave it out", "%s is a %s, which cannot keep decisions", name, r.Type)
 	}
 }
 

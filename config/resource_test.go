@@ -26,6 +26,8 @@ func TestConnectionStrings(t *testing.T) {
 		{TypePostgres, "postgres://fdt:x@db1:1,db2:2/a", true, true},
 		{TypePostgres, "postgres://fdt:x@%zz/a", true, true},
 		{TypePostgres, "postgres://fdt@%zz/a", true, false},
+		{TypePostgres, "postgres://fdt:x/@y@db/a", true, true},
+		{TypePostgres, "postgres://%zz/a", true, false},
 		{TypeMariaDB, "fdt@unix(/run/mysqld/mysqld.sock)/b", false, false},
 		{TypeMariaDB, "fdt@tcp(127.0.0.1:3306)/b", true, false},
 		{TypeMariaDB, "fdt:x@unix(/run/mysqld/mysqld.sock)/b", false, true},

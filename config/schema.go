@@ -61,6 +61,8 @@ func (v *value) plain() any {
 		return m
 	case v.tag == "!!map":
 		return map[string]any{}
+	case v.tag == "!!bool":
+		return v.text == "true"
 	case v.tag == "!!int":
 		return json.Number(v.text)
 	}

@@ -9,8 +9,11 @@ import (
 
 // source is one file that was read.
 type source struct {
-	name string
-	text string
+	name   string
+	text   string
+	starts []position // of every node, in the order of the text
+	hidden []span     // what is quoted nowhere
+	torn   bool       // it is not YAML to its end
 }
 
 // value is a YAML value that knows where it stands, also after files were merged.
@@ -23,6 +26,8 @@ type value struct {
 	text         string  // of a scalar
 	items        []value // of a sequence
 	entries      []entry // of a mapping, in the order written
+	nodes        span    // itself with all that is in it
+	secret       bool    // told by no fault, in no way
 }
 
 type entry struct {
@@ -33,8 +38,11 @@ type entry struct {
 // isNull tells a key without a value from one with an empty value.
 func (v *value) isNull() bool { return v.kind == yaml.ScalarNode && v.tag == "!!null" }
 
-// describe names the kind of a value in words of the file's author.
+// describe names the kind of a value in words of the file's author, and tells it unless it is secret.
 func (v *value) describe() string {
+	if v.secret && v.kind == yaml.ScalarNode && !v.isNull() {
+		return "a single value"
+	}
 	if v.kind == yaml.MappingNode {
 		return "a mapping"
 	}
@@ -53,8 +61,16 @@ func (v *value) describe() string {
 }
 
 // build turns yaml's nodes into values and reports what a strict configuration does not have.
-func (d *decoder) build(src *source, n *yaml.Node) value {
-	v := value{src: src, line: n.Line, column: n.Column, width: 1, kind: n.Kind, tag: n.ShortTag(), text: n.Value}
+func (d *decoder) build(src *source, n *yaml.Node) (v value) {
+	v = value{src: src, line: n.Line, column: n.Column, width: 1, kind: n.Kind, tag: n.ShortTag(), text: n.Value}
+	v.nodes.from = len(src.starts)
+	src.starts = append(src.starts, position{n.Line, n.Column})
+	defer func() {
+		v.nodes.to = len(src.starts)
+		if v.isNull() {
+			v.hide() // what follows is no part of it: a comment, in which a value may stand
+		}
+	}()
 	if n.Kind == yaml.ScalarNode && n.Style == 0 {
 		v.width = len([]rune(n.Value))
 	}
@@ -76,8 +92,11 @@ func (d *decoder) build(src *source, n *yaml.Node) value {
 		e := entry{key: d.build(src, n.Content[i]), val: d.build(src, n.Content[i+1])}
 		switch {
 		case e.key.kind != yaml.ScalarNode:
+			e.key.hide()
+			e.val.hide()
 			d.fault(&e.key, "", "a key must be a plain word")
 		case e.key.tag == "!!merge":
+			e.val.hide()
 			d.fault(&e.key, "write the value out where it is needed", "merge keys are not read here")
 		default:
 			d.add(&v, e)
@@ -96,7 +115,8 @@ func (d *decoder) add(v *value, e entry) {
 		}
 		mergeable := old.val.kind == yaml.MappingNode && e.val.kind == yaml.MappingNode && old.key.src != e.key.src
 		if !mergeable {
-			d.fault(&e.key, "keep one of them", "%q is given twice; first at %s", e.key.text, old.key.place())
+			e.val.hide()
+			d.fault(&e.key, "keep one of them", "%s is given twice; first at %s", e.named(), old.key.place())
 			return
 		}
 		for _, inner := range e.val.entries {

@@ -1,14 +1,17 @@
 package drain
 
 import (
+	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,18 +25,26 @@ type Conn struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	peer   netip.AddrPort // not valid for a unix-domain peer
-	place  place          // Server.mu guards it
+
+	place   place         // Server.mu guards it, and the next three
+	since   time.Time     // when a stranger was accepted
+	among   *list.List    // the strangers that it is one of; nil: it is none
+	element *list.Element // its place there
 
 	mu         sync.Mutex // not held together with Server.mu
 	phase      phase
 	busy       bool
+	welcome    bool // is no stranger any more
 	watching   bool
 	registered bool // with the watcher
 	hungUp     bool
 	late       bool          // was cut
 	expired    chan struct{} // nil until asked for
+	busySince  time.Time     // with busy
 	idleSince  time.Time     // zero: since before the drain
-	deadline   time.Time     // for reading, as the handler set it
+	works      []*Work
+	remote     string    // who it was, once it is closed by force
+	deadline   time.Time // for reading, as the handler set it
 }
 
 // phase is a connection's life.
@@ -42,6 +53,7 @@ type phase uint8
 const (
 	open      phase = iota
 	expired         // idle for too long while draining: Read fails with ErrExpired
+	crowded         // turned out: Read fails with ErrCrowded
 	beyond          // the drain's limit has passed: Read fails with ErrDeadline
 	lingering       // in Linger: Server leaves its deadlines alone
 	closed
@@ -58,7 +70,7 @@ func (c *Conn) SetBusy() {
 	if c.busy {
 		return
 	}
-	c.busy = true
+	c.busy, c.busySince = true, time.Now()
 	c.loop.tally.busy.Add(1)
 	if c.phase == expired { // input came at the same moment
 		c.phase = open
@@ -132,7 +144,7 @@ func (c *Conn) cut() {
 		c.leave(beyond)
 		c.overdue()
 		c.loop.server.logger().Warn("connection cut at the drain's deadline",
-			"listener", c.loop.name, "remote", c.RemoteAddr().String(), "busy", c.busy,
+			"listener", c.loop.name, "remote", c.Peer(), "busy", c.busy,
 			"message_id", idConnectionCut)
 	}
 }
@@ -157,12 +169,13 @@ func (c *Conn) leave(to phase) {
 // force closes the connection under its handler.
 func (c *Conn) force() {
 	c.cancel(ErrForced)
+	c.remote = c.Peer()
 	if c.Close() == nil {
 		c.mu.Lock()
 		c.overdue()
 		c.mu.Unlock()
 		c.loop.server.logger().Warn("connection closed by force",
-			"listener", c.loop.name, "remote", c.RemoteAddr().String(),
+			"listener", c.loop.name, "remote", c.remote,
 			"message_id", idConnectionCut)
 	}
 }
@@ -205,8 +218,12 @@ func (c *Conn) lastRead(b []byte, err error) (int, error) {
 	c.mu.Lock()
 	phase := c.phase
 	c.mu.Unlock()
-	if phase == beyond {
+	switch phase {
+	case beyond:
 		err = ErrDeadline
+	case crowded:
+		err = ErrCrowded
+	case open, expired, lingering, closed:
 	}
 	if phase == expired {
 		var n int
@@ -297,6 +314,44 @@ func (c *Conn) PeerCred() (*unix.Ucred, error) {
 	return u, nil
 }
 
+// PeerGroups returns the supplementary groups of the process that connected a unix-domain socket, as of then:
+// SO_PEERGROUPS, see unix(7).
+func (c *Conn) PeerGroups() ([]uint32, error) {
+	list := make([]uint32, 64)
+	err := c.control(func(fd int) error {
+		for {
+			size := uint32(4 * len(list)) //nolint:gosec // at most NGROUPS_MAX, 65536
+			_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+				uintptr(unsafe.Pointer(&list[0])), uintptr(unsafe.Pointer(&size)), 0)
+			switch {
+			case errno == unix.ERANGE:
+				list = make([]uint32, size/4)
+			case errno != 0:
+				return errno
+			default:
+				list = list[:size/4]
+				return nil
+			}
+		}
+	})
+	if err != nil {
+		return nil, c.failed("getsockopt", err)
+	}
+	return list, nil
+}
+
+// Peer says in a word who is at the other end: its address and port, or of a unix-domain socket its user and process.
+func (c *Conn) Peer() string {
+	if c.peer.IsValid() {
+		return c.peer.String()
+	}
+	u, err := c.PeerCred()
+	if err != nil { // the connection is closed
+		return "unix"
+	}
+	return fmt.Sprintf("unix:uid=%d,pid=%d", u.Uid, u.Pid)
+}
+
 // LocalAddr is the address that the peer connected to.
 func (c *Conn) LocalAddr() net.Addr { return c.loop.localAddr(c) }
 
@@ -318,7 +373,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = t
-	if c.phase == expired || c.phase == beyond {
+	if c.phase == expired || c.phase == beyond || c.phase == crowded {
 		return nil
 	}
 	if c.file.SetReadDeadline(t) != nil { // it says so only of a closed file

@@ -17,3 +17,6 @@ func HungUp(c *Conn) bool {
 	defer c.mu.Unlock()
 	return c.hungUp
 }
+
+// TurnOut is what a stranger is told whose place another needs.
+func TurnOut(c *Conn) { c.turnOut() }

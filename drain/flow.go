@@ -55,9 +55,10 @@ type loop struct {
 	from  unix.Sockaddr
 	err   error
 
-	queued time.Time // since when the queue was seen with something in it while no slot was free
-	pause  time.Duration
-	failed int // accepts in a row
+	queued  time.Time // since when the queue was seen with something in it while no slot was free
+	pressed bool      // a stranger was turned out for who comes next: the queue has waited as long as before
+	pause   time.Duration
+	failed  int // accepts in a row
 }
 
 var (
@@ -85,9 +86,10 @@ func (s *Server) Serve(l net.Listener) error {
 		switch {
 		case err == nil:
 			a.recovered()
-			if a.place == onSlot {
+			if a.place == onSlot && !a.pressed {
 				a.queued = time.Time{}
 			}
+			a.pressed = false
 			a.start()
 		case errors.Is(err, errInterrupt), errors.Is(err, unix.EAGAIN):
 		case lost(err):
@@ -235,7 +237,7 @@ func (a *loop) wait() error {
 		if err := a.accept(orReserve); !errors.Is(err, errFull) {
 			return err
 		}
-		due = now.Add(time.Hour) // the reserve is used up: a place will wake us
+		due, a.pressed = a.server.turnOut() // a place will wake us
 	}
 	t := time.NewTimer(due.Sub(now))
 	defer t.Stop()
@@ -295,6 +297,7 @@ func (a *loop) start() {
 	s.nextID++
 	c.id = s.nextID
 	s.conns[c.id] = c
+	s.arrive(c)
 	a.tally.open.Add(1)
 	s.mu.Unlock()
 	go s.serve(c)
@@ -321,6 +324,7 @@ func (s *Server) end(c *Conn) {
 	if s.stage != serving && !late {
 		s.drained.Add(1)
 	}
+	s.depart(c)
 	s.release(c.place)
 	s.goneLocked()
 }

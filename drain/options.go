@@ -55,34 +55,31 @@ func (s *Server) tcpOptions() []option {
 // seconds rounds up, as the options have no smaller unit.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
+// nowhere is the number of a network interface that no host has.
+const nowhere = 1<<31 - 1
+
 // refuseNewcomers closes a listening socket, for all who have it, to new connections, and keeps those in
 // its queue. It returns for how long some may still come to the queue.
 //
 // A unix-domain socket that is shut down for receiving refuses connect(2) and still hands out what it has
-// queued. A TCP one would reset its queue, so a filter (socket(7), SO_ATTACH_FILTER) drops what opens a
-// connection instead: SYN without ACK. Such a client sends its SYN again after a second, and is refused,
-// as the socket is gone by then. Accepted sockets inherit the filter, which lets pass all else.
+// queued. A TCP one would reset its queue. It is bound to an interface that does not exist instead (socket(7),
+// SO_BINDTODEVICE): Linux finds no listener for a SYN that comes from another, and refuses it, while handshakes that are
+// half done find theirs by themselves. That takes no privilege, unless the socket is bound to an interface already.
 func (a *loop) refuseNewcomers() (wait time.Duration) {
 	err := control(a.file, func(fd int) error {
 		if domain, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); domain == unix.AF_UNIX { // of a socket it does not fail
 			return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_RD))
 		}
 		wait = handshakes
-		return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET,
-			unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(dropSYN)), Filter: &dropSYN[0]}))
+		err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, nowhere)
+		if now, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX); now == nowhere {
+			return nil // another process has done it
+		}
+		return os.NewSyscallError("setsockopt", err)
 	})
 	if err != nil {
 		wait = 0
 		a.server.logger().Warn("cannot close a listener to newcomers", "listener", a.name, "error", err)
 	}
 	return wait
-}
-
-// dropSYN sees a segment from its TCP header on; byte 13 has the flags (RFC 9293, 3.1).
-var dropSYN = [...]unix.SockFilter{
-	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 13},
-	{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0x12}, // SYN and ACK
-	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0x02, Jf: 1},
-	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-	{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
 }

@@ -34,6 +34,10 @@ const (
 // ErrServerClosed is what Serve returns once Shutdown or Close has been called.
 var ErrServerClosed = errors.New("drain: server closed")
 
+// ErrCrowded is what Read returns, inside a *net.OpError, to a stranger whose place another needs: see
+// Server.Strangers.
+var ErrCrowded error = &timeout{"drain: another connection needs the place"}
+
 // Causes, see context.Cause, with which a connection's context ends before its handler returns.
 // ErrDeadline is also what Read returns from then on.
 var (
@@ -57,6 +61,7 @@ const (
 	idAcceptFailing   = "cb7c741c74ec5f40ab48bef7ff811da4"
 	idAcceptRecovered = "193ba511193c5db5bc587fc5632fef6d"
 	idConnectionCut   = "505637835fc35c26ad9e064a24527fcc"
+	idHandlerStuck    = "1e01094c0b95568eaae685f5d569b3eb"
 )
 
 // timeout is an error that crypto/tls and others take for one of a deadline, and so as not final.
@@ -80,6 +85,14 @@ type Server struct {
 	// about 50 ms while no slot was free. Their handler serves what cannot wait, and calls
 	// Conn.Acquire before anything else.
 	Reserve int
+
+	// Strangers, if not zero, says that the handler calls Conn.Heard and Conn.Welcome, and that what has not
+	// been welcomed yet must not keep others out. So many strangers are accepted beyond the slots, instead
+	// of on the reserve, which is then for those who are welcome. A stranger's slot is free for who is
+	// welcome. When a connection waits for a place, the oldest stranger must go: Read returns ErrCrowded.
+	// Nobody has to who was accepted less than 20 ms ago, or, if his first request was heard, less than a
+	// second ago.
+	Strangers int
 
 	// Idle is how long a connection may stay idle while the server drains: DefaultIdle.
 	Idle time.Duration
@@ -152,6 +165,7 @@ type Counts struct {
 	Drained   uint64 // connections that ended while the server drained, before its limit
 	Cut       uint64 // connections whose time was up then
 	Draining  bool
+	Began     time.Time                 // of the drain; zero without one
 	Listeners map[string]ListenerCounts // by name, those that are no longer served too
 }
 
@@ -178,7 +192,7 @@ func (s *Server) init() {
 		s.loops = make(map[*loop]struct{})
 		s.final = make(map[string]bool)
 		s.tallies = make(map[string]*tally)
-		s.slots = slots{total: orDefault(s.Threads, DefaultThreads), reserve: s.Reserve}
+		s.slots = slots{total: orDefault(s.Threads, DefaultThreads), reserve: s.Reserve, porch: s.Strangers}
 		s.slots.free = s.slots.total
 	})
 }
@@ -212,6 +226,11 @@ func (s *Server) isDraining() bool {
 	}
 }
 
+// Descriptors is how many file descriptors the server holds at most: one for each connection, and the watcher's.
+func (s *Server) Descriptors() int {
+	return orDefault(s.Threads, DefaultThreads) + s.Reserve + s.Strangers + 1
+}
+
 // Counts returns the server's numbers.
 func (s *Server) Counts() Counts {
 	s.init()
@@ -220,10 +239,11 @@ func (s *Server) Counts() Counts {
 	n := Counts{
 		Threads:   s.slots.total,
 		Open:      len(s.conns),
-		Reserve:   s.slots.reserved,
+		Reserve:   s.slots.reserved + s.slots.outside,
 		Drained:   s.drained.Load(),
 		Cut:       s.cut.Load(),
 		Draining:  s.stage != serving,
+		Began:     s.began,
 		Listeners: make(map[string]ListenerCounts, len(s.tallies)),
 	}
 	for name, t := range s.tallies {
@@ -236,6 +256,23 @@ func (s *Server) Counts() Counts {
 	n.Busy = min(n.Busy, n.Open)
 	n.Idle = n.Open - n.Busy
 	return n
+}
+
+// Oldest returns since when the connection is busy that is so for the longest time; zero if none is.
+func (s *Server) Oldest() time.Time {
+	s.init()
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.conns))
+	s.mu.Unlock()
+	var oldest time.Time
+	for _, c := range all {
+		c.mu.Lock()
+		if c.busy && (oldest.IsZero() || c.busySince.Before(oldest)) {
+			oldest = c.busySince
+		}
+		c.mu.Unlock()
+	}
+	return oldest
 }
 
 // Shutdown drains: it makes every Serve leave its listener and return, and returns when all handlers
@@ -327,6 +364,7 @@ func (s *Server) drain() error {
 		var next time.Time
 		switch {
 		case stage == forcing && !now.Before(giveUp):
+			s.each(stage, func(c *Conn) { c.accuse() })
 			s.outcome = fmt.Errorf("%w: %d", ErrStuck, s.Counts().Open)
 			close(s.done) // the watcher is left to those that still run
 			return s.outcome

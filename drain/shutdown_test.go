@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -252,6 +254,12 @@ func TestForced(t *testing.T) {
 	f := start(t, "unix", &drain.Server{Grace: 20 * time.Millisecond, Timeout: time.Millisecond,
 		Handler: func(ctx context.Context, c *drain.Conn) {
 			c.SetBusy()
+			done, transfer, other := drain.Work{Name: "done"}, drain.Work{Kind: "procedure", Name: "transfer"}, drain.Work{Face: "web"}
+			for _, w := range []*drain.Work{&done, &transfer, &other} {
+				c.Begin(w)
+			}
+			c.End(&done)
+			c.End(&done) // again changes nothing
 			for ctx.Err() == nil {
 				time.Sleep(time.Millisecond)
 			}
@@ -280,7 +288,7 @@ func TestForced(t *testing.T) {
 	if n := f.s.Counts(); n.Drained != 0 || n.Cut != 1 { // once, though its time was up before
 		t.Errorf("counts: %+v", n)
 	}
-	if !strings.Contains(f.log.String(), "closed by force") {
+	if !strings.Contains(f.log.String(), "closed by force") || !strings.Contains(f.log.String(), `work="procedure transfer, web" since=`) {
 		t.Errorf("log: %s", f.log)
 	}
 	_ = c.Close()
@@ -351,6 +359,59 @@ func TestLeaveServesTheQueue(t *testing.T) {
 	}
 }
 
+// With Final, newcomers are refused at once, also while another process holds the socket; who is there is served.
+func TestFinalRefuses(t *testing.T) {
+	networks(t, func(t *testing.T, network string) {
+		there, hold := make(chan struct{}), make(chan struct{})
+		s := &drain.Server{Handler: func(ctx context.Context, c *drain.Conn) {
+			if c.Acquire(ctx) == nil {
+				close(there)
+				<-hold
+				lines(ctx, c)
+			}
+		}}
+		f := start(t, network, s)
+		other, err := f.l.(interface{ File() (*os.File, error) }).File() // as systemd has one, or a sibling
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		c := f.dial()
+		testwait.For(t, "the slot taken", there)
+		s.Final()
+		done := f.shutdown(t.Context())
+		testwait.Until(t, "the listener left", func() bool { return len(s.Queues()) == 0 })
+		d := net.Dialer{Timeout: testwait.Patience}
+		if late, err := d.Dial(network, f.l.Addr().String()); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("a newcomer: %v, %v", late, err)
+		}
+		close(hold)
+		_, _ = io.WriteString(c, "x\n")
+		if got, err := io.ReadAll(c); string(got) != "x\nbye\n" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		_ = c.Close()
+		if err := testwait.For(t, "the drain's end", done); err != nil {
+			t.Error(err)
+		}
+		if said := f.log.String(); strings.Contains(said, "newcomers") {
+			t.Errorf("log: %s", said)
+		}
+	})
+}
+
+// All that takes no privilege, which workers do not have.
+func TestFinalNeedsNoPrivilege(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestFinalRefuses$", "-test.v")
+	cmd.Dir = "/"
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFinalRefuses") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // With Final, a client that connects around the stop is served or refused, never reset: the reason is in
 // refuseNewcomers.
 func TestFinalNeverResets(t *testing.T) {
@@ -360,9 +421,10 @@ func TestFinalNeverResets(t *testing.T) {
 			f := start(t, network, s)
 			var clients sync.WaitGroup
 			var answered atomic.Int64
+			t.Cleanup(clients.Wait) // also where the test ends early
 			for range 4 {
 				clients.Go(func() {
-					for {
+					for t.Context().Err() == nil {
 						d := net.Dialer{Timeout: 100 * time.Millisecond} // a dropped SYN comes again after 1 s
 						c, err := d.Dial(network, f.l.Addr().String())
 						if err != nil {

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"container/list"
 	"context"
 	"slices"
 )
@@ -9,8 +10,12 @@ import (
 type slots struct {
 	total    int
 	free     int       // of total
-	reserve  int       // how many may be in the reserve when accepted there
+	reserve  int       // how many may be in the reserve when accepted
 	reserved int       // connections that have no slot
+	porch    int       // how many strangers may be there without a slot; 0: nobody is a stranger
+	outside  int       // strangers without a slot
+	silent   list.List // of *Conn: strangers of whom nothing was heard yet, the oldest first
+	heard    list.List // of *Conn: the others
 	waiting  []*waiter // first come first served
 }
 
@@ -26,6 +31,7 @@ type place uint8
 const (
 	onSlot    place = iota // one of Threads
 	onReserve              // none: accepted on the reserve, or from a queue that was about to go
+	onPorch                // none, as a stranger
 )
 
 // admission is what an accept loop may take.
@@ -46,12 +52,21 @@ func (s *Server) take(l *loop, a admission) (place, bool) {
 	case s.slots.free > 0:
 		s.slots.free--
 		return onSlot, true
-	case a == unlimited, a == orReserve && s.slots.reserved < s.slots.reserve:
+	case a == slotOnly, a == orReserve && s.slots.full():
+	case s.slots.porch > 0:
+		s.slots.outside++
+		return onPorch, true
+	default:
 		s.slots.reserved++
 		return onReserve, true
 	}
 	l.hungry = true
 	return 0, false
+}
+
+// full tells whether nobody may be accepted without a slot.
+func (s *slots) full() bool {
+	return s.reserved >= s.reserve || s.porch > 0 && s.outside >= s.porch
 }
 
 // give gives a place back.
@@ -64,15 +79,18 @@ func (s *Server) give(p place) {
 // release is give with s.mu held. A slot goes to who waits for one; a place that is free wakes the
 // accept loops that found none.
 func (s *Server) release(p place) {
-	if p == onReserve {
+	switch {
+	case p == onReserve:
 		s.slots.reserved--
-	} else if len(s.slots.waiting) > 0 {
+	case p == onPorch:
+		s.slots.outside--
+	case len(s.slots.waiting) > 0:
 		w := s.slots.waiting[0]
 		s.slots.waiting = slices.Delete(s.slots.waiting, 0, 1)
 		w.c.place = onSlot
 		s.slots.reserved--
 		close(w.ready)
-	} else {
+	default:
 		s.slots.free++
 	}
 	for l := range s.loops {
@@ -92,10 +110,12 @@ func (c *Conn) Acquire(ctx context.Context) (err error) {
 		s.mu.Unlock()
 		return nil
 	}
-	if s.slots.free > 0 {
-		s.slots.free--
-		c.place = onSlot
-		s.release(onReserve)
+	if c.place == onPorch {
+		s.mu.Unlock()
+		c.Welcome()
+		return c.Acquire(ctx)
+	}
+	if s.seat(c) {
 		s.mu.Unlock()
 		return nil
 	}
@@ -115,14 +135,6 @@ func (c *Conn) Acquire(ctx context.Context) (err error) {
 		err = context.Cause(ctx)
 	}
 	return err
-}
-
-// Crowded reports that no slot is free: others may wait for this connection's place.
-func (c *Conn) Crowded() bool {
-	s := c.loop.server
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.slots.free == 0
 }
 
 // Reserved reports that the connection has no slot yet: see Acquire.

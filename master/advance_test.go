@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -45,7 +46,7 @@ func TestAdvanceRefused(t *testing.T) {
 		m, _ := against(t, none)
 		places(t, m)
 		m.state.Next, m.state.Pending, m.step, m.pending = 2, 1, Starting, goal(1, 1)
-		if _, err := m.advance(); !errors.Is(err, errNothingToServe) || errorName(err) != refused {
+		if _, err := m.advance(); !errors.Is(err, ErrNothingToServe) || errorName(err) != refused {
 			t.Error(err)
 		}
 	})
@@ -60,7 +61,7 @@ func TestAdvanceRefused(t *testing.T) {
 		m, _ := against(t, refuser{"StartUnit": {dbus.ObjectPath("/job")}, "ListUnitsByPatterns": {[]found{}}})
 		places(t, m)
 		m.wasStopping = true
-		if _, err := m.advance(); !errors.Is(err, errNothingToServe) || m.state.Next != 2 {
+		if _, err := m.advance(); !errors.Is(err, ErrNothingToServe) || m.state.Next != 2 {
 			t.Errorf("%v; the next generation is %d", err, m.state.Next)
 		}
 	})
@@ -146,6 +147,32 @@ func TestGone(t *testing.T) {
 	}
 	if unlessGone(dbus.Error{Name: "org.freedesktop.systemd1.NoSuchUnit"}) != nil {
 		t.Error("a unit that is gone is an error")
+	}
+}
+
+// TestDeathToldOnce looks at a dead worker before and after systemd has scheduled its restart, and at the next that dies.
+func TestDeathToldOnce(t *testing.T) {
+	died := func(restarts uint32, invocation byte) map[string]dbus.Variant {
+		return map[string]dbus.Variant{"Result": dbus.MakeVariant("signal"), "ExecMainStatus": dbus.MakeVariant(int32(9)),
+			"NRestarts": dbus.MakeVariant(restarts), "InvocationID": dbus.MakeVariant([]byte{invocation})}
+	}
+	m, journal := against(t, refuser{})
+	for i, look := range []struct {
+		service map[string]dbus.Variant
+		told    int
+	}{{died(0, 1), 1}, {died(1, 1), 1}, {died(1, 2), 2}, {died(2, 2), 2}} {
+		sd, err := connect(refuser{"GetAll": {look.service}}.serve(t), m.prompts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = sd.Close() })
+		m.sd = sd
+		if w, _, err := m.worker(found{Name: unit.WorkerName(2, 2), Active: "activating", Sub: "auto-restart", Path: "/u"}, 2, 2); err != nil || !strings.Contains(w.words, "SIGKILL") {
+			t.Errorf("look %d: %+v, %v", i, w, err)
+		}
+		if got := strings.Count(journal.String(), "a worker failed"); got != look.told {
+			t.Errorf("look %d: told %d times, want %d:\n%s", i, got, look.told, journal.String())
+		}
 	}
 }
 
@@ -262,7 +289,7 @@ func TestLooksAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var failed atomic.Bool
 	m.log = slog.New(slog.NewTextHandler(onWrite(func(line []byte) {
-		if bytes.Contains(line, []byte("a look at systemd failed")) {
+		if bytes.Contains(line, []byte("the master cannot go on")) {
 			failed.Store(true)
 		}
 	}), nil))
@@ -301,5 +328,100 @@ func TestNoJournal(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	if words := m.journalWords("fdt-worker@1-1.service", "", 7); words != "" || !strings.Contains(log.String(), "the journal cannot be read") {
 		t.Errorf("%q; %s", words, log)
+	}
+}
+
+// full is a directory in memory without room for another block.
+func full(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	ballast := filepath.Join(dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 1<<12))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRunFull has /run without room: what is asked for is refused with the reason, which is written down; a restart waits
+// for room; and where nothing serves the listeners are closed.
+func TestRunFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounts: run as root")
+	}
+	m, log := against(t, refuser{"ListUnitsByPatterns": {[]found{}}})
+	if err := os.Mkdir(string(m.opt.Run), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", string(m.opt.Run), "tmpfs", 0, "size=256k"); err != nil {
+		t.Skipf("no mount in this place: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(string(m.opt.Run), 0) })
+	if err := errors.Join(os.Mkdir(m.opt.Etc, 0o700), os.WriteFile(filepath.Join(m.opt.Etc, "config.yaml"), nil, 0o600),
+		m.opt.Run.Take(1, m.opt.Etc)); err != nil {
+		t.Fatal(err)
+	}
+	m.state.Applied, m.state.Next, m.applied = 1, 2, goal(1, 0)
+	if err := m.save(m.state); err != nil {
+		t.Fatal(err)
+	}
+	free := full(t, string(m.opt.Run))
+	for range 3 {
+		r := request{kind: kindReload, reply: make(chan answer, 1)}
+		m.wanted = []request{r}
+		if _, err := m.advance(); err != nil {
+			t.Fatal(err)
+		}
+		m.flush()
+		if a := <-r.reply; !errors.Is(a.err, syscall.ENOSPC) {
+			t.Errorf("the reload is answered %v", a.err)
+		}
+		if st, err := m.opt.Run.ReadState(); err != nil || !strings.Contains(st.Rejected, "no space left") || st.Applied != 1 {
+			t.Errorf("written down: %+v, %v", st, err)
+		}
+	}
+	if err := m.markRestart(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.wantRestart(); err != nil || !m.recheck || !strings.Contains(log.String(), "cannot be rolled yet") {
+		t.Errorf("a restart: %v, %s", err, log)
+	}
+	d := decision{}
+	if err := m.idle(view{now: time.Now()}, &d); err != nil || !d.wake.Equal(m.retry.until) || !m.recheck {
+		t.Errorf("looks again at %s, not at %s: %v", d.wake, m.retry.until, err)
+	}
+	free()
+	if err := m.idle(view{now: m.retry.until}, &d); err != nil || m.recheck || m.pending == nil {
+		t.Errorf("with room again: %v, pending %v", err, m.pending)
+	}
+
+	// Nothing serves, and no snapshot is left that could make room.
+	m.step = Idle
+	if err := m.nothing(view{}); err != nil {
+		t.Fatal(err)
+	}
+	full(t, string(m.opt.Run))
+	if err := m.cold(view{}); err != nil || m.step != TakingBack || !errors.Is(m.failure, syscall.ENOSPC) {
+		t.Errorf("a cold start: %v in %s, for %v", err, m.step, m.failure)
+	}
+	if err := m.happen(TakenBack, nil); !errors.Is(err, ErrNothingToServe) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("taken back: %v", err)
+	}
+	for _, name := range []string{"counts.json.new", "state.json.new"} { // not even that
+		_ = os.Remove(filepath.Join(string(m.opt.Run), name))
+	}
+	full(t, string(m.opt.Run))
+	if err := m.cold(view{}); err != nil || m.step != TakingBack || !strings.Contains(log.String(), "the state cannot be written") {
+		t.Errorf("a cold start without a state: %v in %s", err, m.step)
 	}
 }

@@ -46,7 +46,7 @@ func (m *Master) do(a action) error {
 		return m.sd.resetFailed(a.unit)
 	case doTell:
 		m.memo(a.unit).told = now
-		if closed := m.closed(); len(closed) > 0 {
+		if closed := m.closed(m.last.worker(a.unit)); len(closed) > 0 {
 			m.tellLast(a.unit, closed)
 			return nil
 		}
@@ -59,6 +59,11 @@ func (m *Master) do(a action) error {
 	case doCheck:
 		m.check(m.living, m.last.worker(a.unit))
 		return nil
+	case doProve:
+		m.prove(m.asker, m.last.worker(a.unit))
+		return nil
+	case doKill:
+		return m.kill(a.unit)
 	case doHurry:
 		m.hurried[a.gen] = true
 		m.hurry(a.gen, hurryWithin)
@@ -85,9 +90,9 @@ func (m *Master) stopMode() string {
 	return "replace"
 }
 
-// closed returns the listeners, by the names that workers know, that go with this rollout and that systemd has
-// closed.
-func (m *Master) closed() []string {
+// closed returns the listeners, by the names that workers know, on which this worker is among the last to accept:
+// systemd has closed them, and nobody else will be handed them.
+func (m *Master) closed(w worker) []string {
 	from, keep := m.applied, m.pending
 	if m.step == TakingBack {
 		from, keep = keep, from
@@ -97,7 +102,7 @@ func (m *Master) closed() []string {
 	}
 	var names []string
 	for _, s := range from.sockets {
-		if !slices.Contains(keep.sockets, s) && !m.last.sockets[s].listens() {
+		if now := m.last.sockets[s]; !now.listens() || w.outdated(now) {
 			names = append(names, unit.FDNameOf(s))
 		}
 	}
@@ -153,18 +158,29 @@ func (m *Master) forget(gen int) error {
 	}
 	delete(m.hurried, gen)
 	m.log.Info("a generation is gone", "generation", gen)
+	return m.prune()
+}
+
+// prune removes the snapshots that nobody needs. What drains, serves or starts stays, and what served before, for a
+// rollback.
+func (m *Master) prune() error {
+	keep := append(m.state.Live(), m.previous())
 	gens, err := m.opt.Run.Generations()
-	// What drains, serves or starts stays, and what served before, for a rollback.
-	keep := map[int]bool{state.Applied: true, state.Pending: true, m.previous(): true}
-	for _, g := range state.Draining {
-		keep[g] = true
-	}
 	for _, g := range gens {
-		if !keep[g] {
+		if !slices.Contains(keep, g) {
 			err = errors.Join(err, m.opt.Run.Remove(g))
 		}
 	}
 	return err
+}
+
+// nothing makes the state that in which nothing serves. Of what was there only the generations remain that still have
+// workers: the sockets of any other would be written among the units again, and opened by a start that is under way.
+func (m *Master) nothing(v view) error {
+	if err := m.save(m.state.Cold(v.generations())); err != nil {
+		return err
+	}
+	return m.prune()
 }
 
 // unitsCurrent reports whether systemd has what the generator would write now.

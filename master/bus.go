@@ -11,6 +11,8 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
 	"github.com/godbus/dbus/v5/prop"
+
+	"github.com/fdtserver/fdt/config"
 )
 
 // serveBus is on the system bus whenever that is there, until ctx ends.
@@ -102,7 +104,7 @@ func busError(err error) *dbus.Error {
 	case errors.Is(err, ErrLeaving):
 		name = ErrorLeaving
 	}
-	return dbus.NewError(name, []any{err.Error()})
+	return dbus.NewError(name, []any{config.Detail(err)}) // to root alone, who asked for it, and may read the files
 }
 
 // publish hands the newest status to the bus; one that nobody has fetched is replaced.
@@ -141,7 +143,7 @@ func properties(s Status) map[string]*prop.Prop {
 		}
 	}
 	for _, l := range s.Listeners {
-		listeners = append(listeners, busListener(l))
+		listeners = append(listeners, busListener{l.Unit, l.Open})
 	}
 	out := map[string]*prop.Prop{}
 	for name, value := range map[string]any{

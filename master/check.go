@@ -11,10 +11,11 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/control"
 )
 
-// verdict is what is known of a new worker's self-check.
+// verdict is what is known of a question to a worker: of its self-check, of its sign of life.
 type verdict int
 
 const (
@@ -25,7 +26,7 @@ const (
 )
 
 // checked is the outcome of one self-check; words are empty if it was passed.
-type checked struct{ unit, words string }
+type checked struct{ unit, words, alien string }
 
 // check has a new worker, beside a generation that serves, prove that it can serve transactions, not only say READY=1. The
 // answer comes to Run; there is always one.
@@ -39,16 +40,20 @@ func (m *Master) check(ctx context.Context, w worker) {
 	}
 	applied, pending := m.applied.gen, m.pending.gen
 	m.helpers.Go(func() {
-		faults, err := selfCheck(ctx, path)
-		words := ""
+		answer, foreign, err := selfCheck(ctx, path)
+		words, alien := "", ""
 		switch {
+		case foreign:
+			if cfg, err := m.opt.Run.Load(pending); err == nil { // what cannot be read fails elsewhere
+				alien = misplaced(w.unit, cfg)
+			}
 		case err != nil:
 			words = fmt.Sprintf("%s does not answer its self-check: %v", w.unit, err)
-		case len(faults) > 0:
-			words = m.judge(ctx, w.unit, faults, m.unchanged(applied, pending), older)
+		case len(answer.Faults) > 0 || len(answer.Program) > 0:
+			words = m.judge(ctx, w.unit, answer, m.unchanged(applied, pending), older)
 		}
 		select {
-		case m.checks <- checked{w.unit, words}:
+		case m.checks <- checked{w.unit, words, alien}:
 		case <-ctx.Done():
 		}
 	})
@@ -56,37 +61,57 @@ func (m *Master) check(ctx context.Context, w worker) {
 
 // judge returns why a worker must not take over, or nothing: a resource that an unchanged configuration reaches no
 // better in the generation that serves is no fault of the new one, and must not stand in the way of a reload.
-func (m *Master) judge(ctx context.Context, unit string, faults map[string]string, unchanged map[string]bool, older []string) string {
-	var known map[string]string
+func (m *Master) judge(ctx context.Context, unit string, found control.Check, unchanged map[string]bool, older []string) string {
+	var known control.Check
 	if len(older) > 0 {
-		known, _ = selfCheck(ctx, older[0]) // without an answer every fault counts
+		known, _, _ = selfCheck(ctx, older[0]) // without an answer every fault counts
 	}
 	var lines []string
-	for _, name := range slices.Sorted(maps.Keys(faults)) {
-		if unchanged[name] && known[name] != "" {
-			m.log.Warn("a resource fails in the generation that serves as well", "resource", name, "error", faults[name])
+	for _, name := range slices.Sorted(maps.Keys(found.Faults)) {
+		if unchanged[name] && known.Faults[name] != "" {
+			m.log.Warn("a resource fails in the generation that serves as well", "resource", name, "error", found.Faults[name])
 			continue
 		}
 		prefix := "resource " + name + ": "
-		fault := faults[name]
+		fault := found.Faults[name]
 		for strings.HasPrefix(fault, prefix) {
 			fault = strings.TrimPrefix(fault, prefix)
 		}
 		lines = append(lines, fmt.Sprintf("%s fails its self-check: %s%s", unit, prefix, fault))
 	}
+	for _, fault := range found.Program {
+		lines = append(lines, fmt.Sprintf("%s fails its self-check: %s", unit, fault))
+	}
 	return strings.Join(lines, "\n")
 }
 
-// selfCheck asks a worker. A program that has no control socket, or does not know the question, has passed.
-func selfCheck(ctx context.Context, path string) (map[string]string, error) {
+// selfCheck asks a worker. A program that has no control socket, or does not know the question, is foreign.
+func selfCheck(ctx context.Context, path string) (answer control.Check, foreign bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, control.Timeout)
 	defer cancel()
-	var answer control.Check
-	err := control.Call(ctx, path, control.OpCheck, nil, &answer)
+	err = control.Call(ctx, path, control.OpCheck, nil, &answer)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, control.ErrUnknownOp) {
-		err = nil
+		return answer, true, nil
 	}
-	return answer.Faults, err
+	return answer, false, err
+}
+
+// misplaced says which listeners another program cannot serve as they are configured: it knows nothing of how fdt's own lets
+// clients in, so that whoever connects would be.
+func misplaced(unit string, cfg *config.Config) string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(cfg.Listen)) {
+		l := cfg.Listen[name]
+		what := "auth: " + l.Auth
+		switch {
+		case l.Serve != "":
+			what = "serve: " + l.Serve
+		case l.Auth == config.AuthProgram:
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("%s runs another program, which does not go by %s of listener %s: give it auth: program, or take it away", unit, what, name))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // unchanged are the resources that a pending generation has exactly as the applied one.
@@ -110,7 +135,7 @@ func (m *Master) concluded(c checked) {
 	if k == nil || k.verdict != asked {
 		return // another process by now
 	}
-	k.verdict, k.faults = passed, c.words
+	k.verdict, k.faults, k.alien = passed, c.words, c.alien
 	if c.words != "" {
 		k.verdict = failed
 	}

@@ -12,12 +12,19 @@ import (
 // memo is what this master remembers of one unit that the unit itself does not tell.
 type memo struct {
 	asked, ready, told time.Time
+	began              moment // of a worker
 	released           bool
 	expired            bool
 	verdict            verdict
+	leaving            time.Time // when it was first seen to go
+	unready, killed    bool
+	life               verdict // of the question for a sign of life
+	proved             time.Time
 	faults             string // with verdict failed
+	alien              string
 	words              string
-	wordsFor           int // restarts at which words was read, plus one
+	wordsFor           int    // restarts at which words was read, plus one
+	invocation         string // of the process whose words those are
 }
 
 // read makes the view of this moment from systemd's facts and what this master remembers.
@@ -28,9 +35,11 @@ func (m *Master) read() (view, error) {
 	}
 	v := view{
 		now: time.Now(), step: m.step, applied: m.applied, pending: m.pending, sockets: map[string]socket{}, metrics: map[string]socket{},
-		draining: m.state.Draining, hurried: m.hurried, resume: m.backoff.until,
+		draining: m.state.Draining, hurried: m.hurried, resume: m.backoff.until, resting: true,
 	}
 	m.jobs = map[string]uint32{}
+	seen := m.reached
+	m.reached = map[string]reached{}
 	listed := map[string]bool{}
 	for _, u := range units {
 		if u.JobID != 0 {
@@ -39,6 +48,7 @@ func (m *Master) read() (view, error) {
 		switch u.Name {
 		case unit.Master:
 			v.stopping, v.active = u.JobType == "stop", u.Active == "active"
+			v.resting = u.JobType == "" && (u.Active == "inactive" || u.Active == "failed")
 			continue
 		case unit.Stopper:
 			v.stopper = u.JobType
@@ -63,6 +73,16 @@ func (m *Master) read() (view, error) {
 			continue
 		}
 		m.socket(u, v.sockets)
+		if m.living != nil && unit.IsSocket(u.Name) { // a stop closes it whatever it is
+			r, err := m.reach(u, seen[u.Name])
+			if err != nil {
+				return view{}, err
+			}
+			m.reached[u.Name] = r
+			s := v.sockets[u.Name]
+			s.since, s.lost = r.since, r.lost || m.pending != nil && r.open && r.since == m.pending.outdated[u.Name]
+			v.sockets[u.Name] = s
+		}
 	}
 	for _, all := range []map[string]socket{v.sockets, v.metrics} {
 		for name, s := range all {
@@ -123,9 +143,22 @@ func (m *Master) worker(u found, gen, slot int) (w worker, there bool, err error
 	}
 	if p == starting || p == crashed {
 		k.ready, k.told, k.expired, k.verdict = time.Time{}, time.Time{}, false, unasked // another process
+		k.began, k.leaving, k.life, k.killed, k.alien = 0, time.Time{}, unasked, false, ""
 	}
-	w = worker{unit: u.Name, gen: gen, slot: slot, phase: p, job: u.JobType,
-		asked: k.asked, ready: k.ready, told: k.told, released: k.released, expired: k.expired, verdict: k.verdict, words: k.words}
+	if p == ready && k.began == 0 && m.living != nil {
+		if k.began, err = m.sd.moment(u.Path, serviceInterface, "ExecMainStartTimestampMonotonic"); err != nil {
+			return worker{}, false, unlessGone(err)
+		}
+	}
+	if p == draining && k.leaving.IsZero() {
+		k.leaving = time.Now()
+	}
+	if p != draining {
+		k.unready = p == starting
+	}
+	w = worker{unit: u.Name, gen: gen, slot: slot, phase: p, job: u.JobType, began: k.began,
+		asked: k.asked, ready: k.ready, told: k.told, released: k.released, expired: k.expired, verdict: k.verdict, alien: k.alien, words: k.words,
+		leaving: k.leaving, unready: k.unready, killed: k.killed, life: k.life, proved: k.proved}
 	if p == ready && k.verdict == failed {
 		w.words = k.faults
 	}
@@ -149,6 +182,7 @@ func (m *Master) inspect(u found, k *memo, w *worker) error {
 		restarts, err := m.sd.get(u.Path, serviceInterface, "NRestarts")
 		n, _ := restarts.Value().(uint32)
 		w.restarts = int(n)
+		m.missed(k, w)
 		return unlessGone(err)
 	}
 	service, err := m.sd.all(u.Path)
@@ -158,11 +192,12 @@ func (m *Master) inspect(u found, k *memo, w *worker) error {
 	w.restarts = int(property[uint32](service, "NRestarts"))
 	if property[string](service, "Result") == "success" {
 		w.phase = starting // systemd was quicker: this is the next process already
+		m.missed(k, w)
 		return nil
 	}
-	if k.wordsFor != w.restarts+1 {
-		k.wordsFor = w.restarts + 1
-		id := fmt.Sprintf("%x", property[[]byte](service, "InvocationID"))
+	// One that is about to be started again is the same death, though that start is counted already.
+	if id := fmt.Sprintf("%x", property[[]byte](service, "InvocationID")); k.wordsFor == 0 || id != k.invocation {
+		k.wordsFor, k.invocation = w.restarts+1, id
 		other, pid := failedCommand(service)
 		k.words = lastWords(u.Name, property[string](service, "Result"), property[int32](service, "ExecMainStatus"), other,
 			property[string](service, "StatusText"), m.journalWords(u.Name, id, property[uint32](service, "ExecMainPID"), pid))
@@ -170,6 +205,15 @@ func (m *Master) inspect(u found, k *memo, w *worker) error {
 	}
 	w.words = k.words
 	return nil
+}
+
+// missed has the journal tell of a death that could not be looked at: the next process had been started already.
+func (m *Master) missed(k *memo, w *worker) {
+	if k.wordsFor < w.restarts {
+		k.wordsFor = w.restarts
+		k.words = "the journal has" + quoted(lastLines(m.journalctl("_SYSTEMD_UNIT="+w.unit, "+", "UNIT="+w.unit), 8))
+		w.words = k.words
+	}
 }
 
 // failedCommand returns which of the commands beside its main process made a unit fail, with its exit status, and

@@ -126,3 +126,30 @@ func TestPrepare(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDropsEveryProcedure: a configuration without procedures is not taken for the wish to drop them all.
+func TestDropsEveryProcedure(t *testing.T) {
+	m, _ := against(t, refuser{})
+	m.opt.Etc, m.opt.Run = t.TempDir(), snapshot.Dir(t.TempDir())
+	file := filepath.Join(m.opt.Etc, "config.yaml")
+	put := func(text string) *config.Config {
+		t.Helper()
+		err := os.WriteFile(file, []byte(text), 0o600)
+		cfg, invalid := config.Load(m.opt.Etc)
+		if err := errors.Join(err, invalid); err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	put("resources: {outbox: {type: spool, directory: /var/lib/fdt/outbox}}\nprocedures: {enqueue: {steps: [{on: outbox, put: x}]}}")
+	if err := errors.Join(os.Mkdir(filepath.Join(string(m.opt.Run), "generation"), 0o700), m.opt.Run.Take(1, m.opt.Etc)); err != nil {
+		t.Fatal(err)
+	}
+	m.applied = &target{gen: 1}
+	if err := m.changeable(put("")); err == nil || !strings.Contains(err.Error(), "say procedures: {}") {
+		t.Error(err)
+	}
+	if err := m.changeable(put("procedures: {}")); err != nil {
+		t.Error(err)
+	}
+}

@@ -35,6 +35,7 @@ type Options struct {
 	Etc       string       // default config.Dir
 	LastGood  string       // default snapshot.LastGood
 	Generated string       // where fdt-generator writes; default /run/systemd/generator
+	Generator string       // the program; default unit.Generator
 	Private   string       // the D-Bus address of systemd's manager itself; default unix:path=/run/systemd/private
 	Version   string
 	Logger    *slog.Logger
@@ -51,16 +52,19 @@ type Master struct {
 	prompts  prompter
 	counted  chan counts
 	checks   chan checked
+	lives    chan lived
 	shows    chan Status    // the newest status, for the bus
 	helpers  sync.WaitGroup // asks workers for counts, serves the bus
 
 	// Everything below belongs to Run's goroutine.
 	sd               *systemd
 	living           context.Context // ends with Run; nil in Stop
+	asker            context.Context // ends with either
 	state            snapshot.State
 	step             Step
 	applied, pending *target
 	memos            map[string]*memo
+	reached          map[string]reached // by socket unit
 	jobs             map[string]uint32
 	hurried          map[int]bool
 	backoff          backoff
@@ -76,7 +80,9 @@ type Master struct {
 	instead          string // why the configuration that is being rolled out is not the one in /etc/fdt
 	failure          error  // why the pending generation is being taken back
 	crash            string
+	serves           string    // the transaction log that is known to have served
 	untidy           bool      // a rollout is over, and tidy has something to do
+	tidied           backoff   // of tidy, where that fails
 	answers          []func()  // held back until STATUS= shows what they say
 	wanted           []request // to be answered by the next rollout
 	callers          []request // answered by the rollout in progress
@@ -88,9 +94,10 @@ func New(opt Options) *Master {
 	opt.Etc = cmp.Or(opt.Etc, config.Dir)
 	opt.LastGood = cmp.Or(opt.LastGood, snapshot.LastGood)
 	opt.Generated = cmp.Or(opt.Generated, "/run/systemd/generator")
+	opt.Generator = cmp.Or(opt.Generator, unit.Generator)
 	opt.Private = cmp.Or(opt.Private, privateBus)
 	return &Master{
-		opt: opt, log: opt.Logger, requests: make(chan request), prompts: make(prompter, 1), counted: make(chan counts, 1), checks: make(chan checked),
+		opt: opt, log: opt.Logger, requests: make(chan request), prompts: make(prompter, 1), counted: make(chan counts, 1), checks: make(chan checked), lives: make(chan lived),
 		shows: make(chan Status, 1),
 		memos: map[string]*memo{}, hurried: map[int]bool{}, jobs: map[string]uint32{},
 	}
@@ -102,7 +109,7 @@ func (m *Master) Run(ctx context.Context) error {
 	defer m.helpers.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	m.living = ctx
+	m.living, m.asker = ctx, ctx
 	m.helpers.Go(func() { m.serveBus(ctx) })
 	if !m.connect(ctx) {
 		return nil
@@ -119,11 +126,11 @@ func (m *Master) Run(ctx context.Context) error {
 	for {
 		wake, err := m.advance()
 		switch {
-		case errors.Is(err, errNothingToServe):
+		case errors.Is(err, ErrNothingToServe):
 			m.flush()
 			return err
 		case err != nil:
-			m.log.Warn("a look at systemd failed; trying again", "error", err)
+			m.log.Warn("the master cannot go on; trying again in a second", "error", err)
 			wake = time.Now().Add(time.Second)
 		}
 		m.show()
@@ -146,8 +153,11 @@ func (m *Master) Run(ctx context.Context) error {
 		case c := <-m.counted:
 			m.counts, m.asking = c, false
 			m.age(c)
+			m.keepLog(c)
 		case c := <-m.checks:
 			m.concluded(c)
+		case l := <-m.lives:
+			m.heard(l)
 		case <-poll.C:
 			m.ask(ctx)
 		}
@@ -235,7 +245,7 @@ func (m *Master) advance() (wake time.Time, err error) {
 // idle starts the next rollout if one is wanted.
 func (m *Master) idle(v view, d *decision) error {
 	switch {
-	case m.recheck:
+	case m.recheck && !v.now.Before(m.retry.until):
 		m.recheck = false
 		return m.wantRestart()
 	case len(m.wanted) > 0:
@@ -249,15 +259,18 @@ func (m *Master) idle(v view, d *decision) error {
 			return m.rollback()
 		}
 		return m.reload()
+	case d.healthy:
+		return m.healed()
 	case d.reopen != "" && m.applied != nil:
 		if until := m.retry.until; v.now.Before(until) {
 			d.look(until)
 			return nil
 		}
 		m.retry.next(v.now)
-		m.log.Warn("a listener is closed; rolling a generation that has it", "unit", d.reopen)
-		m.instead = m.state.Rejected // what serves stays the same, and so does why
-		return m.again(m.opt.Run.Path(m.state.Applied))
+		m.event(journal.ListenerReopened).Warn("clients do not reach a listener; opening it, with new workers", "unit", d.reopen, "why", d.why)
+		return m.heal()
+	case m.recheck:
+		d.look(m.retry.until)
 	}
 	return nil
 }
@@ -269,7 +282,12 @@ func (m *Master) happen(e Event, cause error) error {
 		return err
 	}
 	if err := m.save(state); err != nil {
-		return err
+		if m.state.Applied != 0 || e != Failed && e != TakenBack {
+			return err
+		}
+		// Nothing serves, so there is nothing that the next master has to know.
+		m.log.Warn("the state cannot be written", "error", err)
+		m.state = state
 	}
 	m.step = to
 	m.log.Debug("rollout", "event", e.String(), "step", to.String(), "generation", max(m.state.Pending, m.state.Applied))
@@ -320,6 +338,7 @@ func (m *Master) begin(overtaken bool) error {
 	if err != nil {
 		return err
 	}
+	m.last = v
 	// Numbers are never used twice, even if the state was lost.
 	for _, gen := range gens {
 		m.state.Next = max(m.state.Next, gen+1)
@@ -333,7 +352,7 @@ func (m *Master) begin(overtaken bool) error {
 	}
 	m.state.Next = max(m.state.Next, 1)
 	if !serving || overtaken || !m.adopt() {
-		return m.cold()
+		return m.cold(v)
 	}
 	m.event(journal.Adopted).Info("adopted what the last master left", "generation", m.state.Applied, "pending", m.state.Pending, "step", m.step.String())
 	return m.wantRestart()
@@ -364,6 +383,9 @@ func (m *Master) adopt() bool {
 	m.step = step
 	if step == TakingBack {
 		m.failure = errors.New(m.state.Rejected)
+		if m.state.Healing {
+			m.failure = errors.New(m.state.Degraded)
+		}
 	}
 	if step != Idle {
 		// The last master may not have come to it.

@@ -33,6 +33,8 @@ type world struct {
 	unfit    map[int]bool // generations whose workers fail their self-check
 	crashes  bool         // workers of serving generations may die
 	silent   bool         // workers that never say STOPPING=1
+	freezes  bool         // workers may come to stand still
+	frozen   map[string]bool
 	callers  int
 	answered int
 }
@@ -41,7 +43,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0),
 		workers: map[string]*worker{}, sockets: map[string]*socket{}, targets: map[int]*target{},
-		memos: map[string]*memo{}, hurried: map[int]bool{}, bad: map[int]bool{}, unfit: map[int]bool{}, state: snapshot.State{Next: 1},
+		memos: map[string]*memo{}, hurried: map[int]bool{}, frozen: map[string]bool{}, bad: map[int]bool{}, unfit: map[int]bool{}, state: snapshot.State{Next: 1},
 	}
 }
 
@@ -69,7 +71,11 @@ func (w *world) view() view {
 		if k.phase == ready && m.ready.IsZero() {
 			m.ready = w.now
 		}
+		if k.phase == draining && m.leaving.IsZero() {
+			m.leaving = w.now
+		}
 		k.asked, k.ready, k.told, k.released, k.verdict = m.asked, m.ready, m.told, m.released, m.verdict
+		k.leaving, k.life, k.proved, k.killed = m.leaving, m.life, m.proved, m.killed
 		v.workers = append(v.workers, *k)
 	}
 	for name, s := range w.sockets {
@@ -182,6 +188,14 @@ func (w *world) do(a action) {
 		}
 	case doCheck:
 		w.memo(a.unit).verdict = asked
+	case doProve:
+		w.memo(a.unit).life, w.memo(a.unit).proved = asked, w.now
+	case doKill:
+		if !w.frozen[a.unit] {
+			w.failf("%s is killed, and works", a.unit)
+		}
+		delete(w.frozen, a.unit)
+		delete(w.workers, a.unit)
 	case doFinal:
 		for name, k := range w.workers {
 			if k.phase == ready && k.told.IsZero() {
@@ -238,9 +252,19 @@ func (w *world) chance() {
 				m.verdict, k.words = failed, name+": unfit"
 			}
 		}
+		if m := w.memo(name); m.life == asked && w.rng.IntN(2) == 0 {
+			m.life = passed
+			if w.frozen[name] {
+				m.life = failed
+			}
+		}
 		switch {
 		case k.job == "stop" && !k.jobRuns:
 			k.jobRuns = true
+		case w.frozen[name]:
+		case k.phase == ready && w.freezes && w.rng.IntN(20) == 0:
+			w.note("  %s stands still", name)
+			w.frozen[name] = true
 		case k.phase == draining && w.rng.IntN(4) == 0:
 			w.note("  %s is gone", name)
 			delete(w.workers, name)
@@ -256,7 +280,7 @@ func (w *world) chance() {
 			k.phase, k.words = crashed, name+": dead"
 			k.restarts++
 			w.memo(name).ready, w.memo(name).told, k.told = time.Time{}, time.Time{}, time.Time{}
-			w.memo(name).verdict = unasked
+			w.memo(name).verdict, w.memo(name).life = unasked, unasked
 		case k.phase == crashed:
 			k.phase = starting
 		}
@@ -322,7 +346,7 @@ const (
 func TestModel(t *testing.T) {
 	for seed := range uint64(1000) {
 		w := newWorld(t, seed)
-		w.silent = seed%5 == 0
+		w.silent, w.freezes = seed%5 == 0, seed%3 == 0
 		w.begin(1+w.rng.IntN(5), 1+w.rng.IntN(5), socketA)
 		w.settle()
 		w.check()
@@ -355,6 +379,7 @@ func TestModelStop(t *testing.T) {
 		w := newWorld(t, seed)
 		w.begin(3, 3, socketA)
 		w.settle()
+		w.freezes = seed%3 == 0
 		w.begin(2, 1, socketA, socketB)
 		for range w.rng.IntN(40) {
 			w.look()

@@ -26,6 +26,8 @@ const (
 	doForget              // remove a generation's snapshot: its last worker is gone
 	doFinal               // tell every worker that serves that all of them stop: nobody will accept after it
 	doCheck               // have a new worker prove that it can serve
+	doProve               // ask a worker for a sign of life
+	doKill                // SIGKILL to a worker that is to go and gives none
 	doBackOff             // a worker crashes again and again: StopUnit, and start none for a while
 )
 
@@ -41,7 +43,9 @@ type decision struct {
 	actions []action
 	event   Event
 	err     error     // why, with Failed
-	reopen  string    // Idle only: a listener of the applied generation is closed
+	reopen  string    // Idle only: a listener of the applied generation that no client reaches
+	why     string    // with reopen
+	healthy bool      // Idle only: the applied generation has all that it should have
 	wake    time.Time // look again at this time at the latest; zero: at the next prompt
 }
 
@@ -71,6 +75,7 @@ func plan(v view) decision {
 		return d
 	}
 	release(v, &d)
+	prod(v, &d)
 	switch v.step {
 	case Idle:
 		steady(v, &d)
@@ -81,6 +86,11 @@ func plan(v view) decision {
 		for _, name := range v.pending.sockets {
 			s := v.sockets[name]
 			switch {
+			case s.open && s.lost:
+				if s.job == "" {
+					d.do(doStop, name)
+				}
+				closed = true
 			case s.open:
 				opened++
 				if !s.served && s.companionJob == "" {
@@ -92,6 +102,12 @@ func plan(v view) decision {
 			case s.served || s.companionJob != "":
 				// A socket can start only while its service is inactive.
 				d.do(doStop, companionOf(name))
+				closed = true
+			case !s.asked && v.pending.paths[name] == "" && v.serves(name) && len(v.holding(s)) > 0:
+				// It was closed under workers that hold its port: systemd cannot bind that before they have let go.
+				for _, w := range v.holding(s) {
+					tell(v, &d, w)
+				}
 				closed = true
 			case !s.asked:
 				d.do(doStart, name)
@@ -164,7 +180,7 @@ func plan(v view) decision {
 				return d
 			}
 			if w.restarts > 0 || w.phase == starting {
-				d.fail("%s died within reload.settle (%s) and was restarted", w.unit, t.settle)
+				d.fail("%s died within reload.settle (%s) and was restarted: %s", w.unit, t.settle, w.words)
 				return d
 			}
 			if w.ready.After(last) {
@@ -191,7 +207,7 @@ func plan(v view) decision {
 		}
 		if until := last.Add(t.settle); v.now.Before(until) {
 			d.look(until)
-		} else if !checking {
+		} else if !checking && alive(v, &d, t.gen) {
 			d.event = Settled
 		}
 
@@ -293,13 +309,15 @@ func tell(v view, d *decision, w worker) {
 }
 
 // release bars systemd from reviving what is draining, and frees the way for other jobs: the stop's job
-// lasts as long as the drain, and a socket's job would wait behind it. Who was told follows through.
+// lasts as long as the drain, and a socket's job would wait behind it. Who was told follows through. A stop that
+// somebody else asked for bars by itself; it is theirs to wait for until a rollout needs the way.
 func release(v view, d *decision) {
 	for _, w := range v.workers {
 		switch {
 		case w.phase == ready && !w.told.IsZero():
 			tell(v, d, w)
 		case w.phase != draining:
+		case v.step == Idle && !w.released && w.told.IsZero() && w.job == "stop":
 		case !w.released:
 			d.do(doRelease, w.unit)
 		case w.job == "stop" && w.jobRuns:

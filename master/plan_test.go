@@ -19,6 +19,23 @@ func goal(gen, count int, sockets ...string) *target {
 	return &target{gen: gen, count: count, surge: count, generations: 1, ready: 30 * time.Second, settle: 2 * time.Second, sockets: sockets}
 }
 
+// living is w with what is known of its sign of life.
+func living(w worker, life verdict) worker {
+	w.life = life
+	return w
+}
+
+// leaving is an old worker that was first seen to go some time ago, and asked for a sign of life ten seconds later.
+func leaving(since time.Duration, life verdict) worker {
+	w := living(k(1, 1, draining), life)
+	w.released, w.leaving = true, noon.Add(-since)
+	w.proved = w.leaving.Add(leavePatience)
+	if life == passed {
+		w.proved = w.leaving.Add(3 * leavePatience)
+	}
+	return w
+}
+
 // metricsA is a socket of metrics.
 const metricsA = "fdt-metrics@tcp4-127.0.0.1-9432.socket"
 
@@ -48,6 +65,12 @@ func TestPlan(t *testing.T) {
 	checking, unfit := settled, settled
 	checking.verdict, checking.ready = asked, noon.Add(-2*time.Second)
 	unfit.verdict, unfit.words = failed, "a resource fails"
+	fit := settled
+	fit.ready = noon.Add(-2 * time.Second)
+	alien := fit
+	alien.alien = "it does not go by auth"
+	dead, never := leaving(time.Minute, failed), leaving(time.Minute, unasked)
+	dead.killed, never.unready = true, true
 	fresh := checking
 	fresh.verdict = unasked
 	restarted := settled
@@ -60,11 +83,22 @@ func TestPlan(t *testing.T) {
 	attempt.asked = noon
 	old := k(1, 1, ready)
 	old.expired = true
+	byHand := k(1, 1, draining)
+	byHand.job, byHand.jobRuns = "stop", true
 	deaf := k(1, 1, ready)
 	deaf.told = noon.Add(-tellPatience)
-	failed := map[string]socket{socketA: {unit: socketA, asked: true, failed: true, words: "in use"}, socketB: opened(socketB)[socketB]}
+	refused := map[string]socket{socketA: {unit: socketA, asked: true, failed: true, words: "in use"}, socketB: opened(socketB)[socketB]}
 	half := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), served: true}}
 	gone := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), failed: true}}
+
+	stale := k(1, 1, ready)
+	stale.began = 5
+	newer := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), open: true, served: true, since: 7}}
+	away := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), open: true, served: true, lost: true}}
+	awayStopping := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), open: true, served: true, lost: true, job: "stop"}}
+	shut := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), since: 7}}
+	unixGoal := goal(2, 1, socketA)
+	unixGoal.paths = map[string]string{socketA: "/run/s"}
 
 	for _, c := range []struct {
 		name  string
@@ -74,6 +108,11 @@ func TestPlan(t *testing.T) {
 		err   string
 		wake  time.Time
 	}{
+		{name: "somebody stops a worker by hand, and waits for that",
+			v: view{step: Idle, applied: goal(1, 1), workers: []worker{byHand, k(1, 2, ready)}}},
+		{name: "a rollout needs the way",
+			v:    view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{byHand, checking}},
+			want: []action{{verb: doRelease, unit: byHand.unit}}},
 		{name: "a worker that is not READY in time",
 			v:     view{step: Starting, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{late}},
 			event: Failed, err: "did not say READY=1 within 30s"},
@@ -91,6 +130,36 @@ func TestPlan(t *testing.T) {
 			want: []action{{verb: doCheck, unit: fresh.unit}}},
 		{name: "settled, but no answer yet",
 			v: view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{checking}}},
+		{name: "settled, and not proved alive",
+			v:    view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{fit}},
+			want: []action{{verb: doProve, unit: fit.unit}}},
+		{name: "settled, and asked for a sign of life",
+			v: view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{living(fit, asked)}}},
+		{name: "settled and alive",
+			v: view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{living(fit, passed)}}, event: Settled},
+		{name: "another program for whose listeners it is not",
+			v:     view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{alien}},
+			event: Failed, err: "does not go by auth"},
+		{name: "a new worker that stands still",
+			v:     view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{living(fit, failed)}},
+			event: Failed, err: "stands still"},
+		{name: "who is to go has its time",
+			v: view{applied: goal(2, 1), workers: []worker{leaving(9*time.Second, unasked), k(2, 1, ready)}}, wake: noon.Add(time.Second)},
+		{name: "then it is asked for a sign of life",
+			v:    view{applied: goal(2, 1), workers: []worker{leaving(10*time.Second, unasked), k(2, 1, ready)}},
+			want: []action{{verb: doProve, unit: unit.WorkerName(1, 1)}}},
+		{name: "and waited for",
+			v: view{applied: goal(2, 1), workers: []worker{leaving(20*time.Second, asked), k(2, 1, ready)}}},
+		{name: "and asked again and again",
+			v: view{applied: goal(2, 1), workers: []worker{leaving(40*time.Second, passed), k(2, 1, ready)}}, wake: noon.Add(20 * time.Second)},
+		{name: "and killed if it gives none",
+			v:    view{applied: goal(2, 1), workers: []worker{leaving(30*time.Second, failed), k(2, 1, ready)}},
+			want: []action{{verb: doKill, unit: unit.WorkerName(1, 1)}}},
+		{name: "once",
+			v: view{applied: goal(2, 1), workers: []worker{dead, k(2, 1, ready)}}},
+		{name: "who was never READY is not asked",
+			v:    view{applied: goal(2, 1), workers: []worker{never, k(2, 1, ready)}},
+			want: []action{{verb: doKill, unit: unit.WorkerName(1, 1)}}},
 		{name: "a self-check that fails",
 			v:     view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{unfit}},
 			event: Failed, err: "a resource fails"},
@@ -100,16 +169,33 @@ func TestPlan(t *testing.T) {
 			v:     view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{restarted}},
 			event: Failed, err: "died within reload.settle"},
 		{name: "a socket that cannot listen fails a reload",
-			v:     view{step: Opening, applied: goal(1, 1, socketB), pending: goal(2, 1, socketA, socketB), sockets: failed},
+			v:     view{step: Opening, applied: goal(1, 1, socketB), pending: goal(2, 1, socketA, socketB), sockets: refused},
 			event: Failed, err: "cannot listen: in use"},
 		{name: "but not a boot, as long as another one can",
-			v: view{step: Opening, pending: goal(2, 1, socketA, socketB), sockets: failed}, event: Opened},
+			v: view{step: Opening, pending: goal(2, 1, socketA, socketB), sockets: refused}, event: Opened},
 		{name: "none can",
 			v: view{step: Opening, pending: goal(2, 1, socketA, socketB), sockets: map[string]socket{
-				socketA: failed[socketA], socketB: failed[socketA]}}, event: Failed, err: "no listener can be opened: in use"},
+				socketA: refused[socketA], socketB: refused[socketA]}}, event: Failed, err: "no listener can be opened: in use"},
 		{name: "a companion is stopped before its socket starts",
 			v:    view{step: Opening, applied: goal(1, 1), pending: goal(2, 1, socketA), sockets: half},
 			want: []action{{verb: doStop, unit: companionOf(socketA)}}},
+		{name: "workers let go of a port that was closed under them, before it is opened",
+			v:    view{step: Opening, applied: goal(1, 1, socketA), pending: goal(2, 1, socketA), sockets: shut, workers: []worker{stale}},
+			want: []action{{verb: doTell, unit: stale.unit}}, wake: noon.Add(tellPatience)},
+		{name: "a port that those who serve have never had is none of theirs",
+			v:    view{step: Opening, applied: goal(1, 1), pending: goal(2, 1, socketA), sockets: shut, workers: []worker{stale}},
+			want: []action{{verb: doStart, unit: socketA}}},
+		{name: "one that was started since does not hold it",
+			v:    view{step: Opening, applied: goal(1, 1, socketA), pending: goal(2, 1, socketA), sockets: shut, workers: []worker{{unit: "w", gen: 1, phase: ready, began: 8}}},
+			want: []action{{verb: doStart, unit: socketA}}},
+		{name: "a unix socket is opened at once",
+			v:    view{step: Opening, applied: goal(1, 1, socketA), pending: unixGoal, sockets: shut, workers: []worker{stale}},
+			want: []action{{verb: doStart, unit: socketA}}},
+		{name: "one whose file is gone is closed first",
+			v:    view{step: Opening, applied: goal(1, 1, socketA), pending: unixGoal, sockets: away},
+			want: []action{{verb: doStop, unit: socketA}}},
+		{name: "and waited for",
+			v: view{step: Opening, applied: goal(1, 1, socketA), pending: unixGoal, sockets: awayStopping}},
 		{name: "a failed socket that nobody wants is forgotten",
 			v: view{step: Idle, sockets: gone}, want: []action{{verb: doReset, unit: socketA}}},
 		{name: "a program that never says STOPPING=1 is stopped",
@@ -172,9 +258,18 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%s:\ngot  %+v\nwant %+v %s %q %s", c.name, d, c.want, c.event, c.err, c.wake)
 		}
 	}
-	closed := view{now: noon, applied: goal(1, 1, socketA), workers: []worker{k(1, 1, ready)}}
-	if d := plan(closed); d.reopen != socketA {
-		t.Errorf("a closed listener is not noticed: %+v", d)
+	for why, sockets := range map[string]map[string]socket{"is closed": nil, "is gone": away, "opened anew": newer} {
+		if d := plan(view{now: noon, applied: goal(1, 1, socketA), workers: []worker{stale}, sockets: sockets}); d.reopen != socketA || !strings.Contains(d.why, why) || d.healthy {
+			t.Errorf("a listener that %s is not noticed: %+v", why, d)
+		}
+	}
+	busy := view{now: noon, applied: goal(1, 1, socketA), workers: []worker{stale}, sockets: map[string]socket{socketA: {job: "start"}}}
+	if d := plan(busy); d.reopen != "" {
+		t.Errorf("what systemd is at is disturbed: %+v", d)
+	}
+	well := view{now: noon, applied: goal(1, 1, socketA), workers: []worker{k(1, 1, ready)}, sockets: opened(socketA)}
+	if d := plan(well); !d.healthy {
+		t.Errorf("all is as it should be: %+v", d)
 	}
 }
 

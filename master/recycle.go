@@ -33,6 +33,17 @@ func outlived(limit config.Recycle, s control.Status, now time.Time) bool {
 // event is the log with the identifier of an event that operators know, by internal/journal.
 func (m *Master) event(id string) *slog.Logger { return m.log.With(journal.ID(id)) }
 
+// healed forgets why something was not as it should be.
+func (m *Master) healed() error {
+	m.crash = ""
+	if m.state.Degraded == "" {
+		return nil
+	}
+	state := m.state
+	state.Degraded = ""
+	return m.save(state)
+}
+
 // noteCrash keeps the last words for STATUS= and the journal.
 func (m *Master) noteCrash(unit, words string) {
 	m.crash = words

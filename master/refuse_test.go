@@ -20,7 +20,8 @@ import (
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
-// refuser speaks D-Bus over a unix socket and answers by member; what its table does not have is refused.
+// refuser speaks D-Bus over a unix socket and answers by member; what its table does not have is refused, but for Ping.
+// One that is "deaf" does not answer the first message.
 type refuser map[string][]any
 
 // refused is the name of its errors.
@@ -90,8 +91,11 @@ func (r refuser) messages(c net.Conn, in *bufio.Reader) {
 		}
 		reply := &dbus.Message{Type: dbus.TypeMethodReply, Headers: map[dbus.HeaderField]dbus.Variant{
 			dbus.FieldReplySerial: dbus.MakeVariant(msg.Serial())}}
+		if _, deaf := r["deaf"]; deaf && serial == 1 {
+			continue
+		}
 		body, ok := r[member]
-		if !ok {
+		if !ok && member != "Ping" {
 			reply.Type, body = dbus.TypeError, []any{member + " is refused"}
 			reply.Headers[dbus.FieldErrorName] = dbus.MakeVariant(refused)
 		}
@@ -106,6 +110,20 @@ func (r refuser) messages(c net.Conn, in *bufio.Reader) {
 		if _, err := c.Write(out.Bytes()); err != nil {
 			return
 		}
+	}
+}
+
+// TestGreeted: what systemd did not see at first it is asked again, and a connection that breaks meanwhile is an error.
+func TestGreeted(t *testing.T) {
+	s, err := connect(refuser{"deaf": nil}.serve(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if s, err := connect(refuser{"hang up": nil}.serve(t), nil); err == nil || !strings.HasPrefix(err.Error(), "connect to systemd: ") {
+		t.Error(s, err)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/snapshot"
@@ -18,18 +20,27 @@ import (
 // A reload from its request to its answer: reload reads the configuration and prepare makes it pending; plan
 // (plan.go) takes it from Opening to Retiring; applyDone or takenBack end it.
 
-// errNothingToServe ends Run: no configuration, or no worker that can start, and no old generation.
-var errNothingToServe = errors.New("nothing to serve")
+// ErrNothingToServe ends Run: no configuration, or no worker that can start, and no old generation. The listeners are
+// closed: better refused than hanging.
+var ErrNothingToServe = errors.New("nothing to serve")
 
 // targetOf is what plan needs to know of a configuration.
 func targetOf(gen int, cfg *config.Config) *target {
 	t := &target{
 		gen: gen, count: cfg.Workers.Count, surge: cfg.Reload.Surge.Workers(cfg.Workers.Count),
-		generations: cfg.Drain.Generations, ready: cfg.Reload.ReadyTimeout, settle: cfg.Reload.Settle,
+		paths: map[string]string{}, listeners: map[string]unit.Listening{}, generations: cfg.Drain.Generations, ready: cfg.Reload.ReadyTimeout, settle: cfg.Reload.Settle,
 		recycle: cfg.Workers.Recycle, backoff: cfg.Workers.Backoff,
 	}
 	for _, l := range unit.Listeners(cfg) {
-		t.sockets = append(t.sockets, unit.SocketName(l.Address))
+		name := unit.SocketName(l.Address)
+		t.sockets = append(t.sockets, name)
+		t.listeners[name] = l
+		if l.Address.Network == "unix" {
+			t.paths[name] = l.Address.Address
+		}
+	}
+	for _, w := range cfg.Warnings() {
+		t.warnings = append(t.warnings, w.String())
 	}
 	if a := cfg.Metrics.Address; a != nil {
 		t.metrics = unit.MetricsName(*a)
@@ -39,9 +50,12 @@ func targetOf(gen int, cfg *config.Config) *target {
 
 // reload begins a rollout of what is in /etc/fdt. A configuration that does not hold changes nothing.
 func (m *Master) reload() error {
-	cfg, err := config.Load(m.opt.Etc)
+	cfg, places, err := config.LoadPlaced(m.opt.Etc)
 	if err == nil {
 		err = m.changeable(cfg)
+	}
+	if err == nil {
+		err = m.seen(cfg, places)
 	}
 	if err != nil {
 		return m.reject(err)
@@ -72,9 +86,18 @@ func (m *Master) again(dir string) error {
 	return m.prepare(dir)
 }
 
+// heal begins a rollout of what serves, for something that it should have and does not.
+func (m *Master) heal() error {
+	m.instead = m.state.Rejected // what serves stays the same, and so does why
+	m.state.Healing = true
+	err := m.again(m.opt.Run.Path(m.state.Applied))
+	m.state.Healing = m.state.Healing && m.step != Idle
+	return err
+}
+
 // reject answers a reload whose configuration is not even begun.
 func (m *Master) reject(reason error) error {
-	m.event(journal.ReloadRejected).Error("the configuration is rejected; what served goes on serving", "error", reason)
+	m.event(journal.ReloadRejected).Error("the configuration is rejected; what served goes on serving", "error", config.Detail(reason))
 	state := m.state
 	m.instead = ""
 	state.Rejected = reason.Error()
@@ -104,6 +127,9 @@ func (m *Master) prepare(dir string) error {
 	}
 	m.pending, m.failure = targetOf(gen, cfg), nil
 	clear(m.memos)
+	if m.applied == nil {
+		m.pending.outdated = m.openedEarlier(cfg)
+	}
 	if err := m.daemonReload(); err != nil {
 		return m.happen(Failed, err)
 	}
@@ -125,10 +151,9 @@ func (m *Master) applyDone() error {
 
 // tidy does what a rollout leaves to do and nobody has to wait for.
 func (m *Master) tidy() {
-	if !m.untidy || m.step != Idle {
+	if !m.untidy || m.step != Idle || time.Now().Before(m.tidied.until) {
 		return
 	}
-	m.untidy = false
 	var err error
 	if m.applied != nil {
 		// The copy serves the next boot if the configuration is broken then.
@@ -139,8 +164,10 @@ func (m *Master) tidy() {
 	}
 	// Closed sockets must not be wanted by fdt-sockets.target any more.
 	if err = errors.Join(err, m.daemonReload()); err != nil {
-		m.log.Warn("the rollout is over, but not everything about it could be put in order", "error", err)
+		m.log.Warn("the rollout is over, but not everything about it could be put in order", "error", err, "again", m.tidied.next(time.Now()))
+		return
 	}
+	m.untidy, m.tidied = false, backoff{}
 }
 
 // takenBack is the end of one that did not. Without an older generation there is nothing left to do but to
@@ -155,45 +182,49 @@ func (m *Master) takenBack() error {
 		return nil
 	}
 	if m.coldSource == m.opt.Etc {
-		if same, err := snapshot.Same(m.opt.Etc, m.opt.LastGood); err == nil && !same {
+		same, err := snapshot.Same(m.opt.Etc, m.opt.LastGood)
+		if _, lost := config.Load(m.opt.LastGood); err == nil && !same && lost == nil { // else the cause is what there is to tell
 			m.coldSource = m.opt.LastGood
-			m.event(journal.LastGood).Error("serving the last good configuration instead", "error", cause)
+			m.event(journal.LastGood).Error("serving the last good configuration instead", "error", config.Detail(cause))
 			m.instead = "the last good configuration serves, for " + cause.Error()
-			return m.prepare(m.opt.LastGood)
+			return m.first(m.opt.LastGood)
 		}
 	}
 	m.answer(0, cause)
-	return fmt.Errorf("%w: %w", errNothingToServe, cause)
+	return fmt.Errorf("%w: %w", ErrNothingToServe, cause)
 }
 
 // cold starts from nothing: at boot, after a stop, or when what is there cannot be taken over.
-func (m *Master) cold() error {
-	gens, err := m.opt.Run.Generations()
-	if err != nil {
-		return err
-	}
-	state := m.state
-	if state.Applied != 0 {
-		state.Previous = state.Applied
-	}
-	state.Applied, state.Pending, state.Step, state.Draining, state.RestartWanted = 0, 0, "", gens, false
-	if err := m.save(state); err != nil {
-		return err
-	}
+func (m *Master) cold(v view) error {
+	state := m.state.Cold(v.generations())
+	err := m.nothing(v)
 	m.applied, m.pending, m.step = nil, nil, Idle
 	m.coldSource = m.opt.Etc
+	if err != nil {
+		m.state = state
+		return m.happen(Failed, err)
+	}
 	_, err = config.Load(m.opt.Etc)
 	if err == nil {
-		return m.prepare(m.opt.Etc)
+		return m.first(m.opt.Etc)
 	}
-	m.event(journal.LastGood).Error("the configuration is broken; trying the last good one", "error", err)
+	m.event(journal.LastGood).Error("the configuration is broken; trying the last good one", "error", config.Detail(err))
 	m.coldSource = m.opt.LastGood
 	if _, lost := config.Load(m.opt.LastGood); lost != nil {
 		// Better refused than hanging.
 		return m.happen(Failed, err)
 	}
 	m.instead = "the last good configuration serves, for " + err.Error()
-	return m.prepare(m.opt.LastGood)
+	return m.first(m.opt.LastGood)
+}
+
+// first begins the rollout of a configuration where nothing serves. What cannot even begin, as with a full /run, is taken
+// back like what fails later: the listeners are closed.
+func (m *Master) first(dir string) error {
+	if err := m.prepare(dir); err != nil {
+		return m.happen(Failed, err)
+	}
+	return nil
 }
 
 // wantRestart begins a rollout if the master was restarted on purpose, or if the workers' program or units
@@ -214,12 +245,18 @@ func (m *Master) wantRestart() error {
 	if err == nil {
 		err = m.changeable(cfg)
 	}
-	if err == nil {
-		return m.again(m.opt.Etc)
+	dir := m.opt.Etc
+	if err != nil {
+		m.event(journal.ReloadRejected).Error("the configuration is rejected; the one that served goes on serving", "error", config.Detail(err))
+		m.instead = err.Error()
+		dir = m.opt.Run.Path(m.state.Applied)
 	}
-	m.event(journal.ReloadRejected).Error("the configuration is rejected; the one that served goes on serving", "error", err)
-	m.instead = err.Error()
-	return m.again(m.opt.Run.Path(m.state.Applied))
+	if err := m.again(dir); err != nil {
+		m.recheck = true // as soon as there is room again
+		wait := m.retry.next(time.Now())
+		m.event(journal.ReloadFailed).Error("the workers cannot be rolled yet; what served goes on serving", "error", err, "again", wait)
+	}
+	return nil
 }
 
 // restartMark is left by the stopper when its unit is restarted.
@@ -235,12 +272,21 @@ func (m *Master) changeable(cfg *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("%w: the copy of what serves is lost: systemctl restart fdt starts from /etc/fdt again", err)
 	}
+	if len(served.Procedures) > 0 && len(cfg.Procedures) == 0 && !config.Says(m.opt.Etc, "procedures") {
+		return fmt.Errorf("%s has no procedures: any more, and would drop all that are served (%d): if that is meant, say procedures: {}",
+			m.opt.Etc, len(served.Procedures))
+	}
 	now := map[string]unit.Listening{}
 	for _, l := range unit.Listeners(served) {
 		now[unit.SocketName(l.Address)] = l
 	}
 	var errs []error
 	for _, l := range unit.Listeners(cfg) {
+		if l.Address.Network == "unix" && !m.last.sockets[unit.SocketName(l.Address)].listens() {
+			if err := unit.Free(l.Address.Address); err != nil {
+				errs = append(errs, fmt.Errorf("listen.%s: %w", l.Listener.Name, err))
+			}
+		}
 		old, open := now[unit.SocketName(l.Address)]
 		l.Listener.Name, old.Listener.Name = "", "" // a description only
 		if open && unit.RenderSocket(l.Listener, l.Address) != unit.RenderSocket(old.Listener, old.Address) {
@@ -248,6 +294,27 @@ func (m *Master) changeable(cfg *config.Config) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// seen refuses files and directories in place of which workers have others: that they are missing would be no help.
+func (m *Master) seen(cfg *config.Config, places config.Places) error {
+	everywhere := config.Sandbox{PrivateTmp: true, ProtectHome: true}
+	if len(places.Hidden(cfg, everywhere)) == 0 {
+		return nil
+	}
+	path, err := m.sd.load(unit.WorkerName(0, 0))
+	var all map[string]dbus.Variant
+	if err == nil {
+		all, err = m.sd.all(path)
+	}
+	if err != nil {
+		return err
+	}
+	home := property[string](all, "ProtectHome")
+	if faults := places.Hidden(cfg, config.Sandbox{PrivateTmp: property[bool](all, "PrivateTmp"), ProtectHome: home == "yes" || home == "tmpfs"}); len(faults) > 0 {
+		return faults
+	}
+	return nil
 }
 
 // previous is the generation that served before the applied one, if its snapshot is kept; 0 if not.
@@ -260,6 +327,23 @@ func (m *Master) previous() int {
 		return 0
 	}
 	return m.state.Previous
+}
+
+// openedEarlier returns the sockets that systemd holds for an earlier configuration, and since when, where this one
+// has the address with another mode, group or backlog: they were waiting for a first connection while it changed.
+func (m *Master) openedEarlier(cfg *config.Config) map[string]moment {
+	have, err := unitFiles(m.opt.Generated)
+	if err != nil {
+		m.log.Warn("generated units cannot be read", "error", err)
+	}
+	earlier := map[string]moment{}
+	for _, l := range unit.Listeners(cfg) {
+		name := unit.SocketName(l.Address)
+		if text := have[name]; text != "" && text != unit.RenderSocket(l.Listener, l.Address) && m.last.sockets[name].open {
+			earlier[name] = m.reached[name].since
+		}
+	}
+	return earlier
 }
 
 // daemonReload makes systemd read the generated units again, if they are not what it has.

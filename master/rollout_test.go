@@ -12,7 +12,7 @@ import (
 	"github.com/fdtserver/fdt/internal/notify"
 )
 
-// TestNoState has a directory where the state should be: no rollout begins.
+// TestNoState has a directory where the state should be: no rollout begins, and at a cold start the listeners are closed.
 func TestNoState(t *testing.T) {
 	m, _ := against(t, refuser{})
 	if err := errors.Join(os.MkdirAll(filepath.Join(string(m.opt.Run), "state.json"), 0o700), os.MkdirAll(m.opt.Run.Path(1), 0o700),
@@ -20,19 +20,22 @@ func TestNoState(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.state.Next, m.state.Previous = 2, 1
-	for what, try := range map[string]func() error{"reload": m.reload, "rollback": m.rollback, "cold": m.cold} {
+	for what, try := range map[string]func() error{"reload": m.reload, "rollback": m.rollback} {
 		if err := try(); err == nil || !strings.Contains(err.Error(), "state.json") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	if err := m.cold(view{}); err != nil || m.step != TakingBack || !strings.Contains(m.failure.Error(), "state.json") {
+		t.Errorf("cold: %v in %s, for %v", err, m.step, m.failure)
+	}
 	if err := errors.Join(os.RemoveAll(m.opt.Run.Path(1)), os.Remove(filepath.Dir(m.opt.Run.Path(1)))); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Dir(m.opt.Run.Path(1)), nil, 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Dir(m.opt.Run.Path(1)), nil, 0o600), os.Remove(filepath.Join(string(m.opt.Run), "state.json"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.cold(); err == nil || !strings.Contains(err.Error(), "generation") {
-		t.Error(err)
+	if err := m.cold(view{}); err != nil || m.step != TakingBack || !strings.Contains(m.failure.Error(), "generation") {
+		t.Errorf("cold: %v in %s, for %v", err, m.step, m.failure)
 	}
 }
 
@@ -44,13 +47,13 @@ func TestLastGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.state.Next = 1
-	if err := m.cold(); err != nil || m.step != TakingBack || m.coldSource != m.opt.LastGood || errorName(m.failure) != refused {
+	if err := m.cold(view{}); err != nil || m.step != TakingBack || m.coldSource != m.opt.LastGood || errorName(m.failure) != refused {
 		t.Errorf("%v: %s of %s for %v", err, m.step, m.coldSource, m.failure)
 	}
 	if err := m.wantRestart(); err != nil || !m.recheck {
 		t.Errorf("%v, to be looked at again: %t", err, m.recheck)
 	}
-	if err := m.takenBack(); !errors.Is(err, errNothingToServe) || errorName(err) != refused {
+	if err := m.takenBack(); !errors.Is(err, ErrNothingToServe) || errorName(err) != refused {
 		t.Error(err)
 	}
 }
@@ -95,7 +98,7 @@ func TestLeavesUnchecked(t *testing.T) {
 	if v := m.memos["w"].verdict; v != unasked || len(m.memos) != 1 {
 		t.Errorf("verdict %d; %d remembered", v, len(m.memos))
 	}
-	if names := m.closed(); names != nil { // no rollout is under way
+	if names := m.closed(worker{}); names != nil { // no rollout is under way
 		t.Errorf("%v are closed for good", names)
 	}
 }

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // pollInterval is how old the counts in STATUS= may be.
@@ -22,11 +24,16 @@ type Status struct {
 	Step        string       `json:"step"`
 	Stopping    bool         `json:"stopping,omitempty"`
 	Rejected    string       `json:"rejected,omitempty"` // why the configuration that was asked for last is not what serves
-	Degraded    string       `json:"degraded,omitempty"` // a worker's last words
+	Degraded    string       `json:"degraded,omitempty"` // what the applied generation lacks, or a failed worker's last words
 	Generations []Generation `json:"generations"`
 	Listeners   []Listener   `json:"listeners"`
-	Connections int          `json:"connections"`
-	InDoubt     int          `json:"in_doubt"`
+	// Resources are what the workers know of them together; as the applied generation has them, if it has workers that tell.
+	Resources   []control.Resource `json:"resources,omitempty"`
+	Warnings    []string           `json:"warnings,omitempty"` // of the applied configuration: what is allowed and hardly meant
+	Connections int                `json:"connections"`
+	InDoubt     int                `json:"in_doubt"`
+	Untold      int                `json:"untold,omitempty"` // of decided transactions, those of which a resource is yet to be told
+	Aside       int                `json:"aside,omitempty"`  // transaction logs that were put aside with open transactions
 }
 
 // Generation is one generation that has workers.
@@ -37,6 +44,10 @@ type Generation struct {
 	Ready      int      `json:"ready"`
 	Open       int      `json:"connections"`
 	Workers    []Worker `json:"workers"`
+	// Of one that drains: since when, when what is still open is cut, and since when the longest of what is busy is so.
+	Since    time.Time `json:"since,omitzero"`
+	Deadline time.Time `json:"deadline,omitzero"`
+	Oldest   time.Time `json:"oldest,omitzero"`
 }
 
 // Worker is one worker's unit.
@@ -52,8 +63,11 @@ type Worker struct {
 
 // Listener is one socket unit.
 type Listener struct {
-	Unit string `json:"unit"`
-	Open bool   `json:"open"`
+	Unit    string `json:"unit"`
+	Open    bool   `json:"open"`
+	Name    string `json:"name,omitempty"`    // in the configuration; empty: no generation that serves or starts has it
+	Address string `json:"address,omitempty"` // likewise
+	Queue   int    `json:"queue"`             // connections that no worker has taken yet; of a unix socket 1 stands for any number
 }
 
 // status is everything but the workers' own counts.
@@ -61,7 +75,7 @@ func (m *Master) status() Status {
 	v := m.last
 	s := Status{
 		Version: m.opt.Version, Generation: m.state.Applied, Pending: m.state.Pending, Step: m.step.String(),
-		Stopping: v.stopping, Rejected: m.state.Rejected, Listeners: []Listener{}, Generations: []Generation{},
+		Stopping: v.stopping, Rejected: m.state.Rejected, Degraded: cmp.Or(m.state.Degraded, m.crash), Listeners: []Listener{}, Generations: []Generation{},
 	}
 	gens := map[int]*Generation{}
 	var order []int
@@ -88,15 +102,21 @@ func (m *Master) status() Status {
 	slices.Sort(order)
 	for _, gen := range slices.Backward(order) {
 		g := *gens[gen]
-		if g.State == "serving" && g.Ready < g.Configured {
-			s.Degraded = m.crash
-		}
 		slices.SortFunc(g.Workers, func(a, b Worker) int { return a.Slot - b.Slot })
 		s.Generations = append(s.Generations, g)
 	}
+	if v.applied != nil {
+		s.Warnings = v.applied.warnings
+	}
 	for _, u := range sortedKeys(v.sockets) {
 		if sock := v.sockets[u]; sock.open || v.applied != nil && slices.Contains(v.applied.sockets, u) {
-			s.Listeners = append(s.Listeners, Listener{Unit: u, Open: sock.open})
+			l := Listener{Unit: u, Open: sock.open}
+			for _, t := range []*target{v.pending, v.applied} {
+				if t != nil && t.listeners[u].Address.Address != "" {
+					l.Name, l.Address = t.listeners[u].Listener.Name, t.listeners[u].Address.String()
+				}
+			}
+			s.Listeners = append(s.Listeners, l)
 		}
 	}
 	return s
@@ -116,7 +136,7 @@ type counts map[string]control.Status
 
 // count fills the workers' answers in.
 func (s *Status) count(c counts) {
-	s.Connections, s.InDoubt = 0, 0
+	s.Connections, s.InDoubt, s.Untold, s.Aside = 0, 0, 0, 0
 	for i := range s.Generations {
 		g := &s.Generations[i]
 		g.Open = 0
@@ -124,11 +144,42 @@ func (s *Status) count(c counts) {
 			if live, ok := c[g.Workers[j].Unit]; ok {
 				g.Workers[j].Live = &live
 				g.Open += live.Open
+				s.Aside = max(s.Aside, live.Aside)
+				s.Untold += live.Untold
 				s.InDoubt = max(s.InDoubt, live.InDoubt) // every worker sees the same ones
+				s.queue(live.Queues)
+				if !live.Draining.IsZero() {
+					g.Since, g.Oldest = earlier(g.Since, live.Draining), earlier(g.Oldest, live.Oldest)
+					g.Deadline = later(g.Deadline, live.Deadline)
+				}
 			}
 		}
 		s.Connections += g.Open
 	}
+	s.Resources = resourcesOf(s.Generations, s.Generation)
+}
+
+// queue takes in what one worker sees of the queues that all share.
+func (s *Status) queue(queues map[string]int) {
+	for i := range s.Listeners {
+		l := &s.Listeners[i]
+		l.Queue = max(l.Queue, queues[unit.FDNameOf(l.Unit)])
+	}
+}
+
+// earlier and later take a zero time for unknown.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // gather asks workers for their counts, all at once; who does not answer is left out.
@@ -204,6 +255,12 @@ func (s Status) Line() string {
 			if s.InDoubt > 0 {
 				part += fmt.Sprintf(", %d in doubt", s.InDoubt)
 			}
+			if s.Untold > 0 {
+				part += fmt.Sprintf(", %d decided and untold to a resource", s.Untold)
+			}
+			if s.Aside > 0 {
+				part += fmt.Sprintf(", %s put aside: fdtctl txn list", plural(s.Aside, "transaction log"))
+			}
 			parts = append(parts, part)
 		case "starting":
 			parts = append(parts, fmt.Sprintf("generation %d: %s, %d/%d workers", g.Generation, s.Step, g.Ready, g.Configured))
@@ -214,6 +271,7 @@ func (s Status) Line() string {
 	if len(s.Generations) == 0 {
 		parts = append(parts, "no workers")
 	}
+	parts = append(parts, unserviceable(s.Resources)...)
 	if s.Degraded != "" {
 		parts = append(parts, "degraded: "+firstLine(s.Degraded))
 	}

@@ -40,13 +40,19 @@ func steady(v view, d *decision) {
 	for _, name := range t.sockets {
 		s := v.sockets[name]
 		switch {
-		case !s.open && s.job == "":
-			d.reopen = name
-		case s.open && !s.served && s.companionJob == "":
+		case s.job != "":
+		case !s.open:
+			d.reopen, d.why = name, "it is closed"
+		case s.lost:
+			d.reopen, d.why = name, "its file is gone"
+		case slices.ContainsFunc(v.staying(t.gen), func(w worker) bool { return w.phase == ready && w.outdated(s) }):
+			d.reopen, d.why = name, "it was opened anew, and workers accept on the closed one"
+		case !s.served && s.companionJob == "":
 			d.do(doStart, companionOf(name))
 		}
 	}
 	capacity(v, d, t)
+	d.healthy = d.reopen == "" && len(v.of(t.gen, ready)) == t.count && len(v.staying(t.gen)) == t.count && !slices.ContainsFunc(v.of(t.gen, ready), func(w worker) bool { return w.expired })
 }
 
 // closeMetrics closes the sockets of metrics that t does not have; the service of one goes with it. One that somebody

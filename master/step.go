@@ -132,8 +132,13 @@ func after(s snapshot.State, from Step, e Event, cause error) (snapshot.State, S
 	}
 	s.Step = to.String()
 	if e == Failed {
-		s.Rejected = cause.Error()
 		s.Rollouts.Failed++
+		if s.Healing {
+			s.Degraded = cause.Error() // no configuration was rejected
+		} else {
+			s.Rejected = cause.Error()
+		}
 	}
+	s.Healing = s.Healing && to != Idle
 	return s, to, nil
 }

@@ -24,6 +24,69 @@ import (
 //
 // m must not be running.
 func (m *Master) Stop(ctx context.Context) error {
+	restarts, marked := false, false
+	return m.bringDown(ctx, func(v view) (goOn, again bool, err error) {
+		switch {
+		case v.stopper == "stop":
+			return true, false, nil
+		case v.stopper == "restart" && !restarts:
+			// Out of order, or this unit would wait for the master's start, and a stop that comes before would do nothing.
+			// Another look, for one that has come by now.
+			restarts = true
+			return false, true, m.sd.start(unit.Stopper, "ignore-dependencies")
+		case v.stopper == "restart" && v.active && !marked:
+			marked = true
+			return false, true, m.markRestart()
+		}
+		m.log.Info("not stopping", "job", v.stopper)
+		return false, false, nil
+	})
+}
+
+// Sweep is what fdt-sweep.service runs whenever fdt.service has come to rest: it closes what the stop has left. That is
+// nothing, unless the stop came in the moment in which systemd restarts the stopper with a master that died, or the
+// stopper itself died.
+//
+// A listener that was opened since waits for a first connection, and is left alone. m must not be running.
+func (m *Master) Sweep(ctx context.Context) error {
+	began, left := monotonic(), false
+	return m.bringDown(ctx, func(v view) (goOn, again bool, err error) {
+		if v.resting && !left {
+			left, err = m.leftover(v, began)
+		}
+		return v.resting && left, false, err
+	})
+}
+
+// leftover reports whether the life of fdt.service that has ended left something that serves.
+func (m *Master) leftover(v view, began moment) (bool, error) {
+	rested, err := m.sd.unitMoment(unit.Master, "InactiveEnterTimestampMonotonic")
+	if err != nil {
+		return false, err
+	}
+	if rested == 0 {
+		rested = began // systemd has forgotten the unit since
+	}
+	for _, w := range v.workers {
+		if w.phase != draining {
+			return true, nil
+		}
+	}
+	for _, name := range sortedKeys(v.sockets) {
+		if !v.sockets[name].open {
+			continue
+		}
+		since, err := m.sd.unitMoment(name, "ActiveEnterTimestampMonotonic")
+		if err != nil || since < rested {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// bringDown closes the sockets, then drains the workers, and returns when all are gone, or as soon as wanted does not
+// say any more that it is to go on. Again has it look another time before it takes that for granted.
+func (m *Master) bringDown(ctx context.Context, wanted func(view) (goOn, again bool, err error)) error {
 	if !m.connect(ctx) {
 		return context.Cause(ctx)
 	}
@@ -33,7 +96,8 @@ func (m *Master) Stop(ctx context.Context) error {
 		m.log.Warn("the state cannot be read", "error", err)
 	}
 	m.state = state
-	first, told, restarted := true, false, false
+	m.asker = ctx
+	first, told := true, false
 	began := time.Now()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -46,45 +110,34 @@ func (m *Master) Stop(ctx context.Context) error {
 			return err
 		}
 		m.last = v
+		goOn, again, err := wanted(v)
 		switch {
-		case v.stopper == "restart" && !restarted:
-			// Out of order, or this unit would wait for the master's start, and a stop that comes before would do nothing.
-			// Another look, for one that has come by now.
-			restarted = true
-			if err := m.sd.start(unit.Stopper, "ignore-dependencies"); err != nil {
-				return err
-			}
+		case err != nil:
+			return err
+		case again:
 			continue
-		case v.stopper == "restart" && v.active:
-			return m.markRestart()
-		case v.stopper != "stop":
-			m.log.Info("not stopping", "job", v.stopper)
+		case !goOn:
 			return nil
 		case first:
-			m.event(journal.Stopping).Info("stopping: closing the listeners, then draining the workers")
-			if m.shutdown() {
-				if err := m.closeAhead(v); err != nil {
-					return err
-				}
+			if err := m.beginStop(ctx, v); err != nil {
+				return err
 			}
 			first = false
-			m.ask(ctx)
 		}
 		actions, done := planStop(v)
 		if err := m.apply(actions); err != nil {
 			return err
 		}
 		if done {
+			if err := m.rest(v); err != nil {
+				return err
+			}
 			m.event(journal.Stopped).Info("stopped", "after", time.Since(began).Round(time.Millisecond).String())
 			return nil
 		}
 		if !told && len(v.workers) > 0 && len(actions) == 0 {
-			if told = true; m.shutdown() {
-				m.log.Info("the host is going down", "within", m.shutdownWithin().String())
-				for _, gen := range v.generations() {
-					m.hurry(gen, m.shutdownWithin())
-				}
-			}
+			told = true
+			m.hurryShutdown(v)
 		}
 		m.showStop()
 		select {
@@ -93,14 +146,48 @@ func (m *Master) Stop(ctx context.Context) error {
 		case <-m.prompts:
 		case c := <-m.counted:
 			m.counts, m.asking = c, false
+		case l := <-m.lives:
+			m.heard(l)
 		case <-poll.C:
 			m.ask(ctx)
 		}
 	}
 }
 
-// closeAhead closes the sockets of a host that goes down. Their stop is then already asked for, and ordered behind that
-// of fdt.service, which waits for this process: without stepping out of that order both would wait for ever.
+// beginStop says that a stop begins.
+func (m *Master) beginStop(ctx context.Context, v view) error {
+	m.event(journal.Stopping).Info("stopping: closing the listeners, then draining the workers")
+	m.ask(ctx)
+	return m.closeAhead(v)
+}
+
+// hurryShutdown gives the drains of a host that goes down its own limit.
+func (m *Master) hurryShutdown(v view) {
+	if !m.shutdown() {
+		return
+	}
+	m.log.Info("the host is going down", "within", m.shutdownWithin().String())
+	for _, gen := range v.generations() {
+		m.hurry(gen, m.shutdownWithin())
+	}
+}
+
+// rest leaves the state of a fdt that does not run, so that whatever starts it next reads /etc/fdt.
+func (m *Master) rest(v view) error {
+	state, err := m.opt.Run.ReadState() // the master may have written since
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m.state = state
+	return m.nothing(v)
+}
+
+// closeAhead closes the sockets. Where the host goes down, or changes to the rescue mode, their stop is already asked for,
+// and ordered behind that of fdt.service, which waits for this process: without stepping out of that order both would wait
+// for ever.
 func (m *Master) closeAhead(v view) error {
 	for _, s := range v.surplus(nil) {
 		if err := m.sd.stop(s.unit, "ignore-dependencies"); err != nil {
@@ -132,6 +219,7 @@ func planStop(v view) (actions []action, done bool) {
 			d.do(doCancel, w.unit)
 		}
 	}
+	prod(v, &d)
 	return d.actions, len(v.workers) == 0 && len(d.actions) == 0
 }
 

@@ -40,6 +40,7 @@ func TestStopRefused(t *testing.T) {
 			if err := os.MkdirAll(filepath.Join(string(m.opt.Run), "state.json"), 0o700); err != nil {
 				t.Fatal(err)
 			}
+			m.living = nil // as in the stopper
 			if err := m.Stop(t.Context()); errorName(err) != refused || !strings.HasPrefix(err.Error(), c.want) {
 				t.Errorf("%v, want %s", err, c.want)
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/snapshot"
 )
 
 func TestLastWords(t *testing.T) {
@@ -24,8 +26,11 @@ func TestLastWords(t *testing.T) {
 		{"exit-code", "no listener", "fdt-worker: no listener", "u: exit status 1: fdt-worker: no listener", 1, ""},
 		{"exit-code", "serving", "panic: x\nmain.main()", "u: exit status 2:\n\tserving\n\tpanic: x\n\tmain.main()", 2, ""},
 		{"exit-code", "", "", "u: its program cannot be executed", 203, ""},
+		{"exit-code", "", "", "u: a directory that its unit names (ReadWritePaths=) is missing, such as one on a volume that is not mounted", 226, ""},
 		{"exit-code", "", "no", "u: ExecStartPost=/bin/sh: exit status 4: no", 0, "ExecStartPost=/bin/sh: exit status 4"},
-		{"signal", "", "", "u: killed by signal 9", 9, ""},
+		{"exit-code", "", `the worker has failed: error="listener \"local\": no socket"`, `u: exit status 1: the worker has failed: listener "local": no socket`, 1, ""},
+		{"exit-code", "", `odd: error="\q"`, `u: exit status 1: odd: error="\q"`, 1, ""},
+		{"signal", "", "", "u: killed by signal 9, SIGKILL", 9, ""},
 		{"timeout", "", "", "u: not READY in time", 0, ""},
 		{"protocol", "", "", "u: ended without having said READY=1", 0, ""},
 		{"watchdog", "", "", "u: watchdog", 0, ""},
@@ -166,8 +171,8 @@ func TestLine(t *testing.T) {
 	}{
 		{Status{}, "no workers"},
 		{Status{Listeners: open, Generations: []Generation{
-			{Generation: 7, State: "serving", Configured: 4, Ready: 4, Open: 131}, {Generation: 6, State: "draining", Open: 12}}, InDoubt: 3},
-			"generation 7: 4/4 workers, 2 listeners, 131 connections, 3 in doubt; generation 6: draining 12"},
+			{Generation: 7, State: "serving", Configured: 4, Ready: 4, Open: 131}, {Generation: 6, State: "draining", Open: 12}}, InDoubt: 3, Untold: 2, Aside: 1},
+			"generation 7: 4/4 workers, 2 listeners, 131 connections, 3 in doubt, 2 decided and untold to a resource, 1 transaction log put aside: fdtctl txn list; generation 6: draining 12"},
 		{Status{Step: "settling", Listeners: open[:1], Generations: []Generation{
 			{Generation: 8, State: "starting", Configured: 2, Ready: 2}, {Generation: 7, State: "serving", Configured: 1, Ready: 1, Open: 1}}},
 			"generation 8: settling, 2/2 workers; generation 7: 1/1 workers, 1 listener, 1 connection"},
@@ -183,9 +188,9 @@ func TestLine(t *testing.T) {
 func TestCount(t *testing.T) {
 	s := Status{Generations: []Generation{
 		{Generation: 2, Workers: []Worker{{Unit: "a"}, {Unit: "b"}}}, {Generation: 1, Workers: []Worker{{Unit: "c"}}}}}
-	s.count(counts{"a": {Open: 2, InDoubt: 3}, "c": {Open: 5, InDoubt: 2}})
-	if s.Connections != 7 || s.InDoubt != 3 || s.Generations[0].Open != 2 || s.Generations[1].Open != 5 ||
-		s.Generations[0].Workers[1].Live != nil || *s.Generations[1].Workers[0].Live != (control.Status{Open: 5, InDoubt: 2}) {
+	s.count(counts{"a": {Open: 2, InDoubt: 3, Untold: 1}, "c": {Open: 5, InDoubt: 2, Untold: 2, Aside: 1}})
+	if s.Connections != 7 || s.Untold != 3 || s.Aside != 1 || s.InDoubt != 3 || s.Generations[0].Open != 2 || s.Generations[1].Open != 5 ||
+		s.Generations[0].Workers[1].Live != nil || !reflect.DeepEqual(*s.Generations[1].Workers[0].Live, control.Status{Open: 5, InDoubt: 2, Untold: 2, Aside: 1}) {
 		t.Errorf("%+v", s)
 	}
 	if n := len(s.workers()); n != 3 {
@@ -195,8 +200,8 @@ func TestCount(t *testing.T) {
 
 // TestStatus orders generations from the newest, workers by slot, and lists what should listen but does not.
 func TestStatus(t *testing.T) {
-	m := New(Options{Version: "1"})
-	m.state.Applied, m.state.Pending, m.step = 2, 3, Starting
+	m := New(Options{Version: "1", Run: snapshot.Dir(t.TempDir())})
+	m.state.Next, m.state.Applied, m.state.Pending, m.step = 4, 2, 3, Starting
 	m.last = view{
 		applied: &target{gen: 2, count: 2, sockets: []string{"a", "b"}}, pending: &target{gen: 3, count: 1},
 		workers: []worker{{unit: "y", gen: 2, slot: 2, phase: ready}, {unit: "x", gen: 2, slot: 1, phase: crashed, words: "dead"},
@@ -210,9 +215,9 @@ func TestStatus(t *testing.T) {
 		s.Step != "starting" || s.Degraded != "dead" {
 		t.Errorf("%+v", s)
 	}
-	m.last.workers[1].phase = ready
-	if s := m.status(); s.Degraded != "" {
-		t.Errorf("all workers serve, and still: %s", s.Degraded)
+	m.state.Degraded = "no port"
+	if err := m.healed(); err != nil || m.status().Degraded != "" || m.state.Degraded != "" {
+		t.Errorf("all is well, and still: %s, %v", m.status().Degraded, err)
 	}
 }
 

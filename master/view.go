@@ -32,6 +32,7 @@ type worker struct {
 	phase     phase
 	job       string // type of the unit's job; empty: none
 	jobRuns   bool   // the job is being carried out, no longer queued
+	began     moment // when its process was started, and handed the sockets as they were then
 
 	asked    time.Time // when this master started it; zero: an earlier one did
 	ready    time.Time // when this master first saw it ready
@@ -40,19 +41,44 @@ type worker struct {
 	restarts int       // automatic restarts by systemd
 	expired  bool      // too old or too big, by workers.recycle
 	verdict  verdict   // of a new one's self-check
+	alien    string    // with a self-check that was passed: why its listeners are not for another program, which it is
+	leaving  time.Time // when this master first saw it draining
+	unready  bool      // it had not said READY=1 by then
+	killed   bool      // since it stood still
+	life     verdict   // of the question for a sign of life
+	proved   time.Time // when that was asked
 	words    string    // of a crashed one: what it said last; of one that fails its self-check: why
 }
 
 // socket is one listener's unit and its companion.
 type socket struct {
 	unit, companion string
-	open            bool // systemd listens
+	open            bool   // systemd listens
+	since           moment // when it was opened, or, if it is not open, closed
+	lost            bool   // open, but it has to be opened anew: its path leads elsewhere, or it is another configuration's
 	failed          bool
 	job             string
 	served          bool   // the companion is active
 	companionJob    string // type of the companion's job
 	asked           bool   // this rollout has tried to start it
 	words           string // of a failed one: why
+}
+
+// moment is a time by CLOCK_MONOTONIC in microseconds, as systemd tells when a unit changed; 0 is not known.
+type moment uint64
+
+// outdated reports whether the worker was started before systemd opened the socket anew, or closed it. It then
+// accepts on one that no client reaches, or holds an address that systemd cannot bind again.
+func (w worker) outdated(s socket) bool { return w.began != 0 && w.began < s.since }
+
+// holding returns the workers that may still accept on what was closed when s.since was.
+func (v view) holding(s socket) []worker {
+	return slices.DeleteFunc(slices.Clone(v.workers), func(w worker) bool { return w.phase == draining || !w.outdated(s) })
+}
+
+// serves reports whether the socket is one of the generation's that serves: its workers cannot hold another.
+func (v view) serves(name string) bool {
+	return v.applied != nil && slices.Contains(v.applied.sockets, name)
 }
 
 // listens reports whether systemd has the socket open, or is about to.
@@ -66,8 +92,12 @@ type target struct {
 	generations int
 	ready       time.Duration // deadline for READY=1
 	settle      time.Duration
-	sockets     []string // unit names
-	metrics     string   // unit name; empty: none
+	sockets     []string          // unit names
+	paths       map[string]string // of those that are unix sockets
+	outdated    map[string]moment // those that were opened by an earlier configuration, with nobody to serve them: since when
+	metrics     string            // unit name; empty: none
+	listeners   map[string]unit.Listening
+	warnings    []string
 	recycle     config.Recycle
 	backoff     config.Backoff
 }
@@ -78,6 +108,7 @@ type view struct {
 	step     Step
 	stopping bool    // a stop of fdt.service is under way
 	active   bool    // fdt.service is active
+	resting  bool    // it does not run, and nobody has asked it to
 	stopper  string  // type of the job of fdt-stop.service; empty: none
 	target   bool    // fdt-sockets.target is active and has no job
 	applied  *target // nil: none

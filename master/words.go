@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lastWords says in one text why a worker is not there any more.
@@ -14,28 +18,52 @@ func lastWords(unit, result string, status int32, other, statusText, journal str
 	switch {
 	case result == "exit-code" && status == 203:
 		why = "its program cannot be executed"
+	case result == "exit-code" && status == 226:
+		why = "a directory that its unit names (ReadWritePaths=) is missing, such as one on a volume that is not mounted"
 	case result == "exit-code" && other != "":
 		why = other
 	case result == "exit-code":
 		why = fmt.Sprintf("exit status %d", status)
 	case result == "signal" || result == "core-dump":
-		why = fmt.Sprintf("killed by signal %d", status)
+		why = fmt.Sprintf("killed by signal %d, %s", status, unix.SignalName(unix.Signal(status)))
 	case result == "timeout":
 		why = "not READY in time"
 	case result == "protocol" || result == "success":
 		why = "ended without having said READY=1"
 	}
-	said := journal
-	if statusText != "" && !strings.Contains(journal, statusText) {
+	said := plain(journal)
+	if statusText = plain(statusText); statusText != "" && !strings.Contains(journal, statusText) {
 		said = strings.TrimSpace(statusText + "\n" + journal)
 	}
 	if said == "" {
 		return fmt.Sprintf("%s: %s", unit, why)
 	}
-	if !strings.Contains(said, "\n") {
-		return fmt.Sprintf("%s: %s: %s", unit, why, said)
+	return fmt.Sprintf("%s: %s%s", unit, why, quoted(said))
+}
+
+// quotedError is an error as the journal's lines end with it.
+var quotedError = regexp.MustCompile(`(?m): error="((?:[^"\\]|\\.)*)"$`)
+
+// plain has errors told as they are, not as attributes of a line.
+func plain(said string) string {
+	return quotedError.ReplaceAllStringFunc(said, func(tail string) string {
+		text, err := strconv.Unquote(strings.TrimPrefix(tail, ": error="))
+		if err != nil {
+			return tail
+		}
+		return ": " + text
+	})
+}
+
+// quoted is what others said, behind a colon: on its own lines if there are several.
+func quoted(said string) string {
+	switch {
+	case said == "":
+		return " nothing of it"
+	case !strings.Contains(said, "\n"):
+		return ": " + said
 	}
-	return fmt.Sprintf("%s: %s:\n\t%s", unit, why, strings.ReplaceAll(said, "\n", "\n\t"))
+	return ":\n\t" + strings.ReplaceAll(said, "\n", "\n\t")
 }
 
 // journalWords returns the last lines that a worker wrote, by its invocation and by its processes: of a

@@ -89,6 +89,18 @@ func (s *Server) request(ctx context.Context, pid uint32, secret []byte) {
 	}
 }
 
+// short is the length in bytes of a message of which it is not worth while to
+// stop the reading.
+const short = 16 << 10
+
+// cancellable is run for what takes time only if the message is long.
+func (se *session) cancellable(length int, f func(ctx context.Context) error) error {
+	if length < short {
+		return f(se.ctx)
+	}
+	return se.run(f)
+}
+
 // run calls f with a context that CancelRequest and statement_timeout end.
 func (se *session) run(f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(se.ctx)
@@ -100,7 +112,9 @@ func (se *session) run(f func(ctx context.Context) error) error {
 	se.running.Lock()
 	se.cancel = cancel
 	se.running.Unlock()
+	se.asked = ctx
 	err := f(ctx)
+	se.asked = nil
 	se.running.Lock()
 	se.cancel = nil
 	se.running.Unlock()

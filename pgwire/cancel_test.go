@@ -75,6 +75,22 @@ func TestCancel(t *testing.T) {
 	f.delivered()
 }
 
+// TestHalfClose shows that a client that will send no more hears why its request, its transaction and its session end.
+func TestHalfClose(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	for _, at := range [][2]string{{"unix", f.sock}, {"tcp", f.tcp}} {
+		c := connect(t, at[0], at[1], "a")
+		c.want("BEGIN; CALL enqueue('x')", "C BEGIN", "C CALL", "Z T")
+		asleep(t, c)
+		half, _ := c.conn.(interface{ CloseWrite() error })
+		if err := half.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		c.answers(at[0], c.read(), "E FATAL 08006 connection to client lost", "closed")
+	}
+	f.delivered()
+}
+
 // TestLongSecret is a session of protocol 3.2, whose secret is longer, here and at another worker.
 func TestLongSecret(t *testing.T) {
 	f := newFDT(t, withBank(t))

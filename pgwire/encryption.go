@@ -43,14 +43,17 @@ func (a *ahead) Read(b []byte) (int, error) {
 
 // encrypt goes on in TLS. Direct is for a client that did not ask before.
 func (se *session) encrypt(cfg *tls.Config, direct bool) error {
-	var conn net.Conn = se.conn
+	conn := se.wire.conn
 	if direct {
 		w := &se.wire
-		conn = &ahead{se.conn, bytes.NewReader(bytes.Clone(w.inbox[w.start:w.end]))}
+		conn = &ahead{conn, bytes.NewReader(bytes.Clone(w.inbox[w.start:w.end]))}
 		w.start = w.end
 	}
 	t := tls.Server(conn, cfg)
-	if err := t.HandshakeContext(se.ctx); err != nil {
+	se.turn.take(se.ctx)
+	err := t.HandshakeContext(se.ctx)
+	se.turn.rest()
+	if err != nil {
 		se.log().Debug("TLS handshake failed", "error", err)
 		return errGarbage
 	}
@@ -58,6 +61,7 @@ func (se *session) encrypt(cfg *tls.Config, direct bool) error {
 		return errGarbage // RFC 7301: it may be another protocol's client that was led here
 	}
 	se.tls, se.wire.conn = t, t
+	se.conn.Heard()
 	return nil
 }
 
@@ -85,6 +89,8 @@ type applicant struct{ se *session }
 
 func (a applicant) PeerCred() (*unix.Ucred, error) { return a.se.conn.PeerCred() }
 
+func (a applicant) PeerGroups() ([]uint32, error) { return a.se.conn.PeerGroups() }
+
 func (a applicant) TLS() *tls.ConnectionState {
 	if a.se.tls == nil {
 		return nil
@@ -110,17 +116,17 @@ func (a applicant) Ask(m pgproto3.BackendMessage) ([]byte, error) {
 	w := &a.se.wire
 	w.send(m)
 	w.flush() // a client that has gone is heard to
-	if err := a.se.hear(); err != nil {
+	if err := w.await(); err != nil {
 		return nil, err
 	}
-	kind, body, err := w.message()
+	kind, size, err := w.head()
 	switch {
 	case err != nil:
 		return nil, err
 	case kind != 'p':
 		return nil, fatalf("08P01", "expected SASL response, got message type %d", kind)
-	case len(body) > maxSASL:
+	case size > maxSASL:
 		return nil, fatalf("08P01", "invalid message length")
 	}
-	return body, nil
+	return w.body(size)
 }

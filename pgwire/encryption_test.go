@@ -103,7 +103,7 @@ func (a *authority) server(name string) *tls.Config {
 // key is of the salts of users that do not exist.
 var key = make([]byte, pgwire.SecretSize)
 
-func users(t *testing.T) *pgwire.SCRAM {
+func users(t testing.TB) *pgwire.SCRAM {
 	t.Helper()
 	s, err := pgwire.NewSCRAM(map[string]string{"alice": scram.New("wonderland").String()}, key)
 	if err != nil {
@@ -162,6 +162,7 @@ func TestPassword(t *testing.T) {
 	}
 	// Conversations that go wrong.
 	sasl := func(b string) []byte { return message('p', []byte(b)...) }
+	const chosen = "E FATAL 08P01 client selected an invalid SASL authentication mechanism"
 	for name, c := range map[string]struct {
 		send []byte
 		want string
@@ -170,7 +171,9 @@ func TestPassword(t *testing.T) {
 		"long":             {sasl(strings.Repeat("x", 2000)), "E FATAL 08P01 invalid message length"},
 		"no mechanism":     {sasl("x"), "E FATAL 08P01 malformed SASL response"},
 		"length lies":      {sasl("SCRAM-SHA-256\x00\x00\x00\x00\x09n,,"), "E FATAL 08P01 malformed SASL response"},
-		"other mechanism":  {sasl("PLAIN\x00\x00\x00\x00\x00"), `E FATAL 08P01 SCRAM authentication failed for user "alice": scram: malformed message: mechanism "PLAIN"`},
+		"other mechanism":  {sasl("PLAIN\x00\x00\x00\x00\x00"), chosen},
+		"OAUTHBEARER":      {sasl("OAUTHBEARER\x00\x00\x00\x00\x00"), chosen},
+		"not offered":      {sasl("SCRAM-SHA-256-PLUS\x00\x00\x00\x00\x1ep=tls-server-end-point,,n=,r=x"), chosen},
 		"no first message": {sasl("SCRAM-SHA-256\x00\xff\xff\xff\xff"), "E FATAL 08P01 malformed SASL response"},
 		"bad first":        {sasl("SCRAM-SHA-256\x00\x00\x00\x00\x01n"), `E FATAL 08P01 SCRAM authentication failed for user "alice": scram: malformed message: no gs2 header`},
 		"early close":      {nil, ""},
@@ -367,6 +370,37 @@ func TestTLSGoesWrong(t *testing.T) {
 	c = handshake(begin())
 	c.raw(startupPacket(version3, []byte("user\x00a\x00")...))
 	c.answers("refused in TLS", c.read(), "E FATAL 08P01 invalid startup packet layout: expected terminator as last byte", "closed")
+}
+
+// TestOptionalTLS is one port for clients with encryption and without, where the password's exchange is bound to the
+// channel of those who have one.
+func TestOptionalTLS(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("server", elliptic.P256(), nil)
+	f := newFDT(t, bank{}, onTCP(pgwire.Listener{Auth: users(t), TLS: a.server("server"), Optional: true}))
+	const alice = " user=alice password=wonderland"
+	wantCode(t, "in the clear", login(t, f.tcp, "sslmode=disable"+alice), "")
+	wantCode(t, "with TLS", login(t, f.tcp, "sslmode=verify-full sslrootcert="+a.path("authority.crt")+alice), "")
+	wantCode(t, "wrong, in the clear", login(t, f.tcp, "sslmode=disable user=alice password=x"), "28P01")
+	host, port, _ := net.SplitHostPort(f.tcp)
+	for more, want := range map[string]string{
+		"sslmode=disable": "alice\n",
+		"sslmode=allow":   "alice\n",
+		"sslmode=prefer":  "alice\n",
+		"sslmode=require channel_binding=require": "alice\n",
+		"sslmode=disable channel_binding=require": "channel binding required",
+	} {
+		out, err := psql(fmt.Sprintf("host=%s port=%s dbname=db %s %s", host, port, alice, more), "SELECT current_user")
+		if (err == nil) != (want == "alice\n") || !strings.Contains(out, want) {
+			t.Errorf("%s: %s, %v", more, out, err)
+		}
+	}
+	conn, err := tls.Dial("tcp", f.tcp, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}})
+	a.must(err)
+	c := &client{t: t, conn: conn, front: pgproto3.NewFrontend(conn, conn)}
+	c.raw(startupPacket(version3, pairs("user", "alice")...))
+	c.answers("directly", c.read()[:1], "*pgproto3.AuthenticationSASL")
+	_ = conn.Close()
 }
 
 // TestTLSPipelineBeforeGoodbye is TestPipelineBeforeGoodbye where input may

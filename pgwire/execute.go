@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/value"
 	"github.com/fdtserver/fdt/pgwire/statement"
+	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -20,32 +22,54 @@ type result struct {
 	rows [][]value.Value
 }
 
+// sink takes the rows of a procedure that returns any number as they come; nil
+// where they are to be kept, within the session's memory.
+type sink struct {
+	take procedure.Emit
+	n    int // that it took
+}
+
 // execute runs a planned statement in the session's transaction.
-func (se *session) execute(ctx context.Context, p *plan, params []value.Value) (result, error) {
+func (se *session) execute(ctx context.Context, p *plan, params []value.Value, out *sink) (result, error) {
 	se.acknowledge() // what came before was answered, and the answer read
 	se.settings.begin()
+	defer se.limit()
 	switch st := p.stmt.(type) {
 	case statement.Call:
-		rows, err := se.call(ctx, p, params)
+		rows, err := se.call(ctx, p, params, out)
 		return result{"CALL", rows}, err
-	case statement.Select:
-		var rows [][]value.Value
-		var err error
-		if p.call != nil {
-			rows, err = se.call(ctx, p, params)
-			if len(p.call.Columns()) == 0 {
-				rows = [][]value.Value{{{Type: value.Void}}}
-			}
-		} else {
-			rows, err = se.query(ctx, p, st, params)
+	case *statement.Select:
+		rows, err := se.selected(ctx, p, params, out)
+		n := len(rows)
+		if out != nil {
+			n += out.n
 		}
-		return result{"SELECT " + strconv.Itoa(len(rows)), rows}, err
+		return result{"SELECT " + strconv.Itoa(n), rows}, err
+	case statement.Declare:
+		se.queried = se.txn.State() != txn.Idle
+		return result{tag: "DECLARE CURSOR"}, se.declare(ctx, p, st, params)
+	case statement.Fetch:
+		return se.fetched(ctx, st)
 	case statement.Show:
 		rows, err := se.showRows(st)
 		return result{"SHOW", rows}, err
 	}
+	se.turn.rest()
 	tag, err := se.control(ctx, p.stmt)
 	return result{tag: tag}, err
+}
+
+// selected runs a SELECT.
+func (se *session) selected(ctx context.Context, p *plan, params []value.Value, out *sink) ([][]value.Value, error) {
+	se.queried = se.txn.State() != txn.Idle
+	if p.call == nil {
+		return se.query(ctx, p, params)
+	}
+	rows, err := se.call(ctx, p, params, out)
+	if len(p.call.Columns()) == 0 {
+		rows = [][]value.Value{{{Type: value.Void}}}
+	}
+	return rows, err
 }
 
 // control runs a statement that returns no rows, and returns its tag.
@@ -86,6 +110,8 @@ func (se *session) control(ctx context.Context, stmt statement.Statement) (strin
 		return se.discard(st.What)
 	case statement.Deallocate:
 		return se.deallocate(st.Name)
+	case statement.Close:
+		return se.closed(st.Name)
 	case statement.Nothing:
 		return st.Tag, nil
 	}
@@ -93,13 +119,32 @@ func (se *session) control(ctx context.Context, stmt statement.Statement) (strin
 	if u, ok := stmt.(statement.Unsupported); ok {
 		what = u.What
 	}
-	return "", errorf("0A000", "fdt does not serve %s", what).hint(whatFdtIs)
+	hint, ok := instead[what]
+	if !ok {
+		hint = whatFdtIs
+	}
+	return "", errorf("0A000", "fdt does not serve %s", what).hint("%s", hint)
+}
+
+// instead is what to do in place of some statements.
+var instead = map[string]string{
+	"LISTEN": "fdt sends no notifications. Have a procedure put a message into a spool, see resources in fdt.yaml(5), and read that; or listen at the database itself.",
+	"NOTIFY": "fdt sends no notifications. Have a procedure put a message into a spool, see resources in fdt.yaml(5): it is delivered if the transaction commits.",
+	"COPY":   "Call a procedure for each row in one transaction, pipelined, or once with arrays as its arguments.",
+}
+
+// largeObject is the hint to those who want large objects, which are reached by functions.
+const largeObject = "fdt has no large objects: pass a bytea to a procedure."
+
+// limit tells the transaction the session's limits, of which the stricter hold.
+func (se *session) limit() {
+	se.txn.Limit(se.settings.milliseconds("transaction_timeout"), se.settings.milliseconds("lock_timeout"))
 }
 
 // call runs a procedure, and counts how that went.
-func (se *session) call(ctx context.Context, p *plan, params []value.Value) ([][]value.Value, error) {
+func (se *session) call(ctx context.Context, p *plan, params []value.Value, out *sink) ([][]value.Value, error) {
 	began := time.Now()
-	rows, err := se.invoke(ctx, p, params)
+	rows, err := se.invoke(ctx, p, params, out)
 	class := success
 	if err != nil {
 		class = classOf(explain(ctx, err))
@@ -108,16 +153,17 @@ func (se *session) call(ctx context.Context, p *plan, params []value.Value) ([][
 	return rows, err
 }
 
-// invoke runs a procedure, in a transaction of its own if none is open.
-func (se *session) invoke(ctx context.Context, p *plan, params []value.Value) ([][]value.Value, error) {
-	if !p.call.Allowed(se.user) {
+// invoke runs a procedure, in a transaction of its own if none is open. Rows that
+// out has taken are not returned.
+func (se *session) invoke(ctx context.Context, p *plan, params []value.Value, out *sink) (rows [][]value.Value, err error) {
+	if !se.identity.allowed(p.call) {
 		return nil, errorf("42501", "permission denied for procedure %s", p.call.Name())
 	}
 	args, err := se.arguments(ctx, p.args, params)
 	if err != nil {
 		return nil, err
 	}
-	bound, err := p.call.Bind(args)
+	bound, err := p.call.Bind(se.zone(), args)
 	if err != nil {
 		return nil, err
 	}
@@ -130,14 +176,46 @@ func (se *session) invoke(ctx context.Context, p *plan, params []value.Value) ([
 		ctx, stop = context.WithDeadlineCause(ctx, end, errTooLong)
 		defer stop()
 	}
-	row, err := p.call.Run(ctx, se.txn, bound)
-	if err != nil {
-		return nil, explain(ctx, err)
+	work := drain.Work{Kind: "procedure", Name: p.call.Name()}
+	se.conn.Begin(&work)
+	defer se.conn.End(&work)
+	se.turn.rest()
+	if err := p.call.Run(ctx, se.txn, se.zone(), bound, se.emit(ctx, p, out, &rows)); err != nil {
+		return nil, se.lockWait(err, explain(ctx, err))
 	}
-	if len(row) == 0 {
-		return nil, nil
+	return rows, nil
+}
+
+// emit returns what takes the rows of a procedure: out, or the list.
+func (se *session) emit(ctx context.Context, p *plan, out *sink, rows *[][]value.Value) procedure.Emit {
+	return func(row []value.Value) error {
+		if !p.call.Many() {
+			*rows = append(*rows, row)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if out != nil {
+			out.n++
+			return out.take(row)
+		}
+		*rows = append(*rows, row)
+		return se.spend(sizeOf(row))
 	}
-	return [][]value.Value{row}, nil
+}
+
+// lockWait gives a wait for a lock that took too long one SQLSTATE, whatever database it was in: 55P03 where the client's own
+// lock_timeout has passed, and else 40P01, as a deadlock across databases ends like this: the transaction may be tried again.
+// What was cancelled meanwhile, or ends the session, says so.
+func (se *session) lockWait(err error, f *Failure) *Failure {
+	if e, ok := errors.AsType[interface {
+		error
+		LockWait() bool
+	}](err); ok && e.LockWait() && !txn.InDoubt(err) && !f.Fatal && f.Code != errCanceled.Code {
+		return f.with(func(f *Failure) { f.Code = map[bool]string{true: "55P03", false: "40P01"}[se.txn.OwnLock()] })
+	}
+	return f
 }
 
 // implicitly opens a transaction for the request, if none is open.
@@ -151,6 +229,7 @@ func (se *session) implicitly(ctx context.Context) error {
 // open begins a transaction with the modes, and the session's defaults for
 // what they leave open. A connection that has no slot yet waits for one here.
 func (se *session) open(ctx context.Context, m statement.Modes) error {
+	se.turn.rest()
 	if err := se.conn.Acquire(ctx); err != nil {
 		return err
 	}
@@ -178,12 +257,11 @@ func modes(opt txn.TxOptions, m statement.Modes) txn.TxOptions {
 
 func (se *session) openWith(ctx context.Context, opt txn.TxOptions) error {
 	se.options = opt
+	se.limit()
 	onOff := map[bool]string{true: "on", false: "off"}
-	se.settings.setLocal(values{
-		"transaction_isolation":  string(opt.Isolation),
-		"transaction_read_only":  onOff[opt.ReadOnly],
-		"transaction_deferrable": onOff[opt.Deferrable],
-	})
+	se.settings.set("transaction_isolation", string(opt.Isolation), true)
+	se.settings.set("transaction_read_only", onOff[opt.ReadOnly], true)
+	se.settings.set("transaction_deferrable", onOff[opt.Deferrable], true)
 	return se.txn.Begin(ctx, opt)
 }
 
@@ -211,11 +289,17 @@ func (se *session) alter(ctx context.Context, m statement.Modes) error {
 		return nil
 	}
 	what := "SET TRANSACTION"
-	if m.Isolation != nil {
-		what = "SET TRANSACTION ISOLATION LEVEL"
+	switch {
+	case m.Isolation != nil:
+		what += " ISOLATION LEVEL"
+	case m.Deferrable != nil:
+		what += " [NOT] DEFERRABLE"
 	}
-	if se.used {
+	if se.used || se.queried && (opt.Isolation != se.options.Isolation || opt.Deferrable != se.options.Deferrable) {
 		return errorf("25001", "%s must be called before any query", what)
+	}
+	if se.queried && !opt.ReadOnly {
+		return errorf("25001", "transaction read-write mode must be set before any query")
 	}
 	if len(se.settings.saved) > 0 {
 		return errorf("25001", "%s must not be called in a subtransaction", what)
@@ -261,6 +345,9 @@ func (se *session) pointless(what string) {
 }
 
 func (se *session) warn(code, message string) {
+	if se.settings.get("client_min_messages") == "error" {
+		return
+	}
 	se.wire.send((&Failure{Code: code, Message: message}).notice())
 }
 
@@ -306,7 +393,11 @@ func (se *session) commit(ctx context.Context) error {
 		se.ended(false)
 	}
 	for _, w := range se.txn.Warnings() {
-		se.warn(txn.SQLState(w), w.Error())
+		f := explain(ctx, w)
+		se.warn(f.Code, f.Message)
+		if f.cause != nil {
+			se.log().Warn("a transaction is not finished everywhere yet", "sqlstate", f.Code, "error", f.cause)
+		}
 	}
 	return err
 }
@@ -402,8 +493,8 @@ func (se *session) set(ctx context.Context, name string, list []string, local bo
 	if local {
 		se.pointless("SET LOCAL")
 	}
-	se.settings.set(key, value, local)
-	return nil
+	_, err = se.sets(name, list, local)
+	return err
 }
 
 func (se *session) resetOne(name string) error {
@@ -420,7 +511,7 @@ func (se *session) resetOne(name string) error {
 		return errorf("55P02", "parameter %q cannot be changed", s.name)
 	}
 	se.settings.reset(key)
-	return nil
+	return se.spend(0)
 }
 
 func (se *session) discard(what string) (string, error) {
@@ -431,19 +522,20 @@ func (se *session) discard(what string) (string, error) {
 		return "", err
 	}
 	se.settings.resetAll()
-	se.statements, se.portals = nil, nil
+	se.statements.clear()
+	se.portals.clear()
 	return "DISCARD ALL", nil
 }
 
 func (se *session) deallocate(name string) (string, error) {
 	if name == "" {
-		se.statements = nil
+		se.statements.clear()
 		return "DEALLOCATE ALL", nil
 	}
-	if _, ok := se.statements[name]; !ok {
+	if _, ok := se.statements.get(name); !ok {
 		return "", noStatement(name)
 	}
-	delete(se.statements, name)
+	se.statements.drop(name)
 	return "DEALLOCATE", nil
 }
 
@@ -457,4 +549,10 @@ func (se *session) showRows(st statement.Show) ([][]value.Value, error) {
 		rows = append(rows, []value.Value{text(catalog[key].name), text(se.settings.get(key)), text(catalog[key].about)})
 	}
 	return rows, nil
+}
+
+// largeObjects are the functions by which clients reach large objects.
+var largeObjects = []string{
+	"lo_close", "lo_creat", "lo_create", "lo_export", "lo_from_bytea", "lo_get", "lo_import", "lo_lseek", "lo_lseek64", "lo_open", "lo_put",
+	"lo_tell", "lo_tell64", "lo_truncate", "lo_truncate64", "lo_unlink", "loread", "lowrite",
 }

@@ -11,9 +11,6 @@ import (
 	"github.com/fdtserver/fdt/pgwire/statement"
 )
 
-// prepared is a prepared statement.
-type prepared struct{ plan *plan }
-
 // portal is a statement with its parameters bound. A portal that has run
 // keeps the rows that were not fetched yet.
 type portal struct {
@@ -24,7 +21,13 @@ type portal struct {
 	ran     bool
 	failed  bool // when it ran
 	result  result
-	sent    int // rows fetched
+	at      int // the row on which it stands, from 1; 0 is before the first, and one more than there are behind the last
+
+	// Of a cursor that DECLARE made:
+	forward bool // it cannot go back
+	binary  bool // FETCH of a simple Query gives binary values
+	hold    bool // it outlives the commit of its transaction
+	held    bool // and has
 }
 
 func noStatement(name string) error {
@@ -44,13 +47,13 @@ func (se *session) extended(kind byte, body []byte) (*Failure, error) {
 		if err := m.Decode(body); err != nil {
 			return nil, malformed(err)
 		}
-		err = se.parse(&m)
+		err = se.cancellable(len(body), func(ctx context.Context) error { return se.parse(ctx, &m) })
 	case 'B':
 		var m pgproto3.Bind
 		if err := m.Decode(body); err != nil {
 			return nil, malformed(err)
 		}
-		err = se.bind(&m)
+		err = se.cancellable(len(body), func(ctx context.Context) error { return se.bind(ctx, &m) })
 	case 'D':
 		var m pgproto3.Describe
 		if err := m.Decode(body); err != nil {
@@ -88,14 +91,15 @@ func (se *session) sync() error {
 	return se.ready()
 }
 
-func (se *session) parse(m *pgproto3.Parse) error {
+func (se *session) parse(ctx context.Context, m *pgproto3.Parse) error {
+	m.Name = statement.Shorten(m.Name)
 	if m.Name == "" {
-		delete(se.statements, "") // also if this one fails: a Bind behind it must not run the older one
+		se.statements.drop("") // also if this one fails: a Bind behind it must not run the older one
 	}
 	if !utf8.ValidString(m.Query) || !utf8.ValidString(m.Name) {
 		return errorf("22021", "invalid byte sequence for encoding \"UTF8\"")
 	}
-	list, err := statement.Parse(m.Query)
+	list, err := statement.ParseMetered(m.Query, se.meter(ctx))
 	if err != nil {
 		return err
 	}
@@ -111,42 +115,42 @@ func (se *session) parse(m *pgproto3.Parse) error {
 			return err
 		}
 	}
-	p, err := prepare(se.server.Procedures, stmt, m.ParameterOIDs)
+	p, err := prepare(se.planner(m.Query, se.meter(ctx)), stmt, m.ParameterOIDs)
 	if err != nil {
 		return err
 	}
-	if _, ok := se.statements[m.Name]; ok && m.Name != "" {
+	if _, ok := se.statements.get(m.Name); ok && m.Name != "" {
 		return errorf("42P05", "prepared statement %q already exists", m.Name)
 	}
-	if err := se.room(); err != nil {
+	if err := se.room(valueCost*len(p.params) + columnCost*len(p.columns)); err != nil {
 		return err
 	}
-	if se.statements == nil {
-		se.statements = map[string]*prepared{}
-	}
-	se.statements[m.Name] = &prepared{p}
+	se.statements.put(m.Name, p, se.spent)
+	se.spent = 0
 	se.wire.send(&pgproto3.ParseComplete{})
 	return nil
 }
 
-// room refuses more statements and portals than a session may hold.
-func (se *session) room() error {
-	if limit := se.server.MaxStatements; len(se.statements)+len(se.portals) >= limit {
+// room refuses one more statement or portal than a session may hold, or one
+// that takes more bytes beside what the request has made.
+func (se *session) room(bytes int) error {
+	if limit := se.server.MaxStatements; len(se.statements.named)+len(se.portals.named) >= limit {
 		return errorf("53400", "more than %d prepared statements and portals in one session", limit).
 			hint("Close those that are no longer used, or send DEALLOCATE ALL.")
 	}
-	return nil
+	return se.spend(statementCost + bytes)
 }
 
-func (se *session) bind(m *pgproto3.Bind) error {
-	st, ok := se.statements[m.PreparedStatement]
+func (se *session) bind(ctx context.Context, m *pgproto3.Bind) error {
+	m.DestinationPortal = statement.Shorten(m.DestinationPortal)
+	p, ok := se.statements.get(statement.Shorten(m.PreparedStatement))
 	if !ok {
 		return noStatement(m.PreparedStatement)
 	}
-	if err := se.allowed(st.plan.stmt); err != nil {
+	if err := se.allowed(p.stmt); err != nil {
 		return err
 	}
-	p := st.plan
+	p = se.current(p)
 	if n := len(m.ParameterFormatCodes); n > 1 && n != len(m.Parameters) {
 		return errorf("08P01", "bind message has %d parameter formats but %d parameters", n, len(m.Parameters))
 	}
@@ -163,34 +167,42 @@ func (se *session) bind(m *pgproto3.Bind) error {
 		}
 	}
 	po := &portal{plan: p, params: make([]value.Value, len(p.params)), formats: m.ResultFormatCodes, depth: se.settings.depth()}
+	took := se.meter(ctx)
 	for i, t := range p.params {
-		v, err := parameter(t, m.Parameters[i], format(m.ParameterFormatCodes, i))
+		v, err := se.parameter(ctx, t, m.Parameters[i], format(m.ParameterFormatCodes, i))
+		if err == nil {
+			err = took(len(v.Text))
+		}
 		if err != nil {
-			f := explain(se.ctx, err)
-			f.Detail = "This is the value of $" + strconv.Itoa(i+1) + "."
-			return f
+			return ofParameter(i, explain(se.ctx, err))
 		}
 		po.params[i] = v
 	}
-	if _, ok := se.portals[m.DestinationPortal]; ok && m.DestinationPortal != "" {
+	if _, ok := se.portals.get(m.DestinationPortal); ok && m.DestinationPortal != "" {
 		return errorf("42P03", "cursor %q already exists", m.DestinationPortal)
 	}
 	if m.DestinationPortal == "" {
-		delete(se.portals, "") // its place is the new one's
+		se.portals.drop("") // its place is the new one's
 	}
-	if err := se.room(); err != nil {
+	if err := se.room(valueCost*len(po.params) + 2*len(po.formats)); err != nil {
 		return err
 	}
-	if se.portals == nil {
-		se.portals = map[string]*portal{}
-	}
-	se.portals[m.DestinationPortal] = po
+	se.portals.put(m.DestinationPortal, po, se.spent)
+	se.spent = 0
 	se.wire.send(&pgproto3.BindComplete{})
 	return nil
 }
 
+// ofParameter says of which value a failure is, if it is of one.
+func ofParameter(i int, f *Failure) *Failure {
+	if f.Fatal || f.Code == errCanceled.Code {
+		return f
+	}
+	return f.with(func(f *Failure) { f.Detail = "This is the value of $" + strconv.Itoa(i+1) + "." })
+}
+
 // parameter reads a value that the client bound.
-func parameter(t *value.Type, src []byte, format int16) (value.Value, error) {
+func (se *session) parameter(ctx context.Context, t *value.Type, src []byte, format int16) (value.Value, error) {
 	switch {
 	case src == nil:
 		return t.Null(), nil
@@ -198,7 +210,10 @@ func parameter(t *value.Type, src []byte, format int16) (value.Value, error) {
 		if !utf8.Valid(src) {
 			return value.Value{}, errorf("22021", "invalid byte sequence for encoding \"UTF8\"")
 		}
-		return t.Parse(string(src))
+		if t.Reg() { // by its name
+			return se.server.catalogue.Object(se.queryRun(ctx, nil), t, string(src))
+		}
+		return t.ParseIn(se.zone(), string(src))
 	case format == 1:
 		return t.Decode(src)
 	}
@@ -208,21 +223,22 @@ func parameter(t *value.Type, src []byte, format int16) (value.Value, error) {
 func (se *session) describe(m *pgproto3.Describe) error {
 	switch m.ObjectType {
 	case 'S':
-		st, ok := se.statements[m.Name]
+		p, ok := se.statements.get(statement.Shorten(m.Name))
 		if !ok {
 			return noStatement(m.Name)
 		}
-		if err := se.visible(st.plan); err != nil {
+		p = se.current(p)
+		if err := se.visible(p); err != nil {
 			return err
 		}
-		oids := make([]uint32, len(st.plan.params))
-		for i, t := range st.plan.params {
+		oids := make([]uint32, len(p.params))
+		for i, t := range p.params {
 			oids[i] = t.OID
 		}
 		se.wire.send(&pgproto3.ParameterDescription{ParameterOIDs: oids})
-		se.described(st.plan, nil)
+		se.described(p, nil)
 	case 'P':
-		po, ok := se.portals[m.Name]
+		po, ok := se.portals.get(statement.Shorten(m.Name))
 		if !ok {
 			return noPortal(m.Name)
 		}
@@ -257,9 +273,9 @@ func noPortal(name string) error { return errorf("34000", "portal %q does not ex
 func (se *session) close(m *pgproto3.Close) error {
 	switch m.ObjectType {
 	case 'S':
-		delete(se.statements, m.Name)
+		se.statements.drop(statement.Shorten(m.Name))
 	case 'P':
-		delete(se.portals, m.Name)
+		se.portals.drop(statement.Shorten(m.Name))
 	default:
 		return fatalf("08P01", "invalid CLOSE message subtype %d", m.ObjectType)
 	}
@@ -270,7 +286,8 @@ func (se *session) close(m *pgproto3.Close) error {
 // fetch is Execute: it runs a portal the first time, and sends at most limit
 // of its rows; zero is all.
 func (se *session) fetch(ctx context.Context, name string, limit uint32) error {
-	po, ok := se.portals[name]
+	name = statement.Shorten(name)
+	po, ok := se.portals.get(name)
 	if !ok {
 		return noPortal(name)
 	}
@@ -287,30 +304,56 @@ func (se *session) fetch(ctx context.Context, name string, limit uint32) error {
 	if po.failed || po.ran && po.plan.columns == nil {
 		return errorf("55000", "portal %q cannot be run", name)
 	}
+	se.active(po.plan.text)
 	if !po.ran {
 		if se.probed(po.plan) {
 			return errGoodbye
 		}
-		r, err := se.execute(ctx, po.plan, po.params)
+		var out *sink
+		if limit == 0 {
+			out = se.sending(po.plan, po.formats, nil)
+		}
+		r, err := se.execute(ctx, po.plan, po.params, out)
 		if err != nil {
 			po.failed = true
 			return err
 		}
 		po.ran, po.result = true, r
+		defer se.keepRows(name, po)
+		if out != nil && out.n > 0 {
+			po.at = 1
+			se.wire.send(&pgproto3.CommandComplete{CommandTag: []byte(r.tag)})
+			return se.wire.fault
+		}
 	}
 	return se.rows(po, limit)
 }
 
+// keepRows counts the rows that a portal keeps, to which FETCH may go back, if
+// it is there yet: what it ran may have ended it.
+func (se *session) keepRows(name string, po *portal) {
+	if now, ok := se.portals.get(name); !ok || now != po {
+		return
+	}
+	bytes := sizeOf(po.params)
+	for _, row := range po.result.rows {
+		bytes += sizeOf(row)
+	}
+	se.portals.put(name, po, statementCost+bytes)
+}
+
 func (se *session) rows(po *portal, limit uint32) error {
-	left := po.result.rows[po.sent:]
+	left := po.result.rows[min(po.at, len(po.result.rows)):]
 	suspended := limit > 0 && int64(len(left)) >= int64(limit) && po.plan.columns != nil
 	if suspended {
 		left = left[:limit]
 	}
 	for _, row := range left {
-		se.wire.send(dataRow(row, po.formats))
+		se.wire.send(se.dataRow(row, po.formats))
 	}
-	po.sent += len(left)
+	if po.at += len(left); !suspended {
+		po.at = len(po.result.rows) + 1
+	}
 	switch {
 	case suspended:
 		se.wire.send(&pgproto3.PortalSuspended{})

@@ -130,7 +130,16 @@ procedures:
     returns: {a: bigint, b: numeric, c: text}
   secret:
     steps: [{on: outbox, put: "secret"}]
+    allow: ["trust:alice"]
+  proven:
+    steps: [{on: outbox, put: "proven"}]
     allow: [alice]
+  by_password:
+    steps: [{on: outbox, put: "proven"}]
+    allow: ["scram:alice"]
+  by_peer:
+    steps: [{on: outbox, put: "proven"}]
+    allow: ["peer:alice"]
 %s
 `
 

@@ -56,7 +56,7 @@ func (s *SCRAM) Authenticate(c Client, asked string) (Identity, error) {
 	err := converse(c, v)
 	switch {
 	case err == nil:
-		return Identity{User: asked}, nil
+		return Identity{User: asked, Method: MethodSCRAM}, nil
 	case errors.Is(err, scram.ErrFailed):
 		return Identity{}, fatalf("28P01", "password authentication failed for user %q", asked)
 	case errors.Is(err, scram.ErrMalformed), errors.Is(err, scram.ErrBinding):
@@ -78,6 +78,9 @@ func converse(c Client, v *scram.Verifier) error {
 	mechanism, message, err := initial(first)
 	if err != nil {
 		return err
+	}
+	if !slices.Contains(offer, mechanism) { // as OAUTHBEARER, which nobody offered
+		return fatalf("08P01", "client selected an invalid SASL authentication mechanism")
 	}
 	e, err := scram.NewExchange(v, mechanism, binding)
 	if err != nil {

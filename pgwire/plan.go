@@ -2,9 +2,9 @@ package pgwire
 
 import (
 	"slices"
-	"strconv"
 
 	"github.com/fdtserver/fdt/internal/value"
+	"github.com/fdtserver/fdt/pgwire/query"
 	"github.com/fdtserver/fdt/pgwire/statement"
 	"github.com/fdtserver/fdt/procedure"
 )
@@ -21,10 +21,20 @@ type plan struct {
 	params  []*value.Type       // of $1…
 	columns []column            // nil if it returns no rows
 
-	call *procedure.Procedure // of CALL, and of SELECT from a function
-	args []statement.Arg      // of call
-	view *view                // of SELECT from pg_prepared_xacts
-	xact bool                 // asks for a transaction's name or outcome
+	call  *procedure.Procedure // of CALL, and of SELECT from a procedure
+	args  []argument           // of call
+	query *query.Plan          // of another SELECT
+	src   string               // the query text, for the places of errors
+	text  string               // of the statement, to be told to who asks what the session does
+
+	cursor  *plan   // of DECLARE: its query
+	formats []int16 // of the columns in a simple Query, nil for text: what FETCH reads of a binary cursor
+}
+
+// argument is one argument of a call; its name is empty for a positional one.
+type argument struct {
+	name  string
+	value query.Expr
 }
 
 // probe tells whether the statement does nothing but ask whether the server
@@ -33,38 +43,46 @@ func (p *plan) probe() bool {
 	switch p.stmt.(type) {
 	case nil:
 		return true
-	case statement.Select:
-		return p.call == nil && p.view == nil && !p.xact
+	case *statement.Select:
+		return p.call == nil && !p.query.Reads && !p.query.Uses
 	}
 	return false
 }
 
 // rows tells whether the command tag counts rows.
 func (p *plan) selects() bool {
-	_, ok := p.stmt.(statement.Select)
+	_, ok := p.stmt.(*statement.Select)
 	return ok
 }
 
 // planner resolves one statement.
 type planner struct {
 	procedures *procedure.Set
-	params     []*value.Type // nil while not known
-	none       bool          // parameters cannot be bound
-	xact       bool          // of the plan
+	src        string // the query text, for the places of errors
+	query      *query.Planner
+}
+
+// planner makes one for a text.
+func (se *session) planner(src string, meter statement.Meter) planner {
+	return planner{se.server.Procedures, src, &query.Planner{Catalogue: se.server.catalogue, Meter: meter, Hint: whatFdtIs}}
 }
 
 // unspecified are the OIDs by which a client leaves a parameter's type open.
 func unspecified(oid uint32) bool { return oid == 0 || oid == value.Unknown.OID }
 
 // simple plans a statement of a simple Query, which has no parameters.
-func simple(set *procedure.Set, stmt statement.Statement) (*plan, error) {
+func simple(pl planner, stmt statement.Statement) (*plan, error) {
 	p := &plan{stmt: stmt}
-	return p, (&planner{procedures: set, none: true}).statement(p)
+	q := *pl.query
+	q.NoParams = true
+	pl.query = &q
+	return p, pl.statement(p)
 }
 
 // prepare plans a statement whose parameters have the types that oids name.
-func prepare(set *procedure.Set, stmt statement.Statement, oids []uint32) (*plan, error) {
-	pl := planner{procedures: set, params: make([]*value.Type, len(oids))}
+func prepare(from planner, stmt statement.Statement, oids []uint32) (*plan, error) {
+	pl := &from
+	pl.query.Params = make([]*value.Type, len(oids))
 	for i, oid := range oids {
 		if unspecified(oid) {
 			continue
@@ -73,18 +91,18 @@ func prepare(set *procedure.Set, stmt statement.Statement, oids []uint32) (*plan
 		if !ok {
 			return nil, errorf("0A000", "parameter $%d has a type with OID %d, which fdt does not know", i+1, oid)
 		}
-		pl.params[i] = t
+		pl.query.Params[i] = t
 	}
-	p := &plan{stmt: stmt}
+	p := &plan{stmt: stmt, text: from.src}
 	if err := pl.statement(p); err != nil {
 		return nil, err
 	}
-	for i, t := range pl.params {
+	for i, t := range pl.query.Params {
 		if t == nil {
 			return nil, errorf("42P18", "could not determine data type of parameter $%d", i+1)
 		}
 	}
-	p.params = pl.params
+	p.params = pl.query.Params
 	return p, nil
 }
 
@@ -97,8 +115,17 @@ func (pl *planner) statement(p *plan) error {
 		for _, c := range p.call.Columns() {
 			p.columns = append(p.columns, column{c.Name, c.Type})
 		}
-	case statement.Select:
-		return pl.query(p, st)
+	case *statement.Select:
+		return pl.selection(p, st)
+	case statement.Declare:
+		switch {
+		case st.Scroll && st.NoScroll:
+			return errorf("42P11", "cannot specify both SCROLL and NO SCROLL")
+		case st.Insensitive && st.Asensitive:
+			return errorf("42P11", "cannot specify both ASENSITIVE and INSENSITIVE")
+		}
+		p.cursor = &plan{stmt: st.Query}
+		return pl.statement(p.cursor)
 	case statement.Show:
 		p.columns = []column{{st.Name, value.Text}}
 		if s, ok := catalog[st.Name]; ok {
@@ -113,37 +140,36 @@ func (pl *planner) statement(p *plan) error {
 
 // called resolves a call of a procedure and the types of its arguments.
 func (pl *planner) called(p *plan, f statement.Func) error {
-	f.Args = slices.DeleteFunc(slices.Clone(f.Args), pl.out)
-	names := make([]string, len(f.Args))
-	types := make([]*value.Type, len(f.Args))
-	for i, a := range f.Args {
-		names[i] = a.Name
-		t, err := pl.typeOf(a.Value)
+	given := slices.DeleteFunc(slices.Clone(f.Args), pl.out)
+	args := make([]argument, len(given))
+	names := make([]string, len(given))
+	types := make([]*value.Type, len(given))
+	for i, a := range given {
+		n, err := pl.query.Expr(a.Value)
 		if err != nil {
-			return err
+			return pl.explain(err)
 		}
-		if t != value.Unknown {
+		args[i], names[i] = argument{a.Name, n}, a.Name
+		if t := n.Type(); t != value.Unknown {
 			types[i] = t
 		}
 	}
 	proc, ok := pl.procedures.Lookup(f.Name)
+	if !ok && slices.Contains(largeObjects, f.Name) {
+		return pl.at(errorf("0A000", "fdt does not serve %s", f.Name).hint("%s", largeObject), f.At)
+	}
 	if !ok {
 		e := procedure.Undefined(f.Name, names, types)
-		return &Failure{Code: e.Code, Message: e.Message, Position: f.Position,
-			Hint: "Procedures are defined in fdt's configuration."}
+		return pl.at(errorf(e.Code, "%s", e.Message).hint("Procedures are defined in fdt's configuration."), f.At)
 	}
 	index, err := proc.Match(names, types)
 	if err != nil {
-		e := explainCall(err)
-		e.Position = f.Position
-		return e
+		return pl.at(explainCall(err), f.At)
 	}
-	for i, a := range f.Args {
-		if pa, ok := a.Value.(statement.Param); ok && pl.params[pa.N-1] == nil {
-			pl.params[pa.N-1] = proc.Params()[index[i]].Type
-		}
+	for i, a := range args {
+		a.value.Infer(proc.Params()[index[i]].Type)
 	}
-	p.call, p.args = proc, f.Args
+	p.call, p.args = proc, args
 	return nil
 }
 
@@ -151,7 +177,7 @@ func (pl *planner) called(p *plan, f statement.Func) error {
 // in {? = call f(…)}: a parameter of type void, which PostgreSQL passes over.
 func (pl *planner) out(a statement.Arg) bool {
 	pa, ok := a.Value.(statement.Param)
-	return ok && pa.N <= len(pl.params) && pl.params[pa.N-1] == value.Void
+	return ok && pa.N <= len(pl.query.Params) && pl.query.Params[pa.N-1] == value.Void
 }
 
 // explainCall keeps the fields of an error of procedure.Match.
@@ -160,187 +186,79 @@ func explainCall(err error) *Failure {
 	return &Failure{Code: e.Code, Message: e.Message, Hint: e.Hint}
 }
 
-// typeOf returns the type of an expression: Unknown for a plain string, nil for
-// a parameter whose type is still open.
-func (pl *planner) typeOf(e statement.Expr) (*value.Type, error) {
-	switch e := e.(type) {
-	case statement.Const:
-		return constant(e).Type, nil
-	case statement.Param:
-		if pl.none {
-			return nil, errorf("42P02", "there is no parameter $%d", e.N)
-		}
-		for len(pl.params) < e.N {
-			pl.params = append(pl.params, nil)
-		}
-		return pl.params[e.N-1], nil
-	case statement.Cast:
-		t, ok := value.Lookup(e.Type)
-		if !ok {
-			return nil, errorf("42704", "type %q does not exist", e.Type)
-		}
-		if a, ok := e.Of.(statement.Array); ok && t.Elem != nil {
-			return t, pl.elements(a, t.Elem)
-		}
-		inner, err := pl.typeOf(e.Of)
-		if pa, ok := e.Of.(statement.Param); ok && inner == nil {
-			pl.params[pa.N-1] = t
-		}
-		return t, err
-	case statement.Array:
-		return pl.array(e)
-	case statement.Func:
-		b, err := pl.builtin(e)
-		if err != nil {
-			return nil, err
-		}
-		return b.typ, nil
+// explain gives an error of a query its place in the text.
+func (pl *planner) explain(err error) error { return placed(err, pl.src) }
+
+func placed(err error, src string) error {
+	e, ok := err.(*query.Error) //nolint:errorlint // it is never wrapped
+	if !ok {
+		return err
 	}
-	return nil, errorf("0A000", "fdt takes constants and parameters here, no columns").hint(whatFdtIs)
+	f := failure(e)
+	if e.At >= 0 {
+		f.Position = statement.Position(src, e.At)
+	}
+	return f
 }
 
-// array finds the type of an array: what its elements have in common.
-func (pl *planner) array(a statement.Array) (*value.Type, error) {
-	list := leaves(a)
-	if len(list) == 0 {
-		return nil, errorf("42P18", "cannot determine type of empty array").
-			hint("Explicitly cast to the desired type, for example ARRAY[]::integer[].")
-	}
-	types := make([]*value.Type, len(list))
-	for i, e := range list {
-		t, err := pl.typeOf(e)
-		if err != nil {
-			return nil, err
+func failure(e *query.Error) *Failure {
+	return &Failure{Code: e.Code, Message: e.Message, Hint: e.Hint}
+}
+
+// selection plans a SELECT: of a procedure that is called, or of what fdt shows
+// of itself.
+func (pl *planner) selection(p *plan, st *statement.Select) error {
+	if f, ok := pl.fromCall(st); ok {
+		if !whole(st) {
+			return errorf("0A000", "of a procedure fdt selects all and only: SELECT * FROM %s(…)", f.Name)
 		}
-		types[i] = t
+		return pl.selectCall(p, *f, st.From[0].Alias)
 	}
-	elem, err := common(types)
+	if f, ok := pl.soleCall(st); ok {
+		return pl.selectCall(p, f, st.Items[0].Alias)
+	}
+	q, err := pl.query.Query(st)
 	if err != nil {
-		return nil, err
+		return pl.explain(err)
 	}
-	if elem.Array == nil {
-		return nil, errorf("42704", "could not find array type for data type %s", elem.Name)
-	}
-	return elem.Array, pl.elements(a, elem)
-}
-
-// elements gives an array's elements the type, where they have none.
-func (pl *planner) elements(a statement.Array, elem *value.Type) error {
-	for _, e := range leaves(a) {
-		t, err := pl.typeOf(e)
-		if err != nil {
-			return err
-		}
-		if pa, ok := e.(statement.Param); ok && t == nil {
-			pl.params[pa.N-1] = elem
-		}
+	p.query, p.src = q, pl.src
+	p.columns = []column{} // there may be none, and yet a row
+	for _, c := range q.Columns {
+		p.columns = append(p.columns, column{c.Name, c.Type})
 	}
 	return nil
 }
 
-// leaves are the elements of an array and of its rows.
-func leaves(a statement.Array) []statement.Expr {
-	var list []statement.Expr
-	for _, e := range a.Elems {
-		if row, ok := e.(statement.Array); ok {
-			list = append(list, leaves(row)...)
-			continue
-		}
-		list = append(list, e)
-	}
-	return list
+// procedure tells whether a name is that of a procedure, and of no function
+// that fdt needs for itself.
+func (pl *planner) procedure(name string) bool {
+	_, own := builtins[name]
+	_, ok := pl.procedures.Lookup(name)
+	return (ok || slices.Contains(largeObjects, name)) && !own // of those, called tells what there is instead
 }
 
-// common is the type that values are brought to so that an array can hold
-// them, as PostgreSQL's manual has it under "UNION, CASE, and Related
-// Constructs": the first that is known, unless a later one is wider.
-func common(types []*value.Type) (*value.Type, error) {
-	var found *value.Type
-	for _, t := range types {
-		if t != nil && t.Elem != nil {
-			t = t.Elem // a row
-		}
-		switch {
-		case t == nil || t == value.Unknown || t == found:
-		case found == nil || value.Implicit(found, t) && !value.Implicit(t, found):
-			found = t
-		case !value.Implicit(t, found):
-			return nil, errorf("42804", "ARRAY types %s and %s cannot be matched", found.Name, t.Name)
-		}
+// fromCall is the procedure that is called in FROM.
+func (pl *planner) fromCall(st *statement.Select) (*statement.Func, bool) {
+	if len(st.From) != 1 || st.From[0].Func == nil || !pl.procedure(st.From[0].Func.Name) {
+		return nil, false
 	}
-	if found == nil {
-		return value.Text, nil
-	}
-	return found, nil
+	return st.From[0].Func, true
 }
 
-// builtin finds a function that fdt answers itself.
-func (pl *planner) builtin(f statement.Func) (*builtin, error) {
-	b, ok := builtins[f.Name]
-	if !ok || len(f.Args) < b.min || len(f.Args) > len(b.args) {
-		return nil, &Failure{Code: "42883", Message: "function " + f.Name + " does not exist with " +
-			strconv.Itoa(len(f.Args)) + " arguments", Hint: whatFdtIs, Position: f.Position}
-	}
-	pl.xact = pl.xact || f.Name == nameXID || f.Name == nameStatus
-	for i, a := range f.Args {
-		t, err := pl.typeOf(a.Value)
-		if err != nil {
-			return nil, err
-		}
-		if pa, ok := a.Value.(statement.Param); ok && t == nil {
-			pl.params[pa.N-1] = b.args[i]
-		}
-	}
-	return &b, nil
+// whole tells whether a query is SELECT * FROM one thing, and nothing more.
+func whole(st *statement.Select) bool {
+	t := st.From[0]
+	return len(st.Items) == 1 && st.Items[0].Expr == nil && st.Items[0].Table == nil && st.Where == nil && st.OrderBy == nil &&
+		st.GroupBy == nil && st.Having == nil && st.Limit == nil && st.Offset == nil && !st.Distinct && st.With == nil && t.Columns == nil && !t.Ordinality
 }
 
-// query plans a SELECT.
-func (pl *planner) query(p *plan, st statement.Select) error {
-	switch {
-	case st.From != nil && st.From.Func != nil:
-		return pl.fromCall(p, st)
-	case st.From != nil:
-		return pl.fromView(p, st)
-	}
-	if f, ok := soleCall(st); ok {
-		if _, known := builtins[f.Name]; !known {
-			return pl.selectCall(p, f, st.Items[0].Alias)
-		}
-	}
-	for _, item := range st.Items {
-		if item.Expr == nil {
-			return errorf("42601", "SELECT * with no tables specified is not valid")
-		}
-		t, err := pl.typeOf(item.Expr)
-		if err != nil {
-			return err
-		}
-		if pa, ok := item.Expr.(statement.Param); ok && t == nil {
-			pl.params[pa.N-1], t = value.Text, value.Text
-		}
-		if t == value.Unknown {
-			t = value.Text
-		}
-		p.columns = append(p.columns, column{label(item), t})
-	}
-	p.xact = pl.xact
-	return nil
-}
-
-func soleCall(st statement.Select) (statement.Func, bool) {
-	if len(st.Items) != 1 || st.Items[0].Expr == nil {
+// soleCall is the procedure that SELECT f(…) calls.
+func (pl *planner) soleCall(st *statement.Select) (statement.Func, bool) {
+	if len(st.Items) != 1 || st.Items[0].Expr == nil || st.From != nil || st.Where != nil || st.With != nil {
 		return statement.Func{}, false
 	}
 	f, ok := st.Items[0].Expr.(statement.Func)
-	return f, ok
-}
-
-// fromCall plans SELECT * FROM f(…), as PgJDBC sends {call f(…)}.
-func (pl *planner) fromCall(p *plan, st statement.Select) error {
-	if len(st.Items) != 1 || st.Items[0].Expr != nil || st.Where != nil || st.OrderBy != nil {
-		return errorf("0A000", "of a procedure fdt selects all and only: SELECT * FROM %s(…)", st.From.Func.Name)
-	}
-	return pl.selectCall(p, *st.From.Func, st.From.Alias)
+	return f, ok && pl.procedure(f.Name)
 }
 
 func (pl *planner) selectCall(p *plan, f statement.Func, alias string) error {
@@ -359,76 +277,8 @@ func (pl *planner) selectCall(p *plan, f statement.Func, alias string) error {
 	return nil
 }
 
-// label is the name that PostgreSQL gives to a column.
-func label(item statement.Item) string {
-	if item.Alias != "" {
-		return item.Alias
-	}
-	inner := item.Expr
-	for c, ok := inner.(statement.Cast); ok; c, ok = inner.(statement.Cast) {
-		inner = c.Of
-	}
-	switch e := inner.(type) {
-	case statement.Func:
-		return e.Name
-	case statement.Array:
-		return "array"
-	}
-	if c, ok := item.Expr.(statement.Cast); ok {
-		return internalName(c.Type)
-	}
-	return "?column?"
-}
-
-// internalName is pg_type.typname of a type that SQL spells differently.
-func internalName(name string) string {
-	t, _ := value.Lookup(name) // planned
-	if t.Elem != nil {
-		t = t.Elem
-	}
-	if n, ok := typnames[t]; ok {
-		return n
-	}
-	return t.Name
-}
-
-var typnames = map[*value.Type]string{
-	value.Bool: "bool", value.Int2: "int2", value.Int4: "int4", value.Int8: "int8", value.Float4: "float4",
-	value.Float8: "float8", value.Bpchar: "bpchar", value.Varchar: "varchar", value.Time: "time",
-	value.Timestamp: "timestamp", value.Timestamptz: "timestamptz",
-}
-
-// constant turns a constant into a value, with the type that PostgreSQL's
-// parser gives it.
-func constant(c statement.Const) value.Value {
-	switch c.Kind {
-	case statement.String:
-	case statement.Null:
-		return value.Unknown.Null()
-	case statement.Bool:
-		return value.Value{Type: value.Bool, Text: c.Text[:1]}
-	case statement.Integer, statement.Decimal:
-		for _, t := range []*value.Type{value.Int4, value.Int8, value.Numeric} {
-			if t != value.Numeric && c.Kind == statement.Decimal {
-				continue
-			}
-			if v, err := t.Parse(c.Text); err == nil {
-				return v
-			}
-		}
-	}
-	return value.Value{Type: value.Unknown, Text: c.Text}
-}
-
-// names lists what a view's columns are called.
-func names(cols []column) []string {
-	list := make([]string, len(cols))
-	for i, c := range cols {
-		list[i] = c.name
-	}
-	return list
-}
-
-func find(cols []column, name string) int {
-	return slices.IndexFunc(cols, func(c column) bool { return c.name == name })
+// at gives an error the place in the text at which the offset is.
+func (pl *planner) at(f *Failure, offset int) *Failure {
+	f.Position = statement.Position(pl.src, offset)
+	return f
 }

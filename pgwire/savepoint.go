@@ -3,7 +3,6 @@ package pgwire
 import (
 	"context"
 	"errors"
-	"maps"
 
 	"github.com/fdtserver/fdt/txn"
 )
@@ -12,9 +11,13 @@ func (se *session) savepoint(ctx context.Context, name string) error {
 	if err := se.block("SAVEPOINT"); err != nil {
 		return err
 	}
+	if err := se.spend(savepointCost); err != nil {
+		return err
+	}
 	err := se.txn.Savepoint(ctx, name)
 	if err == nil {
 		se.settings.savepoint(name)
+		se.spent -= savepointCost
 	}
 	return err
 }
@@ -33,9 +36,9 @@ func (se *session) release(ctx context.Context, name string) error {
 	if err := se.txn.Release(ctx, name); err != nil {
 		return noSavepoint(name, err)
 	}
-	se.settings.release(name)
-	for _, po := range se.portals { // those of the savepoint are its predecessor's now
-		po.depth = min(po.depth, se.settings.depth())
+	se.settings.release(se.settings.find(name))
+	for _, po := range se.portals.named { // those of the savepoint are its predecessor's now
+		po.it.depth = min(po.it.depth, se.settings.depth())
 	}
 	return nil
 }
@@ -47,8 +50,11 @@ func (se *session) rollbackTo(ctx context.Context, name string) error {
 	if err := se.txn.RollbackTo(ctx, name); err != nil {
 		return noSavepoint(name, err)
 	}
-	se.settings.rollbackTo(name)
-	// What was bound since is gone with the rest.
-	maps.DeleteFunc(se.portals, func(_ string, po *portal) bool { return po.depth >= se.settings.depth() })
+	se.settings.rollbackTo(se.settings.find(name))
+	for name, po := range se.portals.named {
+		if po.it.depth >= se.settings.depth() { // what was bound since is gone with the rest
+			se.portals.drop(name)
+		}
+	}
 	return nil
 }

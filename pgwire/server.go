@@ -21,6 +21,7 @@ import (
 
 	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/meter"
+	tables "github.com/fdtserver/fdt/pgwire/catalog"
 	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
 )
@@ -29,7 +30,10 @@ import (
 const (
 	DefaultStartupTimeout = 30 * time.Second
 	DefaultReserveTimeout = 10 * time.Second
+	DefaultStallTimeout   = time.Minute
 	DefaultMaxStatements  = 4096
+	DefaultMaxMemory      = 64 << 20
+	DefaultMaxTotal       = 256 << 20
 )
 
 // lingering is how long a client may take to read the last message.
@@ -63,6 +67,10 @@ type Server struct {
 	// need its place to settle a prepared transaction.
 	ReserveTimeout time.Duration
 
+	// StallTimeout is how long a message may take from its first byte to its
+	// last, and how long a client may leave a reply unread.
+	StallTimeout time.Duration
+
 	// MaxMessage is the longest message in bytes that is taken.
 	MaxMessage int
 
@@ -70,28 +78,50 @@ type Server struct {
 	// may hold.
 	MaxStatements int
 
+	// MaxMemory is how many bytes a session may hold in statements, portals,
+	// settings and savepoints, together with what its request makes: texts,
+	// what is parsed of them, and values.
+	MaxMemory int
+
+	// MaxTotal is how many bytes all sessions together may hold and make, but
+	// for the first 256 KiB of each. What they take of the process's memory is
+	// about four times that at most, as there are copies and garbage.
+	MaxTotal int
+
 	// Origin makes the process numbers of this worker's sessions tell
 	// where they are; Relay passes on a CancelRequest that belongs to
 	// another worker, and may be nil.
 	Origin Origin
 	Relay  func(ctx context.Context, pid uint32, secret []byte)
 
+	// Elsewhere lists the sessions of the host's other workers, as far as
+	// they answer soon, and may be nil.
+	Elsewhere func(ctx context.Context) []Activity
+
 	// Logger gets what an operator should know: refused clients, cut
 	// sessions. slog.Default if nil.
 	Logger *slog.Logger
 
-	sessions registry
-	calls    map[*procedure.Procedure]*calls
-	fatal    meter.Counts // by class of SQLSTATE
-	once     sync.Once
+	computing turns // of sessions with long requests
+	greeting  turns // of clients that log in
+	memory    pool
+
+	sessions  registry
+	catalogue *tables.Catalogue
+	calls     map[*procedure.Procedure]*calls
+	fatal     meter.Counts // by class of SQLSTATE
+
+	failing, refusing, ending throttle // of lines in the log
+	once                      sync.Once
 }
 
 // Listener is how clients come in.
 type Listener struct {
 	Auth Authenticator
-	// TLS, if set, must be used, by SSLRequest or directly. A CancelRequest
-	// may come without, as libpq sends it.
-	TLS *tls.Config
+	// TLS, if set, must be used, by SSLRequest or directly, unless it is
+	// Optional. A CancelRequest may come without, as libpq sends it.
+	TLS      *tls.Config
+	Optional bool
 }
 
 func (s *Server) logger() *slog.Logger {
@@ -109,12 +139,27 @@ func (s *Server) init() {
 		if s.ReserveTimeout == 0 {
 			s.ReserveTimeout = DefaultReserveTimeout
 		}
+		if s.StallTimeout == 0 {
+			s.StallTimeout = DefaultStallTimeout
+		}
 		if s.MaxMessage == 0 {
 			s.MaxMessage = DefaultMaxMessage
 		}
 		if s.MaxStatements == 0 {
 			s.MaxStatements = DefaultMaxStatements
 		}
+		if s.MaxMemory == 0 {
+			s.MaxMemory = DefaultMaxMemory
+		}
+		s.catalogue = tables.New(s.Procedures)
+		for name, f := range builtins {
+			s.catalogue.Add(name, &f)
+		}
+		if s.MaxTotal == 0 {
+			s.MaxTotal = DefaultMaxTotal
+		}
+		s.memory.most = int64(max(s.MaxTotal, s.MaxMemory))
+		s.computing, s.greeting = newTurns(), newTurns()
 		s.calls = map[*procedure.Procedure]*calls{}
 		for _, name := range s.Procedures.Names() {
 			p, _ := s.Procedures.Lookup(name)
@@ -127,10 +172,14 @@ func (s *Server) init() {
 // Handler of a drain.Server.
 func (s *Server) Handle(ctx context.Context, c *drain.Conn) {
 	s.init()
-	se := &session{server: s, conn: c, ctx: ctx, wire: wire{conn: c, max: s.MaxMessage}}
+	se := &session{server: s, conn: c, ctx: ctx, wire: wire{max: s.MaxMessage, stall: s.StallTimeout}, share: share{of: &s.memory}, turn: turn{of: s.greeting}}
+	se.wire.conn = &polite{c, ctx, &se.turn}
 	if !se.start() {
 		return
 	}
+	se.turn.of = s.computing
+	se.wire.long = se.long
+	defer se.share.cover(0)
 	defer s.sessions.remove(se)
 	c.Watch(true)
 	err := se.serve()
@@ -140,17 +189,20 @@ func (s *Server) Handle(ctx context.Context, c *drain.Conn) {
 // serve answers messages until the client leaves, with nil, or something ends
 // the session.
 func (se *session) serve() error {
+	defer se.turn.rest()
 	for {
 		err := se.wait()
 		if err != nil {
 			return err
 		}
+		se.text = 0
 		kind, body, err := se.wire.message()
-		if err != nil {
+		_ = se.conn.SetReadDeadline(time.Time{}) // of the message; a closed connection fails in Read
+		unread := errors.Is(err, errLong)
+		if err != nil && !unread {
 			return err
 		}
-		_ = se.conn.SetReadDeadline(time.Time{}) // of the message; a closed connection fails in Read
-		leave, err := se.dispatch(kind, body)
+		leave, err := se.dispatch(kind, body, unread)
 		giveBuffer(body)
 		if leave || err != nil {
 			return err
@@ -164,6 +216,9 @@ func (se *session) wait() error {
 	if se.wire.buffered() {
 		return nil
 	}
+	se.turn.rest()
+	se.work = 0
+	se.share.cover(se.keeps())
 	limit, reason := se.patience()
 	_ = se.conn.SetReadDeadline(limit) // a closed connection fails in Read
 	listen := se.wire.await
@@ -173,7 +228,7 @@ func (se *session) wait() error {
 	err := listen()
 	if err == nil {
 		se.conn.SetBusy()
-		_ = se.conn.SetReadDeadline(time.Now().Add(stall)) // for the rest of the message
+		_ = se.conn.SetReadDeadline(time.Now().Add(se.server.StallTimeout)) // for the rest of the message
 		return nil
 	}
 	if errors.Is(err, drain.ErrExpired) || errors.Is(err, drain.ErrDeadline) {
@@ -202,7 +257,10 @@ func (se *session) patience() (limit time.Time, reason error) {
 	case se.reserved:
 		return time.Now().Add(se.server.ReserveTimeout), errNoSlot
 	case se.txn.State() == txn.Idle:
-		return time.Time{}, nil
+		if d := se.settings.milliseconds("idle_session_timeout"); d > 0 {
+			limit = time.Now().Add(d)
+		}
+		return limit, errIdleSession
 	}
 	limit, reason = time.Time{}, errIdleTooLong
 	idle := se.server.IdleTimeout
@@ -228,7 +286,7 @@ func (se *session) finish(err error) {
 	}
 	f, told := errors.AsType[*Failure](err)
 	if told {
-		se.wire.send(f.response())
+		se.report(f)
 	}
 	se.wire.flush() // with replies that were held back, as more input was there
 	if se.tls != nil {
@@ -238,8 +296,8 @@ func (se *session) finish(err error) {
 	case told:
 		se.server.fatal.Add(classOf(f))
 		se.conn.Linger(lingering)
-		if f.Code != errGoodbye.Code {
-			se.log().Info("session ended by the server", "sqlstate", f.Code, "reason", f.Message)
+		if f != errParted && f.Code != errGoodbye.Code {
+			se.sparing(&se.server.ending).Info("session ended by the server", "sqlstate", f.Code, "reason", f.Message)
 		}
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, drain.ErrHangup):
 	default:
@@ -249,5 +307,5 @@ func (se *session) finish(err error) {
 }
 
 func (se *session) log() *slog.Logger {
-	return se.server.logger().With("user", se.user, "listener", se.conn.Listener())
+	return se.server.logger().With("user", se.user, "listener", se.conn.Listener(), "remote", se.conn.Peer())
 }

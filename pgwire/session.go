@@ -25,9 +25,8 @@ type session struct {
 	ctx    context.Context //nolint:containedctx // the connection's own, for its whole life
 	wire   wire
 
-	limit    time.Time // of startup and authentication
 	user     string
-	operator bool
+	identity Identity
 	database string
 	pid      uint32
 	secret   []byte // for CancelRequest
@@ -38,6 +37,7 @@ type session struct {
 	implicit bool          // the open transaction was not begun by BEGIN
 	several  bool          // in a simple Query of more than one statement
 	used     bool          // a procedure ran in the open transaction
+	queried  bool          // a query ran in it, from when on PostgreSQL does not change its modes
 	worked   bool          // something was done since the last goodbye could have been said
 	greeted  bool          // a probe was answered while draining
 	leaving  bool          // the goodbye is due when the client has read the reply
@@ -46,21 +46,33 @@ type session struct {
 	skipping bool          // after an error, until Sync
 	reserved bool          // has no slot, as far as is known
 
-	statements map[string]*prepared
-	portals    map[string]*portal
+	statements store[*plan]
+	portals    store[*portal]
+	spent      int // bytes that the request has made: see spend
+	work       int // bytes that were made since the turn was looked at
+	text       int // bytes of the message that is read or served
+	turn       turn
+	asked      context.Context //nolint:containedctx // of the request that runs, nil without
+	share      share
+
+	activity activities
 
 	running sync.Mutex // guards cancel
 	cancel  context.CancelCauseFunc
 }
 
-// dispatch serves one message. leave is the client's goodbye; after an error
-// the session ends.
-func (se *session) dispatch(kind byte, body []byte) (leave bool, err error) {
+// dispatch serves one message, or one that was not read, as there was no
+// memory. leave is the client's goodbye; after an error the session ends.
+func (se *session) dispatch(kind byte, body []byte, unread bool) (leave bool, err error) {
+	se.spent = 0
 	if se.over && kind != 'X' {
 		return false, errGoodbye
 	}
 	if se.skipping && kind != 'S' && kind != 'X' && kind != 'H' {
 		return false, nil
+	}
+	if unread {
+		return false, se.crammed(kind)
 	}
 	switch kind {
 	case 'Q':
@@ -80,7 +92,7 @@ func (se *session) dispatch(kind byte, body []byte) (leave bool, err error) {
 	case 'p':
 		return false, fatalf("08P01", "unexpected password message")
 	case 'F':
-		return false, se.refused(errorf("0A000", "fdt has no functions to call by OID").hint(whatFdtIs))
+		return false, se.refused(errorf("0A000", "fdt has no functions to call by OID").hint("%s", largeObject))
 	case 'd', 'c', 'f':
 		return false, nil // PostgreSQL passes over them outside of COPY
 	}
@@ -91,7 +103,7 @@ func (se *session) dispatch(kind byte, body []byte) (leave bool, err error) {
 		if f.Fatal {
 			return false, f
 		}
-		se.wire.send(f.response())
+		se.report(f)
 	}
 	return false, err
 }
@@ -115,7 +127,7 @@ func (se *session) refused(err error) error {
 		return f
 	}
 	se.fail(f)
-	se.wire.send(f.response())
+	se.report(f)
 	return se.ready()
 }
 
@@ -130,6 +142,7 @@ func (se *session) ready() error {
 		se.wire.send(&pgproto3.ParameterStatus{Name: name, Value: value})
 	})
 	status := statuses[se.txn.State()]
+	se.rests(status)
 	se.wire.send(&pgproto3.ReadyForQuery{TxStatus: status})
 	if status != 'T' {
 		if status == 'I' {
@@ -159,6 +172,7 @@ func (se *session) more() bool {
 // fail is what an error does to the transaction: one that BEGIN opened waits
 // for its end, any other is rolled back.
 func (se *session) fail(f *Failure) {
+	se.turn.rest()
 	if se.txn.State() == txn.Active && !se.implicit {
 		se.txn.Fail(f)
 		se.settings.fail()
@@ -184,32 +198,32 @@ func (se *session) abandon() {
 // ended notes that a transaction, or a statement outside of one, has ended.
 func (se *session) ended(committed bool) {
 	se.settings.end(committed)
-	se.implicit, se.used = false, false
-	se.portals = nil
+	se.implicit, se.used, se.queried = false, false, false
+	se.keepHeld(committed)
 }
 
 // simple serves a Query message.
 func (se *session) simple(query string) error {
-	delete(se.statements, "")
-	delete(se.portals, "")
+	se.statements.drop("")
+	se.portals.drop("")
 	if !utf8.ValidString(query) {
 		return se.refused(errorf("22021", "invalid byte sequence for encoding \"UTF8\""))
 	}
-	list, err := statement.Parse(query)
-	if err != nil {
-		return se.refused(err)
-	}
-	if len(list) == 0 {
-		if se.probed(&plan{}) {
-			return errGoodbye
+	se.active(query)
+	nothing := false
+	err := se.run(func(ctx context.Context) error {
+		pl := se.planner(query, se.meter(ctx))
+		list, err := statement.ParseMetered(query, pl.query.Meter)
+		if err != nil {
+			return err
 		}
-		se.wire.send(&pgproto3.EmptyQueryResponse{})
-		return se.ready()
-	}
-	se.several = len(list) > 1
-	err = se.run(func(ctx context.Context) error {
+		nothing = len(list) == 0
+		se.several = len(list) > 1
 		for i, st := range list {
-			if err := se.one(ctx, st, i == len(list)-1); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := se.one(ctx, pl, st, i == len(list)-1); err != nil {
 				return err
 			}
 		}
@@ -219,23 +233,38 @@ func (se *session) simple(query string) error {
 	if err != nil {
 		return se.refused(err)
 	}
+	if nothing {
+		if se.probed(&plan{}) {
+			return errGoodbye
+		}
+		se.wire.send(&pgproto3.EmptyQueryResponse{})
+	}
 	return se.ready()
 }
 
 // one runs a statement of a simple Query; the last one's end is the end of
 // what has no transaction block, and comes before its tag.
-func (se *session) one(ctx context.Context, st statement.Statement, last bool) error {
+func (se *session) one(ctx context.Context, pl planner, st statement.Statement, last bool) error {
 	if err := se.allowed(st); err != nil {
 		return err
 	}
-	p, err := simple(se.server.Procedures, st)
+	p, err := simple(pl, st)
 	if err != nil {
 		return err
 	}
+	p = se.current(p)
 	if !se.several && se.probed(p) {
 		return errGoodbye
 	}
-	r, err := se.execute(ctx, p, nil)
+	before := se.spent
+	described := false
+	describe := func() {
+		if !described && p.columns != nil {
+			se.wire.send(rowDescription(p.columns, p.formats))
+		}
+		described = true
+	}
+	r, err := se.execute(ctx, p, nil, se.sending(p, p.formats, describe))
 	if err != nil {
 		return err
 	}
@@ -244,14 +273,32 @@ func (se *session) one(ctx context.Context, st statement.Statement, last bool) e
 			return err
 		}
 	}
+	describe()
 	if p.columns != nil {
-		se.wire.send(rowDescription(p.columns, nil))
 		for _, row := range r.rows {
-			se.wire.send(dataRow(row, nil))
+			se.wire.send(se.dataRow(row, p.formats))
 		}
 	}
 	se.wire.send(&pgproto3.CommandComplete{CommandTag: []byte(r.tag)})
+	se.spent = before // the values were sent
 	return se.wire.fault
+}
+
+// sending returns a sink that sends the rows of a procedure as they come, so that
+// any number need no more memory than one reply; a client that does not read
+// them holds the procedure up, for as long as the wire lets it. first is called
+// before each, and may be nil; the sink is nil for what is no such procedure.
+func (se *session) sending(p *plan, formats []int16, first func()) *sink {
+	if p.call == nil || !p.call.Many() {
+		return nil
+	}
+	return &sink{take: func(row []value.Value) error {
+		if first != nil {
+			first()
+		}
+		se.wire.send(se.dataRow(row, formats))
+		return se.wire.fault
+	}}
 }
 
 // allowed refuses what a failed transaction does not take.
@@ -269,6 +316,7 @@ func (se *session) allowed(st statement.Statement) error {
 // settle commits what was begun without BEGIN.
 func (se *session) settle(ctx context.Context) error {
 	if se.implicit {
+		se.turn.rest()
 		if err := se.commit(ctx); err != nil {
 			return err
 		}
@@ -289,11 +337,16 @@ func rowDescription(cols []column, formats []int16) *pgproto3.RowDescription {
 	return d
 }
 
-func dataRow(row []value.Value, formats []int16) *pgproto3.DataRow {
+func (se *session) dataRow(row []value.Value, formats []int16) *pgproto3.DataRow {
+	loc := se.zone()
 	d := &pgproto3.DataRow{Values: make([][]byte, len(row))}
 	for i, v := range row {
+		binary := format(formats, i) == 1
+		if t := v.Type; !binary && (t.Reg() || t.Elem != nil && t.Elem.Reg()) {
+			v, _ = se.queryRun(se.ctx, nil).Printed(v) // of what names an object there is always a text
+		}
 		if !v.Null {
-			d.Values[i] = v.Append([]byte{}, format(formats, i) == 1)
+			d.Values[i] = v.AppendIn(loc, []byte{}, binary)
 		}
 	}
 	return d

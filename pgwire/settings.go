@@ -1,26 +1,18 @@
 package pgwire
 
 import (
-	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fdtserver/fdt/internal/value"
 )
 
 // ServerVersion is what server_version reports: drivers choose by it what
 // they may send.
 const ServerVersion = "15.0 (fdt)"
-
-// setting is one run-time parameter that clients know from PostgreSQL.
-type setting struct {
-	name    string // as SHOW prints it
-	initial string
-	report  bool // told by ParameterStatus
-	fixed   bool // cannot be set
-	check   func(value string) (string, bool)
-	about   string
-}
 
 func oneOf(list ...string) func(string) (string, bool) {
 	return func(v string) (string, bool) {
@@ -32,12 +24,16 @@ func oneOf(list ...string) func(string) (string, bool) {
 	}
 }
 
+// boolean takes what begins only one of the words, as PostgreSQL's parse_bool.
 func boolean(v string) (string, bool) {
-	switch strings.ToLower(v) {
-	case "on", "true", "t", "yes", "y", "1":
-		return "on", true
-	case "off", "false", "f", "no", "n", "0":
-		return "off", true
+	v = strings.ToLower(v)
+	for _, word := range [...]struct{ text, least, means string }{
+		{"true", "t", "on"}, {"yes", "y", "on"}, {"on", "on", "on"}, {"1", "1", "on"},
+		{"false", "f", "off"}, {"no", "n", "off"}, {"off", "of", "off"}, {"0", "0", "off"},
+	} {
+		if strings.HasPrefix(word.text, v) && strings.HasPrefix(v, word.least) {
+			return word.means, true
+		}
 	}
 	return "", false
 }
@@ -54,9 +50,22 @@ func integer(low, high int) func(string) (string, bool) {
 	}
 }
 
-// encoding takes UTF-8 under all its names and nothing else.
+// encoding takes UTF-8 under all its names and nothing else. Of a name only
+// ASCII's letters and digits count, as for PostgreSQL's clean_encoding_name:
+// clients write it with dashes, and in quotes.
 func encoding(v string) (string, bool) {
-	switch strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(v)) {
+	if v == "UNICODE" { // whose name PostgreSQL keeps as it is, for old clients
+		return v, true
+	}
+	switch strings.Map(func(c rune) rune {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			return c + 'a' - 'A'
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+			return c
+		}
+		return -1
+	}, v) {
 	case "utf8", "unicode":
 		return "UTF8", true
 	}
@@ -82,6 +91,22 @@ func dateStyle(v string) (string, bool) {
 	return "ISO, " + order, true
 }
 
+// timeZone takes what value.Zone knows.
+func timeZone(v string) (string, bool) {
+	_, shown, err := value.Zone(v)
+	return shown, err == nil
+}
+
+// zone is the session's time zone; nil is UTC.
+func (se *session) zone() *time.Location {
+	name := se.settings.get("timezone")
+	if name == "UTC" {
+		return nil
+	}
+	loc, _, _ := value.Zone(name) // checked when set
+	return loc
+}
+
 // period takes milliseconds, or a number with PostgreSQL's unit, and keeps
 // milliseconds.
 func period(v string) (string, bool) {
@@ -92,73 +117,19 @@ func period(v string) (string, bool) {
 func parsePeriod(v string) (time.Duration, bool) {
 	v = strings.TrimSpace(v)
 	number := strings.TrimRight(v, "abcdefghijklmnopqrstuvwxyz ")
+	if strings.ContainsAny(number, "_xXpPiI") { // Go's own forms
+		return 0, false
+	}
 	unit, ok := map[string]time.Duration{
 		"": time.Millisecond, "us": time.Microsecond, "ms": time.Millisecond, "s": time.Second,
 		"min": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
 	}[strings.TrimSpace(v[len(number):])]
-	n, err := strconv.ParseInt(number, 10, 32)
-	return time.Duration(n) * unit, ok && err == nil && n >= 0
+	n, err := strconv.ParseFloat(number, 64)
+	n = math.RoundToEven(n * float64(unit) / float64(time.Millisecond)) // PostgreSQL counts whole milliseconds
+	return time.Duration(n) * time.Millisecond, ok && err == nil && n >= 0 && n <= math.MaxInt32
 }
 
 var isolations = []string{"serializable", "repeatable read", "read committed", "read uncommitted"}
-
-// catalog is all settings that are known, by name in lower case. Those that
-// change nothing here are kept because drivers and pools set them.
-var catalog = func() map[string]setting {
-	m := map[string]setting{}
-	for _, s := range []setting{
-		{name: "application_name", report: true, about: "Name of the client's application."},
-		{name: "backslash_quote", initial: "safe_encoding"},
-		{name: "bytea_output", initial: "hex", check: oneOf("hex"), about: "Only hex is printed."},
-		{name: "check_function_bodies", initial: "on", check: boolean},
-		{name: "client_encoding", initial: "UTF8", report: true, check: encoding, about: "Only UTF8 is spoken."},
-		{name: "client_min_messages", initial: "notice"},
-		{name: "DateStyle", initial: "ISO, MDY", report: true, check: dateStyle, about: "Only ISO is printed."},
-		{name: "default_table_access_method", initial: "heap"},
-		{name: "default_tablespace"},
-		{name: "default_transaction_deferrable", initial: "off", check: boolean},
-		{name: "default_transaction_isolation", initial: "read committed", check: oneOf(isolations...), about: "Isolation of new transactions."},
-		{name: "default_transaction_read_only", initial: "off", report: true, check: boolean, about: "Whether new transactions are read-only."},
-		{name: "extra_float_digits", initial: "1", check: integer(-15, 3)},
-		{name: "geqo", initial: "on", check: boolean},
-		{name: "idle_in_transaction_session_timeout", initial: "0", check: period, about: "Longest silence in a transaction, in ms; 0 leaves the server's limit."},
-		{name: "idle_session_timeout", initial: "0", check: period},
-		{name: "in_hot_standby", initial: "off", report: true, fixed: true},
-		{name: "integer_datetimes", initial: "on", report: true, fixed: true},
-		{name: "IntervalStyle", initial: "postgres", report: true, check: oneOf("postgres")},
-		{name: "is_superuser", initial: "off", report: true, fixed: true},
-		{name: "jit", initial: "on", check: boolean},
-		{name: "lc_messages", initial: "C"},
-		{name: "lc_monetary", initial: "C"},
-		{name: "lc_numeric", initial: "C"},
-		{name: "lc_time", initial: "C"},
-		{name: "lock_timeout", initial: "0", check: period},
-		{name: "max_identifier_length", initial: "63", fixed: true},
-		{name: "max_index_keys", initial: "32", fixed: true},
-		{name: "max_prepared_transactions", initial: "262143", fixed: true},
-		{name: "quote_all_identifiers", initial: "off", check: boolean},
-		{name: "role", initial: "none", check: oneOf("none")},
-		{name: "row_security", initial: "on", check: boolean},
-		{name: "search_path", initial: `"$user", public`},
-		{name: "server_encoding", initial: "UTF8", report: true, fixed: true},
-		{name: "server_version", initial: ServerVersion, report: true, fixed: true},
-		{name: "server_version_num", initial: "150000", fixed: true},
-		{name: "session_authorization", report: true, fixed: true},
-		{name: "standard_conforming_strings", initial: "on", report: true, check: onOnly},
-		{name: "statement_timeout", initial: "0", check: period, about: "Longest time for a statement, in ms; 0 is no limit."},
-		{name: "synchronize_seqscans", initial: "on", check: boolean},
-		{name: "synchronous_commit", initial: "on"},
-		{name: "TimeZone", initial: "UTC", report: true, about: "Times are printed in UTC, with their offset, whatever this is."},
-		{name: "transaction_deferrable", initial: "off", check: boolean},
-		{name: "transaction_isolation", initial: "read committed", check: oneOf(isolations...), about: "Isolation of this transaction."},
-		{name: "transaction_read_only", initial: "off", check: boolean},
-		{name: "transaction_timeout", initial: "0", check: period},
-		{name: "xmloption", initial: "content"},
-	} {
-		m[strings.ToLower(s.name)] = s
-	}
-	return m
-}()
 
 // reported are the settings that ParameterStatus tells, in order.
 var reported = func() []string {
@@ -173,51 +144,37 @@ var reported = func() []string {
 }()
 
 // values are settings that differ from their defaults, by name in lower case.
-// They are never changed in place, so that keeping an old state is free.
 type values map[string]string
 
-func (v values) with(name, value string) values {
-	m := maps.Clone(v)
-	if m == nil {
-		m = values{}
-	}
-	m[name] = value
-	return m
-}
-
-func (v values) without(name string) values {
-	if _, ok := v[name]; !ok {
-		return v
-	}
-	m := maps.Clone(v)
-	delete(m, name)
-	return m
-}
-
-// layers are a session's settings at one moment.
-type layers struct {
-	session values // survive a commit
-	local   values // SET LOCAL: until the transaction ends
-}
-
 // settings are a session's run-time parameters. What a transaction sets is
-// taken back when it is rolled back, also to a savepoint.
+// taken back when it is rolled back, also to a savepoint: for that the older
+// values are kept, one for each setting that changes between two savepoints.
 type settings struct {
 	startup values // from the startup packet: what RESET goes back to
-	now     layers
-	begun   layers // at the transaction's begin
+	session values // survive a commit
+	local   values // SET LOCAL: until the transaction ends
 	open    bool   // there is a transaction
-	saved   []savedLayers
+	undo    []older
+	latest  map[string]int // the last place in undo at which a setting is; nil while there are few
+	saved   []mark
 	told    map[string]string // what ParameterStatus last told, where it differs from the initial value
+	bytes   int               // that all this is taken for
 }
 
-type savedLayers struct {
+// older is what a setting was.
+type older struct {
+	key            string
+	session, local *string // nil: not set
+}
+
+// mark is a savepoint.
+type mark struct {
 	name string
-	at   layers
+	at   int // length of undo when it was set
 }
 
 func (s *settings) get(key string) string {
-	for _, v := range []values{s.now.local, s.now.session, s.startup} {
+	for _, v := range [...]values{s.local, s.session, s.startup} {
 		if value, ok := v[key]; ok {
 			return value
 		}
@@ -229,6 +186,9 @@ func (s *settings) get(key string) string {
 func parseSetting(name string, list []string) (key, value string, err error) {
 	key = strings.ToLower(name)
 	value = strings.Join(list, ", ")
+	if len(list) > 1 && key != "datestyle" && key != "search_path" {
+		return "", "", errorf("22023", "SET %s takes only one argument", name)
+	}
 	s, ok := catalog[key]
 	if !ok {
 		if strings.ContainsRune(key, '.') { // a client's own
@@ -251,69 +211,168 @@ func parseSetting(name string, list []string) (key, value string, err error) {
 	return key, value, nil
 }
 
+// sets checks a value for a setting, sets it if it may be set, and warns if that does nothing.
+func (se *session) sets(name string, list []string, local bool) (value string, err error) {
+	key, value, err := parseSetting(name, list)
+	if err != nil {
+		return "", err
+	}
+	se.settings.set(key, value, local)
+	se.ineffective(key, value)
+	return value, se.spend(0)
+}
+
 func unknownSetting(name string) error {
 	return errorf("42704", "unrecognized configuration parameter %q", name)
 }
 
 func (s *settings) set(key, value string, local bool) {
+	s.note(key)
 	if local {
-		s.now.local = s.now.local.with(key, value)
+		s.put(&s.local, key, &value)
 		return
 	}
-	s.now.session = s.now.session.with(key, value)
-	s.now.local = s.now.local.without(key)
+	s.put(&s.session, key, &value)
+	s.put(&s.local, key, nil)
 }
 
-// setLocal sets all of list until the transaction ends, and takes it over.
-func (s *settings) setLocal(list values) {
-	for key, value := range s.now.local {
-		if _, ok := list[key]; !ok {
-			list[key] = value
+// put sets a value in one layer; nil takes it out.
+func (s *settings) put(layer *values, key string, value *string) {
+	if old, ok := (*layer)[key]; ok {
+		s.bytes -= settingCost + len(key) + len(old)
+		delete(*layer, key)
+	}
+	if value == nil {
+		return
+	}
+	if *layer == nil {
+		*layer = values{}
+	}
+	(*layer)[key] = *value
+	s.bytes += settingCost + len(key) + len(*value)
+}
+
+// note keeps what a setting is, if that was not done since the last savepoint.
+func (s *settings) note(key string) {
+	since := 0
+	if n := len(s.saved); n > 0 {
+		since = s.saved[n-1].at
+	}
+	if !s.open || s.noted(key, since) {
+		return
+	}
+	o := older{key: key, session: pointer(s.session, key), local: pointer(s.local, key)}
+	if s.latest != nil {
+		s.latest[key] = len(s.undo)
+	}
+	s.undo = append(s.undo, o)
+	s.bytes += o.size()
+}
+
+// few is how many older values are looked through one by one.
+const few = 8
+
+// noted tells whether undo has the setting at since or behind.
+func (s *settings) noted(key string, since int) bool {
+	if len(s.undo) <= few {
+		return slices.ContainsFunc(s.undo[since:], func(o older) bool { return o.key == key })
+	}
+	if s.latest == nil {
+		s.latest = map[string]int{}
+		for at, o := range s.undo {
+			s.latest[o.key] = at
 		}
 	}
-	s.now.local = list
+	at, ok := s.latest[key]
+	return ok && at >= since && at < len(s.undo) && s.undo[at].key == key // else it was taken back
+}
+
+func pointer(v values, key string) *string {
+	if value, ok := v[key]; ok {
+		return &value
+	}
+	return nil
+}
+
+// size bounds the memory in bytes of what is kept.
+func (o older) size() int {
+	n := settingCost + len(o.key)
+	for _, value := range [...]*string{o.session, o.local} {
+		if value != nil {
+			n += len(*value)
+		}
+	}
+	return n
+}
+
+// back takes back what was set since undo had the length.
+func (s *settings) back(to int) {
+	for n := len(s.undo) - 1; n >= to; n-- {
+		o := s.undo[n]
+		s.put(&s.session, o.key, o.session)
+		s.put(&s.local, o.key, o.local)
+		s.bytes -= o.size()
+	}
+	s.undo = s.undo[:to]
 }
 
 func (s *settings) reset(key string) {
-	s.now.session = s.now.session.without(key)
-	s.now.local = s.now.local.without(key)
+	s.note(key)
+	s.put(&s.session, key, nil)
+	s.put(&s.local, key, nil)
 }
 
-// resetAll takes everything back to what the startup packet asked for.
-func (s *settings) resetAll() { s.now = layers{} }
-
-// begin notes where to go back to; within a transaction it does nothing.
-func (s *settings) begin() {
-	if !s.open {
-		s.open, s.begun = true, s.now
+// resetAll takes everything back to what the startup packet asked for, but for
+// the modes of the transaction.
+func (s *settings) resetAll() {
+	for _, layer := range [...]values{s.session, s.local} {
+		for key := range layer {
+			if !strings.HasPrefix(key, "transaction_") {
+				s.reset(key)
+			}
+		}
 	}
 }
+
+// begin notes where to go back to; within a transaction it does nothing.
+func (s *settings) begin() { s.open = true }
 
 // end ends the transaction.
 func (s *settings) end(committed bool) {
 	if !s.open {
 		return
 	}
+	s.release(0)
 	if !committed {
-		s.now = s.begun
+		s.back(0)
 	}
-	s.now.local = nil
-	s.open, s.begun, s.saved = false, layers{}, nil
+	for key := range s.local {
+		s.put(&s.local, key, nil)
+	}
+	for _, o := range s.undo {
+		s.bytes -= o.size()
+	}
+	s.open, s.latest = false, nil
+	if s.undo = s.undo[:0]; cap(s.undo) > few {
+		s.undo = nil
+	}
 }
 
 // fail takes back what was set since the last savepoint.
 func (s *settings) fail() {
-	s.now = s.begun
+	to := 0
 	if n := len(s.saved); n > 0 {
-		s.now = s.saved[n-1].at
+		to = s.saved[n-1].at
 	}
+	s.back(to)
 }
 
 // depth returns how many savepoints are set.
 func (s *settings) depth() int { return len(s.saved) }
 
 func (s *settings) savepoint(name string) {
-	s.saved = append(s.saved, savedLayers{name, s.now})
+	s.saved = append(s.saved, mark{name, len(s.undo)})
+	s.bytes += savepointCost + len(name)
 }
 
 // find returns the index of the innermost savepoint of the name, or -1.
@@ -325,23 +384,25 @@ func (s *settings) find(name string) int {
 	return i
 }
 
-func (s *settings) release(name string) {
-	if i := s.find(name); i >= 0 {
-		s.saved = s.saved[:i]
+// release forgets the savepoints from the index on.
+func (s *settings) release(from int) {
+	for _, m := range s.saved[from:] {
+		s.bytes -= savepointCost + len(m.name)
 	}
+	s.saved = s.saved[:from]
 }
 
-func (s *settings) rollbackTo(name string) {
-	if i := s.find(name); i >= 0 {
-		s.now = s.saved[i].at
-		s.saved = s.saved[:i+1]
-	}
+// rollbackTo takes back what was set since the savepoint at the index, which
+// stays.
+func (s *settings) rollbackTo(at int) {
+	s.back(s.saved[at].at)
+	s.release(at + 1)
 }
 
 // changed calls tell for every reported setting whose value the client does
 // not know yet.
 func (s *settings) changed(tell func(name, value string)) {
-	if len(s.now.session) == 0 && len(s.now.local) == 0 && len(s.told) == 0 {
+	if len(s.session) == 0 && len(s.local) == 0 && len(s.told) == 0 {
 		return
 	}
 	for _, key := range reported {

@@ -7,13 +7,15 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/pgwire/statement"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -27,10 +29,8 @@ const (
 // newestMinor is the newest minor version of protocol 3 that is spoken.
 const newestMinor = 2
 
-// hesitation is how long a client that is not known yet may be silent while
-// others may wait for its place. One that means to speak sends its first packet
-// with the last of TCP's handshake.
-const hesitation = 500 * time.Millisecond
+// parting is how long a client that was refused may take to read why.
+const parting = time.Second
 
 // start takes a connection from its first byte to the first ReadyForQuery. It
 // returns false if there is no session: everything has been said then.
@@ -39,17 +39,20 @@ func (se *session) start() bool {
 	if err == nil {
 		return true
 	}
+	if errors.Is(err, drain.ErrCrowded) {
+		err = errCrowded
+	}
 	if f, ok := errors.AsType[*Failure](err); ok {
 		se.server.fatal.Add(classOf(f))
-		se.wire.send(f.response())
+		se.report(f)
 		se.wire.flush()
 		if se.tls != nil {
 			_ = se.tls.CloseWrite() // a client that has gone misses nothing
 		}
+		se.sparing(&se.server.refusing).Info("client refused", "sqlstate", f.Code, "reason", f.Message)
 		if !errors.Is(err, errCrowded) { // from whom there is nothing to be read
-			se.conn.Linger(lingering)
+			se.conn.Linger(parting)
 		}
-		se.log().Info("client refused", "sqlstate", f.Code, "reason", f.Message)
 	}
 	return false
 }
@@ -58,12 +61,15 @@ func (se *session) start() bool {
 var errDone = errors.New("nothing more to serve")
 
 func (se *session) greet() error {
-	se.limit = time.Now().Add(se.server.StartupTimeout)
+	// One deadline for all that comes before the client is known; drain.Server ends it sooner where others wait.
+	se.wire.until = time.Now().Add(se.server.StartupTimeout)
+	_ = se.conn.SetDeadline(se.wire.until) // a closed connection fails in Read
 	packet, err := se.request()
 	if err != nil {
 		return err
 	}
 	params, err := se.negotiate(packet)
+	giveBuffer(packet)
 	if err != nil {
 		return err
 	}
@@ -73,33 +79,12 @@ func (se *session) greet() error {
 	return se.welcome(params)
 }
 
-// hear waits for a client that is not known yet.
-func (se *session) hear() error {
-	for now := time.Now(); ; now = time.Now() {
-		soon := now.Add(hesitation)
-		if soon.After(se.limit) {
-			soon = se.limit
-		}
-		_ = se.conn.SetReadDeadline(soon) // a closed connection fails in Read
-		err := se.wire.await()
-		switch {
-		case err == nil:
-			_ = se.conn.SetReadDeadline(se.limit) // for the rest of the packet
-			return nil
-		case !errors.Is(err, os.ErrDeadlineExceeded), !soon.Before(se.limit):
-			return err
-		case se.conn.Crowded():
-			return errCrowded
-		}
-	}
-}
-
 // request reads until a startup message comes; what may come before it is
 // answered. Encryption may be asked for once each, as libpq does.
 func (se *session) request() ([]byte, error) {
 	cfg := se.server.Listeners[se.conn.Listener()].TLS
 	for asked := map[uint32]bool{}; ; {
-		if err := se.hear(); err != nil {
+		if err := se.wire.await(); err != nil {
 			return nil, err
 		}
 		se.conn.SetBusy()
@@ -114,6 +99,7 @@ func (se *session) request() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		se.conn.Heard()
 		code := binary.BigEndian.Uint32(packet)
 		switch {
 		case code == codeCancel:
@@ -204,7 +190,7 @@ func parameters(b []byte) (params map[string]string, options []string, err error
 }
 
 func (se *session) authenticate(params map[string]string) error {
-	asked := params["user"]
+	asked := statement.Shorten(params["user"])
 	if asked == "" {
 		return fatalf("28000", "no PostgreSQL user name specified in startup packet")
 	}
@@ -213,7 +199,7 @@ func (se *session) authenticate(params map[string]string) error {
 		return fatalf("28000", "no way to authenticate on listener %q", se.conn.Listener())
 	}
 	se.user = asked
-	if l.TLS != nil && se.tls == nil {
+	if l.TLS != nil && !l.Optional && se.tls == nil {
 		return fatalf("28000", "connection is not encrypted").hint("This listener asks for TLS: use sslmode=require or higher.")
 	}
 	id, err := l.Auth.Authenticate(applicant{se}, asked)
@@ -224,35 +210,41 @@ func (se *session) authenticate(params map[string]string) error {
 		if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, errHungUp) || errors.Is(err, errGarbage) {
 			return err // there is nobody to tell
 		}
-		se.log().Warn("authentication failed", "error", err)
+		se.sparing(&se.server.refusing).Warn("authentication failed", "error", err)
 		return fatalf("28000", "authentication failed for user %q", asked)
 	}
-	se.user, se.operator = id.User, id.Operator
+	se.user, se.identity = id.User, id
 	return nil
 }
 
 // welcome sets the session up and says so.
 func (se *session) welcome(params map[string]string) error {
-	se.database = params["database"]
+	se.database = statement.Shorten(params["database"])
 	if se.database == "" {
 		se.database = se.user
 	}
-	if r := params["replication"]; r != "" && r != "false" && r != "off" && r != "no" && r != "0" {
-		return fatalf("0A000", "fdt has no replication to offer")
+	if r := params["replication"]; r != "" {
+		if v, ok := boolean(r); !ok || v == "on" { // also database, which is logical replication
+			return fatalf("0A000", "fdt has no replication to offer")
+		}
 	}
 	if err := se.initial(params); err != nil {
-		f := explain(se.ctx, err)
-		f.Fatal = true
-		return f
+		return explain(se.ctx, err).with(func(f *Failure) { f.Fatal = true })
 	}
 	se.txn = se.server.Manager.NewSession(txn.Principal{
-		User: se.user, Operator: se.operator, Addr: se.conn.RemoteAddr().String(), Database: se.database,
+		User: se.identity.Principal(), Operator: se.identity.Operator, Addr: se.conn.Peer(), Database: se.database,
 	})
+	se.conn.Welcome()
 	se.reserved = se.conn.Reserved()
+	se.wire.until = time.Time{}
 	se.server.sessions.add(se, se.server.Origin)
+	se.enrol()
 	se.wire.send(&pgproto3.AuthenticationOk{})
 	for _, key := range reported {
 		se.wire.send(&pgproto3.ParameterStatus{Name: catalog[key].name, Value: se.settings.get(key)})
+	}
+	for key, value := range se.settings.startup {
+		se.ineffective(key, value)
 	}
 	se.wire.send(&pgproto3.BackendKeyData{ProcessID: se.pid, SecretKey: se.secret})
 	return se.ready()
@@ -261,7 +253,10 @@ func (se *session) welcome(params map[string]string) error {
 // initial takes the settings out of the startup packet.
 func (se *session) initial(params map[string]string) error {
 	start := values{"session_authorization": se.user}
-	if se.operator {
+	if most := se.server.Manager.Limits().Prepared; most > 0 {
+		start["max_prepared_transactions"] = strconv.Itoa(most)
+	}
+	if se.identity.Operator {
 		start["is_superuser"] = "on"
 	}
 	given := map[string]string{}

@@ -46,7 +46,7 @@ func dial(t testing.TB, network, address string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(3 * time.Minute)); err != nil { // only against a hang: a crowded machine is slow
+	if err := conn.SetDeadline(time.Now().Add(9 * time.Minute)); err != nil { // only against a hang, within go test's ten minutes: a crowded machine is slow
 		t.Fatal(err)
 	}
 	return &client{t: t, conn: conn, front: pgproto3.NewFrontend(conn, conn)}

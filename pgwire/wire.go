@@ -27,28 +27,29 @@ const (
 	inboxSize  = 512      // most requests fit: one system call each
 	flushAbove = 64 << 10 // bytes of a reply that are not held back any longer
 	keepBelow  = 64 << 10 // bytes of a buffer that is worth keeping
+	piece      = 64 << 10 // of a long message is read at once
 )
-
-// stall is how long a message may take from its first byte to its last, and
-// how long a client may leave a reply unread.
-const stall = time.Minute
 
 // Faults of the byte stream, after which nothing can be said to the client.
 var (
 	errGarbage = errors.New("not a message of the protocol")
+	errLong    = errors.New("no memory for a long message")
 	errHungUp  = fmt.Errorf("the client closed the connection in a message: %w", io.ErrUnexpectedEOF)
 )
 
 // wire frames messages on a connection. Reading and writing belong to one
 // goroutine.
 type wire struct {
-	conn net.Conn
-	max  int // longest message, in bytes
+	conn  net.Conn
+	max   int           // longest message, in bytes
+	stall time.Duration // Server.StallTimeout
 
 	inbox      [inboxSize]byte
-	start, end int    // unread bytes of inbox
-	out        []byte // reply not yet written; from buffers
-	fault      error  // of encoding or writing: nothing more is written
+	start, end int                  // unread bytes of inbox
+	out        []byte               // reply not yet written; from buffers
+	long       func(bytes int) bool // is asked before a long message takes memory; nil for none that may be long
+	fault      error                // of encoding or writing: nothing more is written
+	until      time.Time            // when writing ends, whatever is written; zero: stall after its begin
 }
 
 // buffers holds buffers for messages and replies, so that idle sessions have
@@ -113,25 +114,33 @@ func eof(err error) error {
 // message reads one message into a buffer that is given back by giveBuffer.
 // A length that cannot be right is errGarbage, one above the limit *fatal.
 func (w *wire) message() (kind byte, body []byte, err error) {
-	var head [5]byte
-	if err := w.read(head[:]); err != nil {
+	kind, size, err := w.head()
+	if err != nil {
 		return 0, nil, err
 	}
-	length := binary.BigEndian.Uint32(head[1:])
-	if length < 4 || length >= maxClaim {
-		return 0, nil, fmt.Errorf("%w: length %d", errGarbage, length)
-	}
-	size := int(length) - 4
-	switch limit := w.limit(head[0]); {
+	switch limit := w.limit(kind); {
 	case limit == 0:
-		return 0, nil, fatalf("08P01", "invalid frontend message type %d", head[0])
+		return 0, nil, fatalf("08P01", "invalid frontend message type %d", kind)
 	case size > limit && limit == maxSmall:
 		return 0, nil, fatalf("08P01", "invalid message length")
 	case size > limit:
 		return 0, nil, fatalf("54000", "a message of %d bytes is longer than the %d that are taken here", size, limit)
 	}
 	body, err = w.body(size)
-	return head[0], body, err
+	return kind, body, err
+}
+
+// head reads the kind of a message and how many bytes follow.
+func (w *wire) head() (kind byte, size int, err error) {
+	var head [5]byte
+	if err := w.read(head[:]); err != nil {
+		return 0, 0, err
+	}
+	length := binary.BigEndian.Uint32(head[1:])
+	if length < 4 || length >= maxClaim {
+		return 0, 0, fmt.Errorf("%w: length %d", errGarbage, length)
+	}
+	return head[0], int(length) - 4, nil
 }
 
 // limit returns how long a message of the kind may be; zero for an unknown one.
@@ -148,21 +157,42 @@ func (w *wire) limit(kind byte) int {
 }
 
 // body reads size bytes. Memory grows with what arrives, not with what was
-// announced.
+// announced. Where there is none for a long message, it is passed over and the
+// error is errLong.
 func (w *wire) body(size int) ([]byte, error) {
 	b := takeBuffer()
 	for len(b) < size {
 		from := len(b)
 		if cap(b) == from {
+			if from >= keepBelow && !w.long(3*from) { // what there is, and what is made of it
+				return nil, w.skip(size - from)
+			}
 			b = append(b, make([]byte, from+1)...)[:from]
 		}
-		b = b[:min(size, cap(b))]
+		if from >= keepBelow {
+			w.long(cap(b))
+		}
+		b = b[:min(size, cap(b), from+piece)]
 		if err := w.read(b[from:]); err != nil {
 			giveBuffer(b)
 			return nil, err
 		}
 	}
 	return b, nil
+}
+
+// skip passes over bytes of a message.
+func (w *wire) skip(size int) error {
+	b := make([]byte, min(size, piece))
+	for size > 0 {
+		w.long(0)
+		n := min(size, piece)
+		if err := w.read(b[:n]); err != nil {
+			return err
+		}
+		size -= n
+	}
+	return errLong
 }
 
 // startup reads a packet without a type: a startup message or one of the
@@ -176,8 +206,7 @@ func (w *wire) startup() ([]byte, error) {
 	if length < 8 || length > maxStartup {
 		return nil, fmt.Errorf("%w: startup packet of length %d", errGarbage, length)
 	}
-	body := make([]byte, length-4)
-	return body, w.read(body)
+	return w.body(int(length) - 4)
 }
 
 // send adds a message to the reply.
@@ -199,7 +228,11 @@ func (w *wire) flush() {
 		return
 	}
 	if w.fault == nil {
-		_ = w.conn.SetWriteDeadline(time.Now().Add(stall)) // a closed connection fails in Write
+		until := w.until
+		if until.IsZero() {
+			until = time.Now().Add(w.stall)
+		}
+		_ = w.conn.SetWriteDeadline(until) // a closed connection fails in Write
 		if _, err := w.conn.Write(w.out); err != nil {
 			w.fault = err
 		}

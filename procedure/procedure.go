@@ -29,8 +29,8 @@ type Putter interface {
 type Execer interface {
 	// Exec runs one statement with its arguments bound to its placeholders,
 	// which are $1… for PostgreSQL and ? for MariaDB. An argument is nil, a
-	// bool, an int64, a float64, a []byte, or a string that holds what
-	// [value.Value] holds as text.
+	// bool, an int64, a float64, a []byte, or a string: for PostgreSQL what
+	// [value.Value] holds as text, for MariaDB what MariaDB reads.
 	Exec(ctx context.Context, sql string, args []any) (txn.Outcome, error)
 }
 
@@ -42,6 +42,16 @@ type Batcher interface {
 	// that succeeded. The error is that of the next one; those behind it have
 	// had no effect.
 	ExecAll(ctx context.Context, list []txn.Statement) ([]txn.Outcome, error)
+}
+
+// Streamer is an Execer that gives the rows of a statement one by one.
+type Streamer interface {
+	Execer
+	// Rows runs a statement as Exec does, and calls each with every row as it
+	// comes, with an outcome for each column, of which Rows is not set. They are
+	// the caller's until each returns; its error ends the statement, and is
+	// wrapped.
+	Rows(ctx context.Context, sql string, args []any, each func(row []txn.Outcome) error) error
 }
 
 // Error is a call that cannot be made or that failed by the procedure's own
@@ -76,9 +86,12 @@ type Procedure struct {
 	name    string
 	params  []Param
 	columns []Column
+	many    bool
 	steps   []step
 	allow   []string
 	timeout time.Duration
+	code    Code   // instead of steps
+	where   string // the code is made a procedure
 }
 
 // Name returns the name by which it is called.
@@ -87,7 +100,7 @@ func (p *Procedure) Name() string { return p.name }
 // Params returns the parameters in order; the caller must not change them.
 func (p *Procedure) Params() []Param { return p.params }
 
-// Columns returns the columns of the row that a call returns; none if it
+// Columns returns the columns of the rows that a call returns; none if it
 // returns no row.
 func (p *Procedure) Columns() []Column { return p.columns }
 
@@ -108,10 +121,20 @@ func (s *Set) Lookup(name string) (*Procedure, bool) {
 // Names returns the names in order.
 func (s *Set) Names() []string { return slices.Sorted(maps.Keys(s.byName)) }
 
-// Compile compiles every procedure of a configuration that Load has checked.
-// An error names the procedure; it means that this package and config disagree.
-func Compile(cfg *config.Config) (*Set, error) {
-	s := &Set{byName: make(map[string]*Procedure, len(cfg.Procedures))}
+// Compile compiles every procedure of a configuration that Load has checked,
+// and adds those that are code. An error names the procedure; it means that
+// two have one name, or that this package and config disagree.
+func Compile(cfg *config.Config, code ...*Procedure) (*Set, error) {
+	s := &Set{byName: make(map[string]*Procedure, len(cfg.Procedures)+len(code))}
+	for _, p := range code {
+		if s.byName[p.name] != nil {
+			return nil, fmt.Errorf("%s: there is another procedure %s", p.where, p.name)
+		}
+		if _, configured := cfg.Procedures[p.name]; configured {
+			return nil, fmt.Errorf("%s: the configuration has a procedure %s, too: rename or remove one of them", p.where, p.name)
+		}
+		s.byName[p.name] = p
+	}
 	for name, c := range cfg.Procedures {
 		p, err := compile(&c, cfg.Resources)
 		if err != nil {
@@ -124,11 +147,11 @@ func Compile(cfg *config.Config) (*Set, error) {
 }
 
 func compile(c *config.Procedure, resources map[string]config.Resource) (*Procedure, error) {
-	p := &Procedure{allow: c.Allow, timeout: c.Timeout}
+	p := &Procedure{allow: c.Allow, timeout: c.Timeout, many: c.Many()}
 	names := map[string]*value.Type{} // nil: not known before the call
 	for _, cp := range c.Parameters {
 		t, ok := value.Lookup(cp.Type)
-		if !ok {
+		if !ok || t.System {
 			return nil, fmt.Errorf("parameter %s: unknown type %q", cp.Name, cp.Type)
 		}
 		param := Param{Name: cp.Name, Type: t}
@@ -144,7 +167,7 @@ func compile(c *config.Procedure, resources map[string]config.Resource) (*Proced
 	}
 	for _, col := range c.Returns {
 		t, ok := value.Lookup(col.Type)
-		if !ok {
+		if !ok || t.System {
 			return nil, fmt.Errorf("result %s: unknown type %q", col.Name, col.Type)
 		}
 		p.columns = append(p.columns, Column{Name: col.Name, Type: t})
@@ -158,7 +181,7 @@ func compile(c *config.Procedure, resources map[string]config.Resource) (*Proced
 	}
 	together(p.steps)
 	for _, col := range p.columns {
-		if _, ok := names[col.Name]; !ok {
+		if _, ok := names[col.Name]; !ok && !p.many {
 			return nil, fmt.Errorf("result %s: no such parameter or step", col.Name)
 		}
 	}
@@ -230,9 +253,10 @@ func (p *Procedure) Signature() string {
 	return p.name + "(" + strings.Join(list, ", ") + ")"
 }
 
-// Bind matches the arguments to the parameters and converts them: the result
-// has one value for each parameter.
-func (p *Procedure) Bind(args []Arg) ([]value.Value, error) {
+// Bind matches the arguments to the parameters and converts them, in a session
+// whose time zone is loc, nil for UTC: the result has one value for each
+// parameter.
+func (p *Procedure) Bind(loc *time.Location, args []Arg) ([]value.Value, error) {
 	names := make([]string, len(args))
 	types := make([]*value.Type, len(args))
 	for i, a := range args {
@@ -249,7 +273,7 @@ func (p *Procedure) Bind(args []Arg) ([]value.Value, error) {
 		}
 	}
 	for i, a := range args {
-		v, err := a.Value.As(p.params[index[i]].Type)
+		v, err := a.Value.AsIn(loc, p.params[index[i]].Type)
 		if err != nil {
 			return nil, asError(err)
 		}

@@ -159,14 +159,15 @@ func (b *bench) call(t *testing.T, name string, args ...procedure.Arg) ([]value.
 	if !ok {
 		t.Fatalf("no procedure %s", name)
 	}
-	bound, err := p.Bind(args)
+	bound, err := p.Bind(nil, args)
 	if err != nil {
 		return nil, err
 	}
 	if err := b.session.Begin(t.Context(), txn.TxOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	row, err := p.Run(t.Context(), b.session, bound)
+	var row []value.Value
+	err = p.Run(t.Context(), b.session, nil, bound, func(r []value.Value) error { row = r; return nil })
 	if err != nil {
 		if rerr := b.session.Rollback(t.Context()); rerr != nil {
 			t.Fatal(rerr)
@@ -292,10 +293,17 @@ func TestChain(t *testing.T) {
 		{first("5"), "5 done", 2},
 		{txn.Outcome{}, "NULL NULL", 1},
 		{first("0"), "0 NULL", 1},
+		{txn.Outcome{Rows: 1, First: new("0.00"), Type: value.Numeric.OID}, "0 NULL", 1},
+		{txn.Outcome{Rows: 1, First: new("4.50"), Type: value.Numeric.OID}, "5 done", 2},
+		{txn.Outcome{Rows: 1, First: new("f"), Type: value.Bool.OID}, "", 0},
 	} {
 		b.bank.got = nil
 		b.bank.next = []txn.Outcome{c.found, first("done")}
 		row, err := b.call(t, "chain", plain("1"))
+		if c.row == "" { // there is no cast from boolean to bigint
+			fails(t, err, "22P02", `invalid input syntax for type bigint: "f"`, "")
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,8 +318,11 @@ func TestChain(t *testing.T) {
 			t.Errorf("%s after %d steps, want %s after %d", s, len(b.bank.got), c.row, c.steps)
 		}
 	}
-	b.bank.next = []txn.Outcome{first("x"), first("y")}
+	b.bank.next = []txn.Outcome{{Rows: 1, First: new("x"), Type: value.Int4.OID}}
 	_, err := b.call(t, "chain", plain("1"))
+	fails(t, err, "22P02", `invalid input syntax for type integer: "x"`, "Step 1 of procedure chain, on bank_a.")
+	b.bank.next = []txn.Outcome{first("x"), first("y")}
+	_, err = b.call(t, "chain", plain("1"))
 	fails(t, err, "22P02", `invalid input syntax for type bigint: "x"`, "")
 }
 
@@ -355,7 +366,7 @@ func TestSet(t *testing.T) {
 		"transfer(nope => unknown)":                     {named("nope", "1")},
 		"transfer(unknown, amount => double precision)": {plain("1"), {Name: "amount", Value: value.Value{Type: value.Float8, Text: "1"}}},
 	} {
-		_, err := p.Bind(args)
+		_, err := p.Bind(nil, args)
 		e, ok := errors.AsType[*procedure.Error](err)
 		if !ok || e.Code != "42883" || e.Message != "procedure "+want+" does not exist" || e.Hint != hint {
 			t.Errorf("%s: %#v", want, e)
@@ -364,10 +375,10 @@ func TestSet(t *testing.T) {
 	if _, err := p.Match([]string{""}, []*value.Type{nil}); err == nil || err.Error() != "procedure transfer(unknown) does not exist" {
 		t.Error(err)
 	}
-	if _, err := p.Bind([]procedure.Arg{plain("x"), named("amount", "1")}); err == nil {
+	if _, err := p.Bind(nil, []procedure.Arg{plain("x"), named("amount", "1")}); err == nil {
 		t.Error("x is no bigint")
 	}
-	if _, err := p.Bind([]procedure.Arg{typed(value.Int2, "1"), named("amount", "1")}); err != nil {
+	if _, err := p.Bind(nil, []procedure.Arg{typed(value.Int2, "1"), named("amount", "1")}); err != nil {
 		t.Error(err)
 	}
 }
@@ -399,6 +410,7 @@ func TestDisagreement(t *testing.T) {
 		Procedures: map[string]config.Procedure{
 			"put": {Steps: []config.Step{{On: "bank_a", Put: "x"}}}, "sql": {Steps: []config.Step{{On: "outbox", SQL: "x"}}},
 			"gone": {Steps: []config.Step{{On: "gone", Put: "x"}}},
+			"rows": {Steps: []config.Step{{On: "outbox", SQL: "x", Many: true}}}, "none": {Steps: []config.Step{{On: "gone", Put: "x", Many: true}}},
 		},
 	})
 	if err != nil {
@@ -407,6 +419,7 @@ func TestDisagreement(t *testing.T) {
 	b.set = set
 	for name, want := range map[string]string{
 		"put": "resource bank_a takes no messages", "sql": "resource outbox takes no SQL", "gone": `no such resource: "gone"`,
+		"rows": "resource outbox takes no SQL of which there are rows", "none": `no such resource: "gone"`,
 	} {
 		if _, err := b.call(t, name); err == nil || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

@@ -19,7 +19,7 @@ func together(steps []step) {
 		for first.put == nil && i+first.row < len(steps) {
 			next := &steps[i+first.row]
 			replaced := slices.ContainsFunc(steps[i:i+first.row], func(st step) bool { return st.needs([]string{next.as}) })
-			if next.put != nil || next.on != first.on || next.needs(brought) || replaced {
+			if next.put != nil || next.many || next.on != first.on || next.needs(brought) || replaced {
 				break
 			}
 			brought = append(brought, next.as)
@@ -65,7 +65,11 @@ func runRow(ctx context.Context, s *txn.Session, row []step, values map[string]v
 func runBatch(ctx context.Context, b Batcher, row []step, due []int, values map[string]value.Value) (int, error) {
 	list := make([]txn.Statement, len(due))
 	for n, i := range due {
-		list[n] = txn.Statement{SQL: row[i].sql, Args: row[i].args(values)}
+		args, err := row[i].args(values)
+		if err != nil {
+			return i, err
+		}
+		list[n] = txn.Statement{SQL: row[i].sql, Args: args}
 	}
 	outs, failure := b.ExecAll(ctx, list)
 	for n, out := range outs {

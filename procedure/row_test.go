@@ -113,3 +113,30 @@ func (r plainQ) Name() string { return "q" }
 func (r plainQ) Enlist(context.Context, txn.BranchOptions) (txn.Branch, error) {
 	return bankBranch{branch{r.into}}, nil
 }
+
+// What MariaDB has no value for is refused before any of the statements is sent that go together.
+func TestUnfitRow(t *testing.T) {
+	rec := &recorder{name: "p"}
+	set, err := procedure.Compile(&config.Config{
+		Resources: map[string]config.Resource{"p": {Type: config.TypeMariaDB}},
+		Procedures: map[string]config.Procedure{"p": {
+			Parameters: []config.Parameter{{Name: "n", Type: "numeric"}}, Steps: []config.Step{{On: "p", SQL: "a"}, {On: "p", SQL: "b :n"}},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := txn.Open(t.Context(), txn.Options{LogDir: t.TempDir(), ClaimDir: t.TempDir(), MachineID: "m", Resources: []txn.Resource{batcher{rec}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{set: set, session: m.NewSession(txn.Principal{User: "alice"})}
+	_, err = b.call(t, "p", plain("NaN"))
+	fails(t, err, "22003", "n is NaN, which MariaDB has no numeric for", "Step 2 of procedure p, on p.")
+	if len(rec.got) != 0 {
+		t.Errorf("asked %q", rec.got)
+	}
+	if err := errors.Join(b.session.Close(t.Context()), m.Close(t.Context())); err != nil {
+		t.Error(err)
+	}
+}

@@ -2,7 +2,6 @@ package procedure
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -27,10 +26,12 @@ type part struct {
 // step is one compiled step. Exactly one of sql and put is set.
 type step struct {
 	on    string
+	typ   string   // of its resource
 	sql   string   // with the placeholders of its resource
 	binds []string // name of the value for each placeholder
 	put   []part
 	rows  int64 // -1: any
+	many  bool  // its rows are the result
 	err   Error // of an unmet expectation; an empty Message is filled in at the call
 	as    string
 	when  string
@@ -38,7 +39,7 @@ type step struct {
 }
 
 func compileStep(c *config.Step, resources map[string]config.Resource, names map[string]*value.Type) (step, error) {
-	st := step{on: c.On, rows: -1, as: c.As, when: c.When, err: Error{Code: c.SQLState, Message: c.Else}}
+	st := step{on: c.On, rows: -1, many: c.Many, as: c.As, when: c.When, err: Error{Code: c.SQLState, Message: c.Else}}
 	if st.err.Code == "" {
 		st.err.Code = codeRaised
 	}
@@ -56,7 +57,7 @@ func compileStep(c *config.Step, resources map[string]config.Resource, names map
 	if r.Type == config.TypeSpool {
 		err = st.compilePut(c.Put, names)
 	} else {
-		err = st.compileSQL(c.SQL, r.Type == config.TypePostgres, names)
+		err = st.compileSQL(c.SQL, r.Type, names)
 	}
 	if c.As != "" {
 		names[c.As] = nil
@@ -86,8 +87,9 @@ func (st *step) compilePut(text string, names map[string]*value.Type) error {
 }
 
 // compileSQL rewrites :name into the resource's own placeholders.
-func (st *step) compileSQL(text string, numbered bool, names map[string]*value.Type) error {
-	found, err := config.Placeholders(text)
+func (st *step) compileSQL(text string, typ string, names map[string]*value.Type) error {
+	st.typ = typ
+	found, err := config.Placeholders(text, typ)
 	if err != nil {
 		return err
 	}
@@ -100,7 +102,7 @@ func (st *step) compileSQL(text string, numbered bool, names map[string]*value.T
 		}
 		b.WriteString(text[at:ph.Start])
 		at = ph.End
-		if !numbered {
+		if typ == config.TypeMariaDB {
 			b.WriteByte('?')
 			st.binds = append(st.binds, ph.Name)
 			continue
@@ -121,11 +123,12 @@ func asError(err error) error {
 	return &Error{Code: e.Code, Message: e.Message}
 }
 
-// Run runs the steps in order in the session's open transaction, with the
-// values that Bind returned, and returns the row of Columns. After an error
-// the transaction is to be failed by the caller: some steps have been run,
-// those behind the one that failed perhaps, too.
-func (p *Procedure) Run(ctx context.Context, s *txn.Session, bound []value.Value) ([]value.Value, error) {
+// Run runs the procedure in the session's open transaction, with the values
+// that Bind returned, and emits each row of Columns; loc is the session's time
+// zone, nil for UTC. After an error the transaction is to be failed by the
+// caller: some steps have been run, those behind the one that failed perhaps,
+// too.
+func (p *Procedure) Run(ctx context.Context, s *txn.Session, loc *time.Location, bound []value.Value, emit Emit) error {
 	if p.timeout > 0 {
 		late := &Error{Code: "57014", Message: fmt.Sprintf("canceling statement due to the timeout of procedure %s (%s)", p.name, p.timeout)}
 		var cancel context.CancelCauseFunc
@@ -134,29 +137,96 @@ func (p *Procedure) Run(ctx context.Context, s *txn.Session, bound []value.Value
 		// No deadline: what looks at one by itself, as net.Dialer, may fail before the context ends, and hide why.
 		defer time.AfterFunc(p.timeout, func() { cancel(late) }).Stop()
 	}
+	if p.code != nil {
+		return p.runCode(ctx, s, bound, emit)
+	}
+	values, err := p.runSteps(ctx, s, bound)
+	switch {
+	case err != nil:
+		return err
+	case p.many:
+		return p.stream(ctx, s, loc, values, emit)
+	case len(p.columns) == 0:
+		return nil
+	}
+	row := make([]value.Value, len(p.columns))
+	for i, c := range p.columns {
+		v, err := values[c.Name].AsIn(loc, c.Type)
+		if err != nil {
+			return asError(err)
+		}
+		row[i] = v
+	}
+	return emit(row)
+}
+
+// stream runs the last step, and emits its rows as they come.
+func (p *Procedure) stream(ctx context.Context, s *txn.Session, loc *time.Location, values map[string]value.Value, emit Emit) error {
+	last := len(p.steps) - 1
+	st := &p.steps[last]
+	if st.skipped(values) {
+		return nil
+	}
+	b, err := s.Branch(ctx, st.on)
+	if err != nil {
+		return p.explain(ctx, last, err)
+	}
+	streamer, ok := b.(Streamer)
+	if !ok {
+		return p.explain(ctx, last, fmt.Errorf("resource %s takes no SQL of which there are rows", st.on))
+	}
+	args, err := st.args(values)
+	if err != nil {
+		return p.explain(ctx, last, err)
+	}
+	err = streamer.Rows(ctx, st.sql, args, func(cells []txn.Outcome) error {
+		if len(cells) != len(p.columns) {
+			return &Error{Code: "42804", Message: fmt.Sprintf("the statement has %d columns, and returns names %d", len(cells), len(p.columns))}
+		}
+		row := make([]value.Value, len(cells))
+		for i, c := range p.columns {
+			v, err := result(cells[i])
+			if err == nil {
+				v, err = v.AsIn(loc, c.Type)
+			}
+			if err != nil {
+				return asError(err)
+			}
+			row[i] = v
+		}
+		return emit(row)
+	})
+	if err != nil {
+		return p.explain(ctx, last, err)
+	}
+	return nil
+}
+
+// runSteps runs the steps in order, but for one whose rows are the result, and returns what they have brought.
+func (p *Procedure) runSteps(ctx context.Context, s *txn.Session, bound []value.Value) (map[string]value.Value, error) {
 	values := make(map[string]value.Value, len(bound)+len(p.steps))
 	for i, pa := range p.params {
 		values[pa.Name] = bound[i]
 	}
-	for i := 0; i < len(p.steps); i += p.steps[i].row {
+	for i := 0; i < len(p.steps) && !p.steps[i].many; i += p.steps[i].row {
 		if failed, err := runRow(ctx, s, p.steps[i:i+p.steps[i].row], values); err != nil {
 			return nil, p.explain(ctx, i+failed, err)
 		}
 	}
-	row := make([]value.Value, len(p.columns))
-	for i, c := range p.columns {
-		v, err := values[c.Name].As(c.Type)
-		if err != nil {
-			return nil, asError(err)
-		}
-		row[i] = v
+	return values, nil
+}
+
+// late is the error of a procedure whose time is up.
+func late(ctx context.Context) error {
+	if e, ok := errors.AsType[*Error](context.Cause(ctx)); ok {
+		return e
 	}
-	return row, nil
+	return nil
 }
 
 // explain makes of the error of a step what the caller is told.
 func (p *Procedure) explain(ctx context.Context, i int, err error) error {
-	if e, ok := errors.AsType[*Error](context.Cause(ctx)); ok {
+	if e := late(ctx); e != nil {
 		return e
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
@@ -188,7 +258,11 @@ func (st *step) run(ctx context.Context, s *txn.Session, values map[string]value
 	if !ok {
 		return fmt.Errorf("resource %s takes no SQL", st.on)
 	}
-	out, err := execer.Exec(ctx, st.sql, st.args(values))
+	args, err := st.args(values)
+	if err != nil {
+		return err
+	}
+	out, err := execer.Exec(ctx, st.sql, args)
 	if err != nil {
 		return err
 	}
@@ -202,22 +276,13 @@ func (st *step) skipped(values map[string]value.Value) bool {
 		return false
 	}
 	v := values[st.when]
-	if !v.Null && (v.Type != value.Bool || v.Text != "f") && (v.Type != value.Unknown || !falsy(v.Text)) {
+	if !v.Null && !falsy(v) {
 		return false
 	}
 	if st.as != "" {
 		values[st.as] = value.Unknown.Null()
 	}
 	return true
-}
-
-// args are what is bound to the placeholders.
-func (st *step) args(values map[string]value.Value) []any {
-	args := make([]any, len(st.binds))
-	for i, name := range st.binds {
-		args[i] = argument(values[name])
-	}
-	return args
 }
 
 // take holds an outcome against what was expected and keeps what it brings.
@@ -229,20 +294,25 @@ func (st *step) take(out txn.Outcome, values map[string]value.Value) error {
 		}
 		return &e
 	}
-	if st.as != "" {
-		values[st.as] = value.Unknown.Null()
-		if out.First != nil {
-			values[st.as] = value.Value{Type: value.Unknown, Text: *out.First}
-		}
+	if st.as == "" {
+		return nil
 	}
+	v, err := result(out)
+	if err != nil {
+		return asError(err)
+	}
+	values[st.as] = v
 	return nil
 }
 
-// falsy tells whether a text of no known type says false, as databases print
-// their booleans.
-func falsy(s string) bool {
-	v, err := value.Bool.Parse(s)
-	return err == nil && v.Text == "f"
+// falsy tells whether a value says false: the boolean, a zero, or a text that
+// is false as a boolean.
+func falsy(v value.Value) bool {
+	if v.Type == value.Numeric || v.Type == value.Float4 || v.Type == value.Float8 {
+		return strings.Trim(v.Text, "-0.") == ""
+	}
+	b, err := value.Bool.Parse(v.Text)
+	return err == nil && b.Text == "f"
 }
 
 // body puts a message together; bytea goes in as its bytes.
@@ -260,25 +330,4 @@ func (st *step) body(values map[string]value.Value) ([]byte, error) {
 		b = v.Append(b, v.Type == value.Bytea)
 	}
 	return b, nil
-}
-
-// argument is a value as drivers of databases take it.
-func argument(v value.Value) any {
-	if v.Null {
-		return nil
-	}
-	switch v.Type {
-	case value.Bool:
-		return v.Text == "t"
-	case value.Int2, value.Int4, value.Int8:
-		n, _ := strconv.ParseInt(v.Text, 10, 64) // canonical
-		return n
-	case value.Float8, value.Float4:
-		f, _ := strconv.ParseFloat(v.Text, 64) // canonical
-		return f
-	case value.Bytea:
-		b, _ := hex.DecodeString(v.Text[2:]) // canonical
-		return b
-	}
-	return v.Text
 }

@@ -47,3 +47,27 @@ func TestTry(t *testing.T) {
 		t.Errorf("%v, asked %q", err, b.bank.got)
 	}
 }
+
+type onePhase struct{ error }
+
+func (onePhase) OnePhase() {}
+
+// A statement that cannot be prepared is no fault of a procedure whose transaction needs no second phase.
+func TestTryOnePhase(t *testing.T) {
+	b := setup(t)
+	for other, fault := range map[string]bool{"bank_a": false, "outbox": true} {
+		set, err := procedure.Compile(&config.Config{
+			Resources: map[string]config.Resource{"bank_a": {Name: "bank_a", Type: config.TypePostgres}, "outbox": {Name: "outbox", Type: config.TypeSpool}},
+			Procedures: map[string]config.Procedure{"p": {Name: "p", Steps: []config.Step{
+				{On: "bank_a", SQL: "NOTIFY x"}, {On: other, SQL: "SELECT 1", Put: "x"},
+			}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.bank.err = onePhase{errors.New("not in two phases")}
+		if err := set.Try(t.Context(), "bank_a", bankBranch{branch{b.bank}}); (err != nil) != fault {
+			t.Errorf("with a step on %s: %v", other, err)
+		}
+	}
+}

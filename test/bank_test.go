@@ -12,16 +12,7 @@ func TestBank(t *testing.T) {
 	path := deb(t, "FDT_DEB")
 	m := boot(t, bed.Options{Databases: true})
 	for _, sc := range scenario.Bank() {
-		stage := &scenario.Stage{Bed: m.bed, Deb: path, Out: t.Output()}
-		if err := stage.Play(t.Context(), sc); err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range stage.Failed() {
-			t.Errorf("%s: %s", f.Claim, f.Seen)
-		}
+		m.play(path, sc)
 	}
-	if !t.Failed() {
-		// In order, so that instrumented programs leave their counters.
-		m.must("systemctl stop fdt")
-	}
+	m.finish()
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt/internal/bed"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/test/scenario"
 )
 
@@ -55,17 +56,28 @@ func boot(t *testing.T, o bed.Options) machine {
 	return machine{t, b}
 }
 
+// Run runs a subtest with the machine as its own: what fails there fails the subtest. In the place of T's method, so that
+// no subtest ends its parent, which may not be.
+func (m machine) Run(name string, f func(m machine)) bool {
+	m.Helper()
+	return m.T.Run(name, func(t *testing.T) { f(machine{t, m.bed}) })
+}
+
 // acts plays a scenario as a subtest, in which every claim must hold, and tells whether they did.
 func (m machine) acts(deb string, sc scenario.Scenario) bool {
-	return m.Run(sc.Name, func(t *testing.T) {
-		stage := &scenario.Stage{Bed: m.bed, Deb: deb, Out: t.Output()}
-		if err := stage.Play(t.Context(), sc); err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range stage.Failed() {
-			t.Errorf("%s: %s", f.Claim, f.Seen)
-		}
-	})
+	return m.Run(sc.Name, func(m machine) { m.play(deb, sc) })
+}
+
+// play plays a scenario, in which every claim must hold.
+func (m machine) play(deb string, sc scenario.Scenario) {
+	m.Helper()
+	stage := &scenario.Stage{Bed: m.bed, Deb: deb, Out: m.Output()}
+	if err := stage.Play(m.Context(), sc); err != nil {
+		m.Fatal(err)
+	}
+	for _, f := range stage.Failed() {
+		m.Errorf("%s: %s", f.Claim, f.Seen)
+	}
 }
 
 // finish stops fdt in order, so that instrumented programs leave their counters.
@@ -76,10 +88,11 @@ func (m machine) finish() {
 	}
 }
 
-// quick is a configuration with which rollouts take no longer than they must.
+// quick is a configuration with which rollouts take no longer than they must. A worker may take as long to start as a busy
+// machine needs: no test waits for that.
 const quick = `
 workers: {count: 2}
-reload: {settle: 0s, ready_timeout: 5s}
+reload: {settle: 0s, ready_timeout: 2m}
 `
 
 // installed boots a container, installs the package and has it serve with few workers and quick reloads.
@@ -130,9 +143,9 @@ func (m machine) must(script string) string {
 	return out
 }
 
-// try runs a script inside, for at most a minute and a half.
+// try runs a script inside, for at most twice as long as a test waits for one thing.
 func (m machine) try(script string) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(m.Context(), 90*time.Second, fmt.Errorf("it hangs: %s", script))
+	ctx, cancel := context.WithTimeoutCause(m.Context(), 2*testwait.Patience, fmt.Errorf("it hangs: %s", script))
 	defer cancel()
 	out, err := m.bed.Shell(ctx, script)
 	return strings.TrimSuffix(out, "\n"), err
@@ -141,7 +154,7 @@ func (m machine) try(script string) (string, error) {
 // eventually waits until a script inside succeeds.
 func (m machine) eventually(script string) {
 	m.Helper()
-	m.must("for i in {1..300}; do if " + script + "; then exit 0; fi; sleep 0.1; done >/dev/null; exit 1")
+	m.must(fmt.Sprintf("while [ $SECONDS -lt %d ]; do if %s; then exit 0; fi; sleep 0.1; done >/dev/null; exit 1", int(testwait.Patience.Seconds()), script))
 }
 
 // socketUnit is the one listener's unit, without its suffix.
@@ -164,27 +177,36 @@ func (m machine) dial() (net.Conn, error) {
 // connect opens a session on the default listener, closed by the test's end.
 func (m machine) connect() *pgconn.PgConn {
 	m.Helper()
-	config, err := pgconn.ParseConfig("host=/run/fdt port=7432 user=root database=fdt sslmode=disable connect_timeout=30")
+	conn, err := m.session()
 	if err != nil {
 		m.Fatal(err)
+	}
+	return conn
+}
+
+// session is connect for a goroutine of the test, which may not end the test.
+func (m machine) session() (*pgconn.PgConn, error) {
+	config, err := pgconn.ParseConfig("host=/run/fdt port=7432 user=root database=fdt sslmode=disable connect_timeout=30")
+	if err != nil {
+		return nil, err
 	}
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return m.dial() }
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	conn, err := pgconn.ConnectConfig(m.Context(), config)
 	if err != nil {
-		m.Fatal(err)
+		return nil, err
 	}
 	m.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		conn.Close(ctx)
 	})
-	return conn
+	return conn, nil
 }
 
 // exec runs statements in a session.
 func (m machine) exec(conn *pgconn.PgConn, sql string) error {
-	ctx, cancel := context.WithTimeout(m.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(m.Context(), testwait.Patience)
 	defer cancel()
 	_, err := conn.Exec(ctx, sql).ReadAll()
 	return err

@@ -10,7 +10,7 @@ import (
 )
 
 // What the version of systemd has a say in; the rest is the master's own, and plays on one version unless FDT_FULL=1.
-var onEveryVersion = []string{"Install", "Listeners", "Canary", "Adoption", "Disturbed", "HostShutdown", "Upgrade"}
+var onEveryVersion = []string{"Install", "Listeners", "Sockets", "Canary", "Adoption", "Disturbed", "HostShutdown", "Upgrade"}
 
 // TestRollouts plays the rollouts on both versions of systemd; every claim must hold.
 func TestRollouts(t *testing.T) {

@@ -40,19 +40,19 @@ var traps = map[string][]trap{
 		},
 		{
 			name:    "StartLimitIntervalSec=0 of a worker",
-			without: map[string]string{"fdt-worker@.service": "[Unit]\nStartLimitIntervalSec=10s\nStartLimitBurst=5\n[Service]\nRestartSec=10ms\n"},
+			without: map[string]string{"fdt-worker@.service": "[Unit]\nStartLimitIntervalSec=10min\nStartLimitBurst=5\n[Service]\nRestartSec=10ms\n"},
 			works:   workersCrash,
 		},
 		{
 			name: "StartLimitIntervalSec=0 of a companion",
 			// The default is 5 in 10 s; a busy machine needs longer for so many.
-			without: map[string]string{"fdt-listen@.service": "[Unit]\nStartLimitIntervalSec=1min\nStartLimitBurst=5\n"},
+			without: map[string]string{"fdt-listen@.service": "[Unit]\nStartLimitIntervalSec=10min\nStartLimitBurst=5\n"},
 			works:   companionRestarts,
 		},
 		{
 			name: "TriggerLimitIntervalSec=0 of a socket",
 			// The default is 20 in 2 s; a busy machine needs longer for so many.
-			without: map[string]string{"fdt-listen@.socket": "[Socket]\nTriggerLimitIntervalSec=1min\nTriggerLimitBurst=20\n"},
+			without: map[string]string{"fdt-listen@.socket": "[Socket]\nTriggerLimitIntervalSec=10min\nTriggerLimitBurst=20\n"},
 			works:   triggers,
 		},
 		{
@@ -72,18 +72,17 @@ var traps = map[string][]trap{
 				"fdt-worker@.service": "[Unit]\nPartOf=fdt.service\n",
 				"fdt-listen@.socket":  "[Unit]\nPartOf=fdt.service\n",
 			},
-			apply: "systemctl mask --now --runtime fdt-stop.service || true; systemctl start fdt; systemctl reload fdt",
+			apply: "systemctl mask --now --runtime fdt-stop.service fdt-sweep.service || true; systemctl start fdt; systemctl reload fdt",
 			works: refusedAtOnce,
 		},
 		{
 			name:    "Restart=on-failure of a worker",
 			without: map[string]string{"fdt-worker@.service": "[Service]\nRestart=always\nRestartSec=0\n"},
-			apply:   "systemctl reload fdt || true",
 			works:   drainedStaysGone,
 		},
 		{
 			name:    "StartLimitIntervalSec=0 of the master",
-			without: map[string]string{"fdt.service": "[Unit]\nStartLimitIntervalSec=10s\nStartLimitBurst=5\n[Service]\nRestartSec=10ms\n"},
+			without: map[string]string{"fdt.service": "[Unit]\nStartLimitIntervalSec=10min\nStartLimitBurst=5\n[Service]\nRestartSec=10ms\n"},
 			works:   masterCrashes,
 		},
 		{
@@ -123,7 +122,7 @@ var traps = map[string][]trap{
 		{
 			name: "StartLimitIntervalSec=0 of a socket",
 			// The default is 5 in 10 s; a busy machine needs longer for so many.
-			without: map[string]string{"fdt-listen@.socket": "[Unit]\nStartLimitIntervalSec=1min\nStartLimitBurst=5\n"},
+			without: map[string]string{"fdt-listen@.socket": "[Unit]\nStartLimitIntervalSec=10min\nStartLimitBurst=5\n"},
 			works:   restarts,
 		},
 	},
@@ -136,13 +135,13 @@ func TestTraps(t *testing.T) {
 			t.Parallel()
 			m := installed(t, bed.Options{Release: release})
 			for _, trap := range list {
-				t.Run(trap.name, func(t *testing.T) { machine{t, m.bed}.play(trap) })
+				m.Run(trap.name, func(m machine) { m.spring(trap) })
 			}
 		})
 	}
 }
 
-func (m machine) play(trap trap) {
+func (m machine) spring(trap trap) {
 	defer m.shipped()
 	if wrong := trap.works(m); wrong != "" {
 		m.Fatalf("with the units as shipped: %s", wrong)
@@ -160,7 +159,7 @@ func (m machine) play(trap trap) {
 // shipped has fdt start anew with the units as shipped, whatever state it is in.
 func (m machine) shipped() {
 	m.must(`find /etc/systemd/system -name 99-test.conf -delete
-		systemctl unmask --quiet --runtime fdt-stop.service
+		systemctl unmask --quiet --runtime fdt-stop.service fdt-sweep.service
 		systemctl daemon-reload
 		timeout 20 systemctl stop fdt fdt-sockets.target || true
 		systemctl list-jobs --plain --no-legend 'fdt*' | awk '{print $1}' | xargs -r systemctl cancel || true
@@ -208,7 +207,7 @@ func nonBlockingForeign(m machine) string {
 
 // freeze stops the master's process, so that systemd is on its own, until the returned function is called.
 func (m machine) freeze() (thaw func()) {
-	m.must("systemctl kill --kill-who=main -s STOP fdt")
+	m.stand("fdt")
 	return func() { m.try("systemctl kill --kill-who=main -s CONT fdt") }
 }
 
@@ -249,7 +248,11 @@ func companionRestarts(m machine) string {
 
 // restarts: closed and opened often, the listener still opens, with no master there to mend it.
 func restarts(m machine) string {
-	m.must("for i in {1..8}; do systemctl stop fdt fdt-sockets.target; systemctl start fdt-sockets.target; done")
+	defer m.freeze()()
+	unit := m.socketUnit()
+	if _, err := m.try("for i in {1..8}; do systemctl stop " + unit + ".service " + unit + ".socket; systemctl start " + unit + ".socket; done"); err != nil {
+		return err.Error()
+	}
 	return listening(m)
 }
 
@@ -316,15 +319,17 @@ func refusedAtOnce(m machine) string {
 	return "a connection is accepted while fdt stops"
 }
 
-// drainedStaysGone: a worker that has drained is not started again.
+// drainedStaysGone: a worker that has drained is not started again, also if it ends before the master has had systemd
+// told so.
 func drainedStaysGone(m machine) string {
-	since := m.must("date +%s.%N")
-	for range 10 { // a worker may be told to stop before systemd sees its end
-		m.try("timeout 30 systemctl reload fdt")
-	}
-	m.must("journalctl --sync")
-	if got := m.must("journalctl -b -q --since=@" + since + " -u 'fdt-worker@*' | grep -i -m 1 'scheduled restart' || true"); got != "" {
-		return got
+	defer m.freeze()()
+	worker := m.workers()[0]
+	pid := m.must("systemctl show -P MainPID " + worker)
+	m.must("kill -TERM " + pid)
+	const state = "systemctl show -p ActiveState -p SubState -p NRestarts "
+	m.eventually("! kill -0 " + pid + " 2>/dev/null && " + state + worker + " | grep -q -e '^ActiveState=inactive' -e '^NRestarts=[1-9]'")
+	if got := m.must(state + worker); !strings.Contains(got, "ActiveState=inactive") {
+		return worker + " is " + got
 	}
 	return ""
 }
@@ -336,23 +341,18 @@ func masterCrashes(m machine) string {
 		[ "$pid" = 0 ] || kill -9 "$pid" 2>/dev/null || true
 		for j in {1..40}; do [ "$(systemctl show -P MainPID fdt)" != "$pid" ] && [ "$(systemctl show -P MainPID fdt)" != 0 ] && break; sleep 0.05; done
 	done`)
-	for range 300 {
-		switch state := m.must("systemctl show -P ActiveState fdt"); state {
-		case "active":
-			return ""
-		case "failed":
-			return "the master is failed"
-		}
-		time.Sleep(100 * time.Millisecond)
+	if m.must("until state=$(systemctl show -P ActiveState fdt); [ $state = active -o $state = failed ]; do sleep 0.1; done; echo $state") == "failed" {
+		return "the master is failed"
 	}
-	return "the master does not come back"
+	return ""
 }
 
 // drainOutlastsReload: an open transaction in a draining worker survives somebody's daemon-reload.
 func drainOutlastsReload(m machine) string {
 	conn := m.open()
 	m.must("systemctl reload fdt && systemctl daemon-reload")
-	time.Sleep(4 * time.Second) // longer than the TimeoutStopSec= that stands in the table
+	// Longer than the TimeoutStopSec= that stands in the table, and than a busy machine needs to keep to it.
+	m.try("while [ $SECONDS -lt 10 ]; do systemctl list-units --plain --no-legend --state=deactivating 'fdt-worker@*' | grep -q . || exit; sleep 0.1; done")
 	if err := m.exec(conn, "COMMIT"); err != nil {
 		return "an open transaction in a draining worker: " + err.Error()
 	}
@@ -374,12 +374,15 @@ func controlSocketsStay(m machine) string {
 func failedIsForgotten(m machine) string {
 	defer m.freeze()()
 	conn := m.open()
-	worker := m.must("systemctl stop --no-block 'fdt-worker@*'; sleep 0.5; systemctl list-units --plain --no-legend --state=deactivating 'fdt-worker@*' | awk '{print $1}'")
+	const draining = "systemctl list-units --plain --no-legend --state=deactivating 'fdt-worker@*'"
+	m.must("systemctl stop --no-block 'fdt-worker@*'")
+	m.eventually("! systemctl list-units --plain --no-legend --state=active 'fdt-worker@*' | grep -q . && [ $(" + draining + " | wc -l) = 1 ]") // the one with the transaction
+	worker := m.must(draining + " | awk '{print $1}'")
 	m.must("systemctl kill -s KILL " + worker)
 	if err := m.exec(conn, "COMMIT"); err == nil {
 		return "the worker is still there"
 	}
-	m.must("sleep 0.5")
+	m.eventually("! systemctl list-units --plain --no-legend --state=deactivating " + worker + " | grep -q .")
 	if got := m.must("systemctl list-units --all --plain --no-legend " + worker); got != "" {
 		return got
 	}
@@ -422,7 +425,7 @@ func addressToCome(m machine) string { return m.opens("192.0.2.1:7433") }
 
 // peersAreKnown: a worker sees who its local clients are.
 func peersAreKnown(m machine) string {
-	m.must("id clerk >/dev/null 2>&1 || useradd --groups fdt clerk")
+	m.must("id clerk >/dev/null 2>&1 || useradd --groups fdt-client clerk")
 	if _, err := m.try("runuser -u clerk -- psql -X -h /run/fdt -p 7432 -c \"CALL enqueue('x')\""); err != nil {
 		return err.Error()
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fdtserver/fdt/txn/internal/ofd"
+	"github.com/fdtserver/fdt/txn/internal/ledger"
 )
 
 // BenchmarkRecovery is the first scan after a boot with 100,000 transactions
@@ -57,36 +57,36 @@ func BenchmarkRecovery(b *testing.B) {
 }
 
 // crowd leaves the log of a dead incarnation with n transactions in doubt.
-func crowd(b *testing.B, opt Options, n int) {
+func crowd(b testing.TB, opt Options, n int) {
 	b.Helper()
 	m, err := Open(b.Context(), opt)
 	if err != nil {
 		b.Fatal(err)
 	}
-	j, err := m.ours(b.Context())
+	j, err := m.ledger.Log(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
 	for i := range n {
-		gid, err := j.gid(RoleExternal)
+		gid, err := j.Number(RoleExternal)
 		if err != nil {
 			b.Fatal(err)
 		}
-		r := record{
-			Kind: kindPreparing, GID: gid, ClientGID: fmt.Sprintf("1_%d_%x", i, i), Owner: "alice", Addr: "unix", Database: "alice",
+		r := ledger.Record{
+			Kind: ledger.KindPreparing, GID: gid, ClientGID: fmt.Sprintf("1_%d_%x", i, i), Owner: "alice", Addr: "unix", Database: "alice",
 			Branches: []BranchID{
 				{Resource: "a", Identity: "postgres:7301010101010101010/a/1"}, {Resource: "b", Identity: "mariadb:0123456789abcdef/b"},
 			},
 		}
-		if _, err := j.note(r); err != nil {
+		if _, err := j.Note(r); err != nil {
 			b.Fatal(err)
 		}
-		r.Kind = kindPrepared
-		if _, err := j.note(r); err != nil {
+		r.Kind = ledger.KindPrepared
+		if _, err := j.Note(r); err != nil {
 			b.Fatal(err)
 		}
 	}
-	if err := ofd.Close(j.log.File()); err != nil {
+	if err := m.Close(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 }

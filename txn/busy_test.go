@@ -60,7 +60,7 @@ func TestWorkedOn(t *testing.T) {
 			before := p.messages(t)
 			p.recover(t, m)
 			want(t, p.messages(t), before...)
-			if n := m.Counts().Leftover; n != 1 {
+			if n := m.Counts().Pending; n != 1 {
 				t.Errorf("%d wait to be looked at again, want 1", n)
 			}
 			done()
@@ -174,8 +174,8 @@ func TestClaimsGone(t *testing.T) {
 		})
 	})
 	prepared(t, m, "x")
-	wantErr(t, m.Scan(t.Context()), os.ErrNotExist)
+	wantErr(t, m.Scan(t.Context()), txn.ErrNoClaims)
 	_, err := m.List(t.Context())
-	wantErr(t, err, os.ErrNotExist)
+	wantErr(t, err, txn.ErrNoClaims)
 	closeAll(t, m)
 }

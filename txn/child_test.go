@@ -22,7 +22,7 @@ import (
 const (
 	envPlace  = "FDT_TEST_PLACE"
 	envScript = "FDT_TEST_SCRIPT" // what to do
-	envDie    = "FDT_TEST_DIE"    // step at which to die, or "stop " and that at which to stop
+	envDie    = "FDT_TEST_DIE"    // step at which to die, or "stop " and that at which to stop, or "fail " and that which fails
 )
 
 func TestMain(m *testing.M) {
@@ -33,7 +33,12 @@ func TestMain(m *testing.M) {
 		}
 		testcover.Exit(m, 0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := closeBank(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // child is a worker's life: the script's words, one after another.
@@ -47,6 +52,9 @@ func child(root, script, die string) error {
 		if die == "stop "+step {
 			stopHere()
 		}
+		if die == "fail "+step {
+			return errDown
+		}
 		return nil
 	}
 	p := place{root}
@@ -57,6 +65,13 @@ func child(root, script, die string) error {
 			return err
 		}
 		opt.Resources = append(opt.Resources, faulty{s, hook})
+	}
+	bank, err := bankOf(p, hook)
+	if err != nil {
+		return err
+	}
+	if bank != nil {
+		opt.Resources, opt.Decider = append(opt.Resources, bank), "bank"
 	}
 	txn.SetFault(&opt, hook)
 	m, err := txn.Open(ctx, opt)
@@ -81,8 +96,10 @@ type faulty struct {
 }
 
 func (f faulty) around(what string, do func() error) error {
-	_ = f.at("send " + what + " " + f.Name())
-	err := do()
+	err := f.at("send " + what + " " + f.Name())
+	if err == nil {
+		err = do()
+	}
 	_ = f.at("got " + what + " " + f.Name())
 	return err
 }
@@ -128,27 +145,55 @@ func obey(ctx context.Context, m *txn.Manager, s *txn.Session, word string) erro
 	case "begin":
 		return s.Begin(ctx, txn.TxOptions{})
 	case "put":
-		b, err := s.Branch(ctx, arg)
+		resource, body, given := strings.Cut(arg, "=")
+		if !given {
+			body = "message"
+		}
+		b, err := s.Branch(ctx, resource)
 		if err != nil {
 			return err
 		}
-		return b.(faultyBranch).Branch.(*spool.Branch).Put(ctx, []byte("message"))
+		return b.(faultyBranch).Branch.(*spool.Branch).Put(ctx, []byte(body))
+	case "pay":
+		return pay(ctx, s, os.Getenv(envPlace))
 	case "xid":
 		id, err := s.XID(ctx)
 		fmt.Println("xid", id)
 		return err
 	case "commit":
 		return s.Commit(ctx)
+	case "refused-commit":
+		if err := s.Commit(ctx); !errors.Is(err, txn.ErrRolledBack) {
+			return fmt.Errorf("got %w", err)
+		}
+		return nil
 	case "prepare":
 		return s.Prepare(ctx, arg)
 	case "commit-prepared":
 		return s.CommitPrepared(ctx, arg)
+	case "half-commit-prepared":
+		if err := s.CommitPrepared(ctx, arg); !errors.Is(err, txn.ErrUnreachable) {
+			return fmt.Errorf("got %w", err)
+		}
+		return nil
 	case "rollback-prepared":
 		return s.RollbackPrepared(ctx, arg)
 	case "operator-commit":
 		return m.Decide(ctx, txn.Principal{User: "root", Operator: true}, arg, txn.Commit)
+	case "rollback":
+		return s.Rollback(ctx)
+	case "ack":
+		return s.Acknowledge()
 	case "scan":
 		return m.Scan(ctx)
+	case "recover":
+		err := m.Scan(ctx)
+		txn.Retry(m, ctx)
+		return errors.Join(err, txn.Sweep(m, ctx))
+	case "rotate":
+		return txn.Rotate(m, ctx)
+	case "die":
+		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "wait":
 		_, err := io.Copy(io.Discard, os.Stdin)
 		return err

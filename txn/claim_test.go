@@ -141,22 +141,21 @@ func TestDecidedByHand(t *testing.T) {
 // TestAcknowledgeBusy: an outcome that somebody looks at, or has forgotten,
 // needs no word from its client.
 func TestAcknowledgeBusy(t *testing.T) {
-	p := newFastPlace(t)
-	m := p.open(t)
-	defer closeAll(t, m)
-	s := m.NewSession(alice)
-	for name, way := range map[string]func() (undo func()){
-		"busy": func() func() { return p.atWork(t) },
-		"gone": func() func() {
+	for name, way := range map[string]func(p place) (undo func()){
+		"busy": func(p place) func() { return p.atWork(t) },
+		"gone": func(p place) func() {
 			wantErr(t, os.Remove(p.claim(t)), nil)
 			return func() {}
 		},
 	} {
+		p := newFastPlace(t)
+		m := p.open(t)
+		s := m.NewSession(alice)
 		prepared(t, m, name)
 		wantErr(t, s.CommitPrepared(t.Context(), name), nil)
-		undo := way()
+		undo := way(p)
 		wantErr(t, s.Acknowledge(), nil)
 		undo()
-		p.reboot(t)
+		closeAll(t, m)
 	}
 }

@@ -1,54 +1,65 @@
 package txn
 
 import (
+	"context"
 	"errors"
-	"io/fs"
-	"os"
+
+	"github.com/fdtserver/fdt/txn/internal/ledger"
+	"github.com/fdtserver/fdt/txn/internal/pending"
 )
 
-// conclude ends the claim of a transaction that has ended, by what the logs say
-// or no longer say, where whoever carried it on died before the claim said so
-// too; and drops that of an outcome that is no longer kept. Nobody else would:
-// the logs leave nothing to do.
-func (r *recovery) conclude(st *claimState, h *history) error {
-	c, err := r.m.claims.tryTake(claimName(&st.Transaction))
-	switch {
-	case errors.Is(err, errHeld):
-		r.m.left.look(st.GID, claimName(&st.Transaction)) // somebody works on it, and may leave it as it was
-		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // somebody did
-	case err != nil:
-		return err
-	case c.GID != st.GID || c.Phase != st.Phase || c.Claimant != st.Claimant:
-		return c.release()
-	case c.Phase.Terminal():
-		return c.remove()
-	case h == nil:
-		return r.m.concluded(c, "")
+// behind does what there is to do about a claim that is behind the logs, of which h is what they say.
+func (r *recovery) behind(ctx context.Context, st *ledger.State, h *ledger.History) (bool, error) {
+	what, some := planClaim(factsOf(st), h, r.gone, r.m.ledger.Done)
+	if !some {
+		return false, nil
 	}
-	return r.m.concluded(c, h.tx.Hazard)
-}
-
-// over tells whether a claim is behind the logs, which h is taken from.
-func (r *recovery) over(st *claimState, h *history) bool {
-	switch {
-	case st.Phase == Prepared, st.Phase.Terminal() && st.operatorOnly():
-		return false
-	case h == nil: // never noted, or done and dropped
-		return r.gone(st.Claimant)
-	case st.Phase.Terminal():
-		return r.m.done(h)
+	w := &errand{m: r.m, name: ledger.ClaimName(&st.Transaction), found: st, last: r.last}
+	if h != nil {
+		w.hazard = h.Tx.Hazard
 	}
-	return h.ended && r.gone(st.Claimant)
+	err := w.run(ctx, job{task: what, gid: st.GID, hazard: w.hazard != ""})
+	if errors.Is(w.absent, ledger.ErrHeld) {
+		r.m.pending.Look(st.GID, w.name) // somebody works on it, and may leave it as it was
+	}
+	return what == taskConclude, err
 }
 
 // gone tells whether all that the incarnation had to say was in the logs when
 // they were read: it was sealed before, or its log was needed no longer.
 func (r *recovery) gone(n uint64) bool {
-	if r.s.records[n] != nil {
+	if r.s.Has(n) {
 		return r.dead[n]
 	}
-	_, err := os.Stat(r.m.home.path(logName(n)))
-	return errors.Is(err, fs.ErrNotExist)
+	return r.m.ledger.Gone(n)
+}
+
+// finishUnnamed has a transaction carried out that is decided and has no claim, as its name is another's.
+func (r *recovery) finishUnnamed(h *ledger.History) {
+	if !r.m.pending.Has(h.Tx.GID) {
+		r.m.pending.Add(&pending.Outcome{GID: h.Tx.GID, Decision: h.Decision, Unnamed: &h.Tx}, h.Tx.Branches)
+	}
+}
+
+// restate notes once more that what is superseded has ended and is forgotten, before the proof of it may go.
+func (r *recovery) restate(ctx context.Context) error {
+	var lost []GID
+	for gid, h := range r.s.Histories {
+		if h.Superseded && h.Within(r.dead) {
+			lost = append(lost, gid)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	j, err := r.m.ledger.Log(ctx)
+	for _, gid := range lost {
+		if err == nil {
+			_, err = j.Note(ledger.Record{Kind: ledger.KindEnd, GID: gid})
+		}
+		if err == nil {
+			err = j.Force(ledger.Record{Kind: ledger.KindForget, GID: gid})
+		}
+	}
+	return err
 }

@@ -5,38 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/fdtserver/fdt/txn"
 )
-
-// TestForeignLog: a cloned machine, or a restored copy of the log, gets a new
-// identity and touches nothing of the old one.
-func TestForeignLog(t *testing.T) {
-	p := newPlace(t)
-	m := p.open(t)
-	prepared(t, m, "x")
-	closeAll(t, m)
-	clone := func(o *txn.Options) { o.MachineID = "m2" }
-	m = p.open(t, clone)
-	if err := m.Scan(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	s := m.NewSession(alice)
-	wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnknownGID)
-	prepared(t, m, "x")
-	wantErr(t, s.CommitPrepared(t.Context(), "x"), nil)
-	p.wantMessages(t, 1, 1)
-	closeAll(t, m)
-	staged, _ := filepath.Glob(p.dir("a") + "/prepared/*-X+a")
-	if len(staged) != 1 {
-		t.Errorf("the other machine's branch was touched: %q", staged)
-	}
-	old, _ := filepath.Glob(p.dir("log") + "/old-*/*.log")
-	if len(old) != 1 {
-		t.Errorf("put aside: %q", old)
-	}
-}
 
 // TestOlderCopy: logs put back from a backup know less than the resources.
 // What they do not know is left alone.
@@ -71,13 +45,9 @@ func TestOlderCopy(t *testing.T) {
 	wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "old"), nil)
 }
 
-// TestDamagedLog: a log with a hole is left alone, but for an operator.
-func TestDamagedLog(t *testing.T) {
-	p := newPlace(t)
-	m := p.open(t)
-	prepared(t, m, "x")
-	prepared(t, m, "y")
-	closeAll(t, m)
+// damage makes a hole in the first log.
+func (p place) damage(t *testing.T) {
+	t.Helper()
 	logs, _ := filepath.Glob(p.dir("log") + "/*.log")
 	raw, err := os.ReadFile(logs[0])
 	if err != nil {
@@ -88,13 +58,90 @@ func TestDamagedLog(t *testing.T) {
 	if err := os.WriteFile(logs[0], raw, 0o640); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestDamagedLog: a log with a hole is left alone, but for an operator.
+func TestDamagedLog(t *testing.T) {
+	p := newPlace(t)
+	m := p.open(t)
+	prepared(t, m, "x")
+	prepared(t, m, "y")
+	closeAll(t, m)
+	p.damage(t)
 	p.reboot(t)
 	m = p.open(t)
 	defer closeAll(t, m)
 	p.recover(t, m)
 	s := m.NewSession(alice)
-	wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnreachable)
+	err := s.CommitPrepared(t.Context(), "x")
+	wantErr(t, err, txn.ErrUnreachable)
+	var told []string // what is not a text of ours alone
+	var look func(err error)
+	look = func(err error) {
+		switch e := err.(type) { //nolint:errorlint // it is taken apart
+		case *txn.Error:
+			told = append(told, e.Error())
+		case interface{ Unwrap() error }:
+			look(e.Unwrap())
+		case interface{ Unwrap() []error }:
+			for _, err := range e.Unwrap() {
+				look(err)
+			}
+		default:
+			told = append(told, "(for the journal)")
+		}
+	}
+	if look(err); len(told) != 2 || told[1] != "(for the journal)" || !strings.Contains(err.Error(), "left to an operator: log 1: ") {
+		t.Errorf("%q of %v", told, err)
+	}
 	wantErr(t, m.Decide(t.Context(), alice, "x", txn.Commit), txn.ErrNotOwner)
 	wantErr(t, m.Decide(t.Context(), txn.Principal{User: "root", Operator: true}, "x", txn.Commit), nil)
 	p.wantMessages(t, 1, 1)
+}
+
+// TestLostInDamage: a transaction that may have been in the part of a log which cannot be read is not unknown, as long as that
+// log is there; another log says as ever what it knows.
+func TestLostInDamage(t *testing.T) {
+	p := newFastPlace(t)
+	m := p.open(t)
+	prepared(t, m, "x")
+	prepared(t, m, "z")
+	closeAll(t, m)
+	logs, _ := filepath.Glob(p.dir("log") + "/*.log")
+	raw, err := os.ReadFile(logs[0])
+	wantErr(t, err, nil)
+	damaged := strings.ReplaceAll(string(raw), `"client_gid":"x"`, `"client_gid":"?"`)
+	wantErr(t, os.WriteFile(logs[0], []byte(damaged), 0o600), nil)
+	p.reboot(t)
+	broken := new(atomic.Bool)
+	m = p.open(t, failing("probe log", func() error {
+		if broken.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	defer closeAll(t, m)
+	p.recover(t, m)
+	s := m.NewSession(alice)
+	for range 2 {
+		for _, err := range []error{s.CommitPrepared(t.Context(), "x"), s.RollbackPrepared(t.Context(), "x")} {
+			if wantErr(t, err, txn.ErrDamaged); !txn.InDoubt(err) || strings.Contains(err.Error(), p.root) {
+				t.Error(err)
+			}
+		}
+	}
+	_, err = m.Show(t.Context(), "x")
+	if wantErr(t, err, txn.ErrDamaged); !strings.Contains(err.Error(), "log of incarnation 1: ") {
+		t.Error(err)
+	}
+	prepared(t, m, "y")
+	wantErr(t, s.CommitPrepared(t.Context(), "y"), nil)
+	wantErr(t, s.Acknowledge(), nil)
+	wantErr(t, os.Remove(logs[0]), nil)
+	wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnknownGID)
+	p.waiting(t, "begin put:a")() // its log cannot be probed
+	broken.Store(true)
+	_, err = m.Show(t.Context(), "x")
+	wantErr(t, err, txn.ErrDamaged)
+	broken.Store(false)
 }

@@ -1,16 +1,22 @@
 package txn
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"fmt"
-	"os"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
 // doubt is how many transactions wait for a decision, and since when the
 // oldest does, in nanoseconds since 1970.
-type doubt struct{ count, oldest int64 }
+type doubt struct {
+	count, oldest int64
+	on            map[string]int64 // of those, how many have a branch on a resource
+}
 
 // add counts a transaction, if it is in doubt.
 func (d *doubt) add(t *Transaction) {
@@ -21,30 +27,71 @@ func (d *doubt) add(t *Transaction) {
 	if at := t.Since.UnixNano(); d.oldest == 0 || at < d.oldest {
 		d.oldest = at
 	}
+	if d.on == nil {
+		d.on = map[string]int64{}
+	}
+	for _, b := range t.Branches {
+		d.on[b.Resource]++
+	}
+}
+
+// text is for the other processes: the count and the oldest, then a line for each resource.
+func (d *doubt) text() []byte {
+	out := fmt.Appendln(nil, d.count, d.oldest)
+	for _, name := range slices.Sorted(maps.Keys(d.on)) {
+		out = fmt.Appendln(out, d.on[name], name)
+	}
+	return out
+}
+
+// parse is the inverse of text.
+func (d *doubt) parse(raw []byte) error {
+	lines := bufio.NewScanner(bytes.NewReader(raw))
+	lines.Scan()
+	if _, err := fmt.Sscan(lines.Text(), &d.count, &d.oldest); err != nil {
+		return err
+	}
+	d.on = map[string]int64{}
+	for lines.Scan() {
+		var n int64
+		var name string
+		if _, err := fmt.Sscan(lines.Text(), &n, &name); err != nil {
+			return err
+		}
+		d.on[name] = n
+	}
+	return lines.Err()
 }
 
 func (m *Manager) doubt(d doubt) {
 	m.inDoubt.Store(d.count)
 	m.oldest.Store(d.oldest)
-}
-
-// countPath is the file that tells the other processes what the recovering one
-// counted, so that not each has to.
-func (m *Manager) countPath() string { return filepath.Join(m.claims.dir, "in-doubt") }
-
-func (m *Manager) writeCount(d doubt) error {
-	temp := m.countPath() + ".new"
-	if err := os.WriteFile(temp, fmt.Appendln(nil, d.count, d.oldest), 0o640); err != nil {
-		return err
+	for name, n := range m.doubtOn {
+		n.Store(d.on[name])
 	}
-	return os.Rename(temp, m.countPath())
 }
+
+// doubted counts a transaction that came to be in doubt here, by 1, or is no more, by -1.
+func (m *Manager) doubted(t *Transaction, by int64) {
+	m.inDoubt.Add(by)
+	for _, b := range t.Branches {
+		if n := m.doubtOn[b.Resource]; n != nil {
+			n.Add(by)
+		}
+	}
+}
+
+// countName is the shared fact that tells the other processes what the recovering one
+// counted, so that not each has to.
+const countName = "in-doubt"
+
+func (m *Manager) writeCount(d doubt) error { return m.files.Share(countName, d.text()) }
 
 // heard takes over what another process has counted, if it has come to the end
 // of a scan since.
 func (m *Manager) heard(ctx context.Context, since time.Time) bool {
-	info, err := os.Stat(m.countPath())
-	if err != nil || info.ModTime().Before(since) {
+	_, at, err := m.files.Shared(countName)
+	if err != nil || at.Before(since) {
 		return false
 	}
 	m.warn(ctx, "read what another counted", m.readCount())
@@ -52,13 +99,16 @@ func (m *Manager) heard(ctx context.Context, since time.Time) bool {
 }
 
 func (m *Manager) readCount() error {
-	raw, err := os.ReadFile(m.countPath())
+	raw, _, err := m.files.Shared(countName)
 	if err != nil {
 		return ignoreNotExist(err) // nobody has counted yet
 	}
+	if err := m.countUnexplained(); err != nil {
+		return err
+	}
 	var d doubt
-	if _, err := fmt.Sscan(string(raw), &d.count, &d.oldest); err != nil {
-		return fmt.Errorf("%s: %w", m.countPath(), err)
+	if err := d.parse(raw); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(m.opt.ClaimDir, countName), err)
 	}
 	m.doubt(d)
 	return nil

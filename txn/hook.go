@@ -80,6 +80,9 @@ func (t *transaction) done(e Ending, err error) error {
 	case err != nil:
 		e = EndRolledBack
 	}
+	if t.told == nil {
+		t.m.work.end(t.gid)
+	}
 	t.m.meters.ended(t, e)
 	for _, f := range t.after {
 		f(e)

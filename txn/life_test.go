@@ -25,16 +25,29 @@ func TestRotate(t *testing.T) {
 	prepared(t, m, "kept")
 	ctx, stop := context.WithCancel(t.Context())
 	var work sync.WaitGroup
+	defer work.Wait()
+	defer stop()
 	var n atomic.Int64
 	for i := range 4 {
 		work.Go(func() {
 			s := m.NewSession(alice)
 			for ctx.Err() == nil {
-				begin(t, s)
-				put(t, s, "a", fmt.Sprint(i))
-				put(t, s, "b", fmt.Sprint(i))
-				if err := s.Commit(t.Context()); err != nil {
+				err := s.Begin(t.Context(), txn.TxOptions{})
+				for _, name := range []string{"a", "b"} {
+					var b txn.Branch
+					if err == nil {
+						b, err = s.Branch(t.Context(), name)
+					}
+					if err == nil {
+						err = b.(putter).Put(t.Context(), fmt.Append(nil, i))
+					}
+				}
+				if err == nil {
+					err = s.Commit(t.Context())
+				}
+				if err != nil {
 					t.Error(err)
+					return
 				}
 				n.Add(1)
 			}
@@ -257,11 +270,11 @@ func putDown(t *testing.T, s *txn.Session, body string) {
 // retryUntilIdle retries as the loop does, without its pauses.
 func retryUntilIdle(t *testing.T, m *txn.Manager) {
 	t.Helper()
-	testwait.Until(t, "all leftovers are told", func() bool {
-		if m.Counts().Leftover > 0 {
+	testwait.Until(t, "all that is pending is told", func() bool {
+		if m.Counts().Pending > 0 {
 			txn.Retry(m, t.Context())
 		}
-		return m.Counts().Leftover == 0
+		return m.Counts().Pending == 0
 	})
 }
 
@@ -294,7 +307,7 @@ func TestDownInPhaseTwo(t *testing.T) {
 		wantErr(t, s.RollbackPrepared(t.Context(), "x"), txn.ErrAlreadyCommitted)
 		p.wantMessages(t, 1, 0)
 		list, err := m.List(t.Context())
-		if err != nil || len(list) != 1 || list[0].Phase != txn.Committing || m.Counts().Leftover != 1 {
+		if err != nil || len(list) != 1 || list[0].Phase != txn.Committing || m.Counts().Pending != 1 {
 			t.Errorf("got %+v, %v, %+v", list, err, m.Counts())
 		}
 		is.Store(false)
@@ -353,7 +366,7 @@ func TestHeuristic(t *testing.T) {
 	wantErr(t, m.Forget(t.Context(), alice, "x"), txn.ErrNotOwner)
 	wantErr(t, m.Forget(t.Context(), root, "z"), txn.ErrUnknownGID)
 	shown, err := m.Show(t.Context(), "x")
-	if err != nil || !shown.Heuristic || shown.Decider != "root" || len(shown.Branches) != 2 || shown.Branches[0].State != "not prepared" {
+	if err != nil || !shown.Heuristic || shown.Decider != "root" || len(shown.Branches) != 2 || shown.Branches[0].State != "committed" {
 		t.Errorf("got %+v, %v", shown, err)
 	}
 	wantErr(t, m.Forget(t.Context(), root, "x"), nil)

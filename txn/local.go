@@ -3,10 +3,12 @@ package txn
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/fdtserver/fdt/txn/internal/pending"
 )
 
 // transaction is the open transaction of one session.
@@ -20,8 +22,11 @@ type transaction struct {
 	branches   []*enlisted
 	savepoints []savepoint
 	savepointN int
-	failure    error // of the statement that made it fail
-	rehearsal  bool  // of Manager.Rehearse
+	failure    error           // of the statement that made it fail
+	taken      atomic.Bool     // a resource held a branch of its gid already
+	rehearsal  bool            // of Manager.Rehearse
+	told       <-chan struct{} // closed when a phase two beside the answer is over; nil without one
+	deciding   *enlisted       // whose commit is the decision; nil: the log's record is
 	before     []func(context.Context) error
 	after      []func(Ending)
 }
@@ -35,88 +40,179 @@ type enlisted struct {
 	over     bool // ended, needs nothing more
 }
 
+// known is the branch and all that is known of it by now.
+func (e *enlisted) known() BranchID {
+	e.id.Proof = e.branch.Proof()
+	return e.id
+}
+
 // each runs f for every branch that is not over, in parallel, the last one in
 // the caller's goroutine, and returns when all have returned.
-func (t *transaction) each(f func(*enlisted) error) error {
-	errs := make([]error, len(t.branches))
+func (t *transaction) each(f func(*enlisted) error) error { return t.eachBut(nil, f) }
+
+// eachBut is each without one of them.
+func (t *transaction) eachBut(but *enlisted, f func(*enlisted) error) error {
+	open := make([]*enlisted, 0, len(t.branches))
+	for _, e := range t.branches {
+		if !e.over && e != but {
+			open = append(open, e)
+		}
+	}
+	errs := make([]error, len(open))
 	run := func(i int) {
-		if e := t.branches[i]; !e.over {
-			if err := f(e); err != nil {
-				errs[i] = fmt.Errorf("resource %s: %w", e.id.Resource, err)
-			}
+		if err := f(open[i]); err != nil {
+			errs[i] = failedAt(open[i].id.Resource, "", err)
 		}
 	}
 	var others sync.WaitGroup
-	for i := range t.branches {
-		if i < len(t.branches)-1 {
+	for i := range open {
+		if i < len(open)-1 {
 			others.Go(func() { run(i) })
 		} else {
 			run(i)
 		}
 	}
 	others.Wait()
-	return errors.Join(errs...)
+	return together(errs...)
 }
 
 func (t *transaction) branchIDs() []BranchID {
 	ids := make([]BranchID, len(t.branches))
 	for i, e := range t.branches {
-		ids[i] = e.id
+		ids[i] = e.known()
 	}
 	return ids
+}
+
+// detached is Manager.detached. A rehearsal is called off with who wants it.
+func (t *transaction) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	if t.rehearsal {
+		return context.WithCancel(ctx)
+	}
+	return t.m.detached(ctx)
 }
 
 // prepare is phase one on all branches. It runs to its end though the client
 // be gone. It returns the branches that voted to be prepared.
 func (t *transaction) prepare(ctx context.Context, gid GID) ([]BranchID, error) {
-	ctx, cancel := t.m.detached(ctx)
+	ctx, cancel := t.detached(ctx)
 	defer cancel()
-	err := t.each(func(e *enlisted) error {
+	if !t.rehearsal {
+		a := attendant{t: t, ctx: ctx, cancel: cancel}
+		defer a.attend().leave()
+	}
+	err := t.eachBut(t.deciding, func(e *enlisted) error {
 		vote, err := e.branch.Prepare(ctx, gid)
+		if ClassOf(err) == NotOurs {
+			t.taken.Store(true)
+		}
 		if err != nil {
 			return err
 		}
 		e.prepared, e.over = vote == VotePrepared, vote == VoteReadOnly
-		e.id.Proof = e.branch.Proof()
+		t.m.reach(ctx, e.id.Resource, nil)
 		return nil
 	})
 	var ids []BranchID
 	for _, e := range t.branches {
 		if e.prepared {
-			ids = append(ids, e.id)
+			ids = append(ids, e.known())
 		}
 	}
 	return ids, err
 }
 
-// rollback undoes branches of which none was told to prepare.
-func (t *transaction) rollback(ctx context.Context) error {
-	ctx, cancel := t.m.detached(ctx)
+// attendant sees to it that nobody waits for the votes of resources that do not answer at all: one that is slow has its time,
+// Limits.Phase, while one that stands still is found by another question, and phase one is over within Limits.Tell.
+type attendant struct {
+	t      *transaction
+	ctx    context.Context
+	cancel context.CancelFunc
+	timer  *time.Timer
+	asking sync.WaitGroup
+}
+
+func (a *attendant) attend() *attendant {
+	a.asking.Add(1)
+	a.timer = time.AfterFunc(a.t.m.opt.Limits.Tell/2, a.ask)
+	return a
+}
+
+// leave returns when nobody asks any more.
+func (a *attendant) leave() {
+	if !a.timer.Stop() {
+		a.asking.Wait()
+	}
+}
+
+func (a *attendant) ask() {
+	defer a.asking.Done()
+	m := a.t.m
+	ctx, cancel := context.WithTimeoutCause(a.ctx, m.opt.Limits.Tell/2, silence(m.opt.Limits.Tell/2))
 	defer cancel()
-	err := t.each(func(e *enlisted) error {
-		e.over = true
-		return e.branch.Rollback(ctx)
-	})
+	for _, e := range a.t.branches {
+		_, err := e.resource.Identity(ctx)
+		if a.ctx.Err() == nil && classOfSilence(err) == Unreachable {
+			m.reach(ctx, e.id.Resource, err)
+			a.cancel()
+			return
+		}
+	}
+}
+
+// rollback undoes branches of which none was told to prepare. Those whose
+// resource could not be told are told later.
+func (t *transaction) rollback(ctx context.Context) error {
+	ctx, cancel := t.detached(ctx)
+	defer cancel()
+	ctx, late := t.m.telling(ctx)
+	defer late()
+	missing, err := t.untold(func(e *enlisted) error { return e.branch.Rollback(ctx) })
+	t.m.abortLater(t.gid, missing)
 	return errors.Join(err, t.undone(ctx))
+}
+
+// untold ends every branch by f, and returns those of which that failed.
+func (t *transaction) untold(f func(*enlisted) error) (missing []BranchID, err error) {
+	var mu sync.Mutex
+	err = t.each(func(e *enlisted) error {
+		err := f(e)
+		e.over = true
+		if err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			missing = append(missing, e.known())
+		}
+		return err
+	})
+	return missing, err
+}
+
+// abortLater has branches rolled back of which no log needs to know (presumed
+// abort). By a branch's proof its resource ends the session, too, that could
+// not be told, and would keep its locks.
+func (m *Manager) abortLater(gid GID, missing []BranchID) {
+	if len(missing) > 0 {
+		m.pending.Add(&pending.Outcome{GID: gid, Decision: Abort}, missing)
+	}
 }
 
 // rollbackPrepared undoes branches that were told to prepare, and returns
 // those that could not be told. A branch that voted for an outside coordinator
 // has left its session and is reached through its resource.
 func (t *transaction) rollbackPrepared(ctx context.Context, gid GID) (missing []BranchID) {
-	var mu sync.Mutex
-	err := t.each(func(e *enlisted) error {
-		var err error
-		if e.prepared && gid.Role == RoleExternal {
-			_, err = e.resource.Resolve(ctx, gid, Abort, e.id.Proof)
-		} else {
+	ctx, cancel := t.m.telling(ctx)
+	defer cancel()
+	missing, err := t.untold(func(e *enlisted) (err error) {
+		switch {
+		case t.m.pending.Paused(e.id.Resource, time.Now()):
+			err = notAMomentAgo(e.id.Resource)
+		case e == t.deciding:
+			err = e.branch.Rollback(ctx)
+		case e.prepared && gid.Role == RoleExternal:
+			_, err = e.resource.Resolve(ctx, gid, Abort, e.known().Proof)
+		default:
 			err = e.branch.RollbackPrepared(ctx, gid)
-		}
-		e.over = true
-		if err != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			missing = append(missing, e.id)
 		}
 		return err
 	})
@@ -132,120 +228,4 @@ func (t *transaction) left() {
 	for _, e := range t.branches {
 		e.over = true
 	}
-}
-
-// commit decides the transaction here. Warnings tell which resource follows
-// later.
-func (m *Manager) commit(ctx context.Context, t *transaction) (warning, err error) {
-	writers := len(t.branches)
-	if !t.named && (t.opt.ReadOnly || writers <= 1) {
-		return nil, t.onePhase(ctx)
-	}
-	detached, cancel := m.detached(ctx)
-	defer cancel()
-	branches, err := t.prepare(ctx, t.gid)
-	m.at("commit: prepared")
-	if err != nil {
-		return nil, errors.Join(ErrRolledBack, err, m.giveUp(detached, t))
-	}
-	if len(branches) == 0 && !t.named {
-		return nil, nil
-	}
-	j, err := m.ours(ctx)
-	if err == nil {
-		err = j.force(record{
-			Kind: kindCommit, GID: t.gid, Owner: t.who.User, Addr: t.who.Addr, Database: t.who.Database,
-			Decider: t.who.User, Branches: branches,
-		})
-	}
-	switch {
-	case InDoubt(err):
-		t.left() // recovery decides
-		return nil, err
-	case err != nil:
-		return nil, errors.Join(ErrRolledBack, err, m.giveUp(detached, t))
-	}
-	m.at("commit: durable")
-	return m.carryOut(detached, t, j, branches), nil
-}
-
-// giveUp rolls back after a phase one without a decision: no log needs to
-// know (presumed abort).
-func (m *Manager) giveUp(ctx context.Context, t *transaction) error {
-	if missing := t.rollbackPrepared(ctx, t.gid); len(missing) > 0 {
-		m.left.add(&leftover{gid: t.gid, decision: Abort, branches: missing})
-	}
-	return t.undone(ctx)
-}
-
-// carryOut is phase two of a transaction that was decided here. What a
-// resource cannot be told now is told later.
-func (m *Manager) carryOut(ctx context.Context, t *transaction, j *journal, branches []BranchID) (warning error) {
-	var mu sync.Mutex
-	var missing []BranchID
-	err := t.each(func(e *enlisted) error {
-		e.over = true
-		err := e.branch.CommitPrepared(ctx, t.gid)
-		if err != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			missing = append(missing, e.id)
-		}
-		return err
-	})
-	m.at("commit: told")
-	if err != nil {
-		tx := Transaction{
-			GID: t.gid, Phase: Committing, Owner: t.who.User, Addr: t.who.Addr, Database: t.who.Database,
-			Since: time.Now(), Decider: t.who.User, Branches: branches,
-		}
-		return errors.Join(fmt.Errorf("committed, but %w", err), m.leave(ctx, j, tx, missing))
-	}
-	return m.noteEnd(j, t.gid, "", branches, Commit)
-}
-
-// leave queues what a local transaction left over, for all to see.
-func (m *Manager) leave(ctx context.Context, j *journal, tx Transaction, missing []BranchID) error {
-	err := m.rebuild(ctx)
-	var c *claim
-	if err == nil {
-		c, err = m.claims.create(claimState{Transaction: tx, Claimant: j.incarnation, Decision: Commit})
-	}
-	lo := &leftover{gid: tx.GID, decision: Commit, branches: missing}
-	if err == nil {
-		lo.claim = claimName(&tx) // without one it is told all the same, and ended by a successor
-		err = c.release()
-	}
-	m.left.add(lo)
-	return err
-}
-
-// onePhase commits without a log: at most one branch has written.
-func (t *transaction) onePhase(ctx context.Context) error {
-	ctx, cancel := t.m.detached(ctx)
-	defer cancel()
-	return t.each(func(e *enlisted) error {
-		e.over = true
-		err := e.branch.Commit(ctx)
-		if !InDoubt(err) {
-			return err
-		}
-		return t.m.outcome(ctx, e, t.gid, err)
-	})
-}
-
-// outcome asks a resource how a one-phase commit ended whose answer was lost.
-func (m *Manager) outcome(ctx context.Context, e *enlisted, gid GID, lost error) error {
-	p, ok := e.resource.(Prover)
-	if !ok {
-		return lost
-	}
-	d, err := p.Outcome(ctx, gid, e.branch.Proof())
-	switch {
-	case err != nil:
-		return errors.Join(lost, err)
-	case d == Abort:
-		return fmt.Errorf("%w: the resource lost the connection and rolled back", ErrRolledBack)
-	}
-	return nil
 }

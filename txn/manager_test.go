@@ -62,15 +62,23 @@ func (p place) reboot(t testing.TB) {
 	}
 }
 
-func (p place) spools(t testing.TB) []txn.Resource {
-	t.Helper()
-	var all []txn.Resource
+// resources opens the spools.
+func (p place) resources() (all []txn.Resource, err error) {
 	for _, name := range []string{"a", "b"} {
 		s, err := spool.Open(name, p.dir(name))
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		all = append(all, s)
+	}
+	return all, nil
+}
+
+func (p place) spools(t testing.TB) []txn.Resource {
+	t.Helper()
+	all, err := p.resources()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }
@@ -97,20 +105,28 @@ func (p place) open(t testing.TB, change ...func(*txn.Options)) *txn.Manager {
 	return m
 }
 
-// delivered counts the messages in a spool's new/.
-func (p place) delivered(t testing.TB, name string) []string {
-	t.Helper()
+// inNew is what a spool has delivered.
+func (p place) inNew(name string) (all []string, err error) {
 	list, err := os.ReadDir(filepath.Join(p.dir(name), "new"))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	var all []string
 	for _, e := range list {
 		raw, err := os.ReadFile(filepath.Join(p.dir(name), "new", e.Name()))
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		all = append(all, string(raw))
+	}
+	return all, nil
+}
+
+// delivered is inNew that ends the test if they cannot be read.
+func (p place) delivered(t testing.TB, name string) []string {
+	t.Helper()
+	all, err := p.inNew(name)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }
@@ -300,5 +316,61 @@ func TestCloseUnused(t *testing.T) {
 	wantErr(t, m.Close(ctx), nil)
 	if logs, err := filepath.Glob(filepath.Join(p.dir("log"), "*.log")); err != nil || len(logs) > 0 {
 		t.Errorf("logs are left: %q, %v", logs, err)
+	}
+}
+
+// fenced is a resource of which a test sees whom it was to fence.
+type fenced struct {
+	*spool.Spool
+
+	seen *[]uint64
+}
+
+func (f fenced) Fence(ctx context.Context, id txn.LogID, n uint64) error {
+	*f.seen = append(*f.seen, n)
+	return f.Spool.Fence(ctx, id, n)
+}
+
+// TestCloseOwing: a worker that leaves while a rollback is owed leaves its log, by which its successor knows whose
+// sessions to end; then that goes.
+func TestCloseOwing(t *testing.T) {
+	for name, forced := range map[string]bool{"log without a record": false, "log with what is over": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newFastPlace(t)
+			m, is := p.withDown(t)
+			s := m.NewSession(alice)
+			messages := 0
+			if forced {
+				begin(t, s)
+				put(t, s, "a", "kept in a")
+				put(t, s, "b", "kept in b")
+				wantErr(t, s.Commit(t.Context()), nil)
+				messages++
+			}
+			begin(t, s)
+			put(t, s, "a", "1")
+			put(t, s, "b", "1")
+			is.Store(true)
+			wantErr(t, s.Commit(t.Context()), txn.ErrRolledBack)
+			if n := m.Counts().Pending; n != 1 {
+				t.Fatalf("%d left over, want 1", n)
+			}
+			closeAll(t, m)
+			var seen []uint64
+			m = p.withB(t, func(s *spool.Spool) txn.Resource { return fenced{s, &seen} })
+			defer closeAll(t, m)
+			p.recover(t, m)
+			if !slices.Equal(seen, []uint64{1}) {
+				t.Errorf("fenced %d, want what the worker that left began", seen)
+			}
+			retryUntilIdle(t, m)
+			p.wantMessages(t, messages, messages)
+			p.wantTidy(t)
+			p.recover(t, m)
+			if logs, err := filepath.Glob(p.dir("log") + "/000*1.log"); err != nil || len(logs) > 0 {
+				t.Errorf("left: %q, %v", logs, err)
+			}
+		})
 	}
 }

@@ -45,7 +45,10 @@ type Stats struct {
 // ResourceStats is one resource's part of it.
 type ResourceStats struct {
 	InUse, Limit int    // connections of branches; Limit is 0 where they have none
+	Waiting      int    // branches that wait for one of them
 	Exhausted    uint64 // branches that found no free connection in time
+	InDoubt      int    // transactions of all workers that wait for a decision with a branch here, as Counts.InDoubt
+	Untold       int    // branches of which this process is yet to tell it what was decided
 }
 
 // Stats returns the counts; it reads memory only.
@@ -61,9 +64,9 @@ func (m *Manager) Stats() Stats {
 		s.Transactions[e] = m.meters.ends[e].Load()
 	}
 	for name, r := range m.resources {
-		rs := ResourceStats{Exhausted: m.meters.exhausted[name].Load()}
+		rs := ResourceStats{Exhausted: m.meters.exhausted[name].Load(), InDoubt: int(max(0, m.doubtOn[name].Load())), Untold: m.pending.CountOn(name)}
 		if p, ok := r.(Pooled); ok {
-			rs.InUse, rs.Limit = p.Pool()
+			rs.InUse, rs.Limit, rs.Waiting = p.Pool()
 		}
 		s.Resources[name] = rs
 	}

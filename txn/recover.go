@@ -3,25 +3,54 @@ package txn
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/fdtserver/fdt/txn/internal/ledger"
 )
 
-// Recover retries what this process left over and recovers what dead ones
+// Recover tells what is pending in this process and recovers what dead ones
 // left, for ever, until ctx ends (nil) or the log fails (ErrPoisoned). It
-// waits for the goroutines that it starts: two loops, and one for each queue of
-// leftovers.
+// waits for the goroutines that it starts: two loops, and one for each executor
+// at work.
 func (m *Manager) Recover(ctx context.Context) error {
-	// A transaction's first use of a resource need not wait for our log then.
-	_, err := m.ours(ctx)
+	var err error
+	if m.ledger.Incarnation() == 0 {
+		err = m.skipOthers(ctx)
+	}
+	if err == nil {
+		// A transaction's first use of a resource need not wait for our log then.
+		_, err = m.ledger.Log(ctx)
+	}
 	m.warn(ctx, "begin an incarnation", err)
 	var wg sync.WaitGroup
 	wg.Go(func() { m.retryLoop(ctx) })
 	wg.Go(func() { m.scanLoop(ctx) })
 	wg.Wait()
 	return m.Err()
+}
+
+// skipOthers looks in the resources whether another copy of the log went on, as after the machine was set back to a snapshot: what
+// that one began must not be taken for ours. Of a resource that does not answer the scan tells.
+func (m *Manager) skipOthers(ctx context.Context) error {
+	ctx, cancel := m.asking(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	var shown uint64
+	var wg sync.WaitGroup
+	for _, r := range m.resources {
+		wg.Go(func() {
+			list, _ := r.InDoubt(ctx, m.ledger.ID())
+			mu.Lock()
+			defer mu.Unlock()
+			for _, b := range list {
+				shown = max(shown, b.GID.Incarnation)
+			}
+		})
+	}
+	wg.Wait()
+	return m.files.SkipOthers(context.WithoutCancel(ctx), shown)
 }
 
 // sweepEvery bounds how long a resource keeps the proof of a finished commit.
@@ -32,7 +61,7 @@ func (m *Manager) retryLoop(ctx context.Context) {
 	defer queues.Wait()
 	for {
 		pause := sweepEvery
-		if d, any := m.left.wait(time.Now()); any {
+		if d, any := m.pending.Wait(time.Now()); any {
 			pause = min(pause, d)
 		} else if m.swept.empty() {
 			pause = time.Hour // until something comes in
@@ -42,13 +71,13 @@ func (m *Manager) retryLoop(ctx context.Context) {
 			return
 		case <-m.Failed():
 			return
-		case <-m.left.added:
+		case <-m.pending.Added():
 		case <-m.swept.woken():
 			continue // others follow soon: one force for all
 		case <-time.After(pause):
 		}
 		m.retry(ctx, &queues)
-		m.warn(ctx, "drop proofs", m.sweep(ctx))
+		m.sweepBeside(ctx, &queues)
 	}
 }
 
@@ -61,7 +90,8 @@ func (m *Manager) scanLoop(ctx context.Context) {
 		// Another that is at it may leave or die before it is done: then its work is ours, at once.
 		for !m.scanned(ctx) && m.rest(ctx, scanAgain) && !m.heard(ctx, begun) {
 		}
-		m.warn(ctx, "shorten the log", m.rotate(ctx, rotateAt))
+		m.warn(ctx, "shorten the log", m.files.Rotate(ctx, ledger.RotateAt, m.dispensable))
+		m.files.KeepRoom()
 		every := max(m.opt.Limits.Scan, 10*time.Since(begun)) // never more than a tenth of the time
 		more = m.rest(ctx, every/3+rand.N(every*2/3))
 	}
@@ -86,13 +116,6 @@ func (m *Manager) rest(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// warn reports what could not be done and is tried again.
-func (m *Manager) warn(ctx context.Context, what string, err error) {
-	if err != nil && ctx.Err() == nil {
-		m.log.WarnContext(ctx, "transaction recovery goes on", slog.String("step", what), slog.Any("error", err))
-	}
-}
-
 // Scan recovers once, unless another process is at it. The error tells what
 // could not be done; the rest was.
 func (m *Manager) Scan(ctx context.Context) error {
@@ -102,21 +125,20 @@ func (m *Manager) Scan(ctx context.Context) error {
 
 // tryScan tells in mine whether it was this process that scanned.
 func (m *Manager) tryScan(ctx context.Context) (mine bool, err error) {
-	unlock, err := m.home.tryLock("recovery")
-	if err != nil {
-		return false, err
+	_, err = m.Asides() // counted, also if another recovers
+	m.warn(ctx, "read a log that was put aside", err)
+	mine, err = m.files.Recovering(ctx, false, func() error {
+		m.reportAside(ctx)
+		return errors.Join(m.scan(ctx), m.trim(ctx))
+	})
+	if !mine && err == nil {
+		err = m.readCount()
 	}
-	if unlock == nil {
-		return false, m.readCount()
-	}
-	return true, errors.Join(m.scan(ctx), unlock())
+	return mine, err
 }
 
 // scanNow is Scan that waits for another process that recovers.
 func (m *Manager) scanNow(ctx context.Context) error {
-	unlock, err := m.home.lock(ctx, "recovery")
-	if err != nil {
-		return err
-	}
-	return errors.Join(m.scan(ctx), unlock())
+	_, err := m.files.Recovering(ctx, true, func() error { return m.scan(ctx) })
+	return err
 }

@@ -9,8 +9,7 @@ import (
 // back, in parallel, to tell whether transactions will get through; try, if not
 // nil, is called with each branch before it is prepared, and must change
 // nothing. It returns why not, by resource, and leaves nothing in doubt:
-// recovery rolls back what it could not, even after this process's death. It
-// may outlast ctx by the limit of phase one.
+// recovery rolls back what it could not, even after this process's death.
 func (m *Manager) Rehearse(ctx context.Context, try func(ctx context.Context, resource string, b Branch) error) map[string]error {
 	faults := map[string]error{}
 	var mu sync.Mutex
@@ -53,11 +52,9 @@ func (m *Manager) rehearse(ctx context.Context, resource string, try func(contex
 		return err
 	}
 	t := s.tx
-	_, err = t.prepare(ctx, t.gid)
-	detached, cancel := m.detached(ctx)
-	defer cancel()
-	if gerr := m.giveUp(detached, t); err == nil {
-		err = gerr
+	if d, ok := m.resources[resource].(Decider); ok && resource == m.opt.Decider {
+		return d.CanDecide(ctx) // it prepares nothing of what it decides
 	}
-	return err
+	w := &errand{m: m, t: t, who: t.who}
+	return w.run(ctx, job{task: taskRehearse, gid: t.gid})
 }

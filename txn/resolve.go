@@ -1,9 +1,14 @@
 package txn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fdtserver/fdt/txn/internal/ledger"
 )
 
 // Settled is what ResolveAll found or did about one transaction.
@@ -22,9 +27,9 @@ func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) 
 	if !who.Operator {
 		return nil, ErrNotOwner
 	}
-	before, err := m.List(ctx)
+	before, unread := m.List(ctx)
 	if before == nil {
-		return nil, err
+		return nil, unread
 	}
 	scanned := m.scanNow(ctx)
 	m.retry(ctx, nil)
@@ -32,14 +37,12 @@ func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) 
 	if all == nil {
 		return nil, errors.Join(scanned, err)
 	}
-	why := map[GID]error{}
-	for i := range all {
-		why[all[i].GID] = m.resolve(ctx, who, &all[i], rest)
-	}
+	why := m.resolveEach(ctx, who, all, rest)
 	after, err := m.List(ctx)
 	if after == nil {
 		return nil, errors.Join(scanned, err)
 	}
+	err = cmp.Or(err, unread) // as a rule the same
 	now := map[GID]Transaction{}
 	for _, t := range after {
 		now[t.GID] = t
@@ -59,10 +62,40 @@ func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) 
 		default:
 			s.Phase = Aborted // likewise
 		}
-		s.Left = s.left(why[t.GID])
+		s.Left = leftOpen(&s.Transaction, why[t.GID])
 		settled = append(settled, s)
 	}
 	return settled, errors.Join(scanned, err)
+}
+
+// atOnce is how many transactions are settled at once: their forces are one
+// then, and it bounds what a resource is asked at a time.
+const atOnce = 32
+
+// severally calls f for each of n, so many at once, and returns when all have returned.
+func severally(n int, f func(i int)) {
+	next := atomic.Int64{}
+	var workers sync.WaitGroup
+	for range min(n, atOnce) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				f(int(i))
+			}
+		})
+	}
+	workers.Wait()
+}
+
+// resolveEach carries all on as far as each may be, and tells why one could not
+// be carried further.
+func (m *Manager) resolveEach(ctx context.Context, who Principal, all []Transaction, rest Decision) map[GID]error {
+	errs := make([]error, len(all))
+	severally(len(all), func(i int) { errs[i] = m.resolve(ctx, who, &all[i], rest) })
+	why := make(map[GID]error, len(all))
+	for i := range all {
+		why[all[i].GID] = errs[i]
+	}
+	return why
 }
 
 // resolve carries one transaction on as far as it may. The error tells why it
@@ -70,20 +103,20 @@ func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) 
 func (m *Manager) resolve(ctx context.Context, who Principal, t *Transaction, rest Decision) error {
 	switch t.Phase {
 	case Committing:
-		return m.settle(ctx, who, claimName(t), Commit, true)
+		return m.settle(ctx, who, ledger.ClaimName(t), Commit, true)
 	case Aborting:
-		return m.settle(ctx, who, claimName(t), Abort, true)
+		return m.settle(ctx, who, ledger.ClaimName(t), Abort, true)
 	case Prepared:
 		if rest != 0 {
-			return m.Decide(ctx, who, t.Name(), rest)
+			return m.settle(ctx, who, ledger.ClaimName(t), rest, true)
 		}
 	case Preparing, Committed, Aborted:
 	}
 	return nil
 }
 
-// left tells why the transaction is still open, err being the last refusal.
-func (t *Transaction) left(err error) string {
+// leftOpen tells why the transaction is still open, err being the last refusal.
+func leftOpen(t *Transaction, err error) string {
 	switch {
 	case t.Phase.Terminal():
 		return ""

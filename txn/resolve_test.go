@@ -3,9 +3,12 @@ package txn_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/fdtserver/fdt/internal/testwait"
@@ -198,7 +201,7 @@ func TestUnreadableClaim(t *testing.T) {
 			bad = path
 		}
 	}
-	if err := os.WriteFile(bad, []byte("{"), 0o600); err != nil {
+	if err := errors.Join(os.Remove(bad), os.Mkdir(bad, 0o700)); err != nil { // one that is spoilt would be made anew
 		t.Fatal(err)
 	}
 	named := func(what string, err error) {
@@ -235,4 +238,44 @@ func claimFiles(t *testing.T, p place) []string {
 		t.Fatalf("claims: %v, %v", list, err)
 	}
 	return list
+}
+
+// TestResolveLinear: what one transaction costs does not grow with the number of
+// those that wait, or whose outcome is kept. Steps are counted, not time.
+func TestResolveLinear(t *testing.T) {
+	cost := func(n int, rest txn.Decision) int64 {
+		p := newFastPlace(t)
+		var steps atomic.Int64
+		m := p.open(t, func(o *txn.Options) { o.Logger = nil })
+		for i := range n {
+			prepared(t, m, fmt.Sprint("kept ", i))
+			wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), fmt.Sprint("kept ", i)), nil)
+			prepared(t, m, fmt.Sprint("open ", i))
+		}
+		closeAll(t, m) // as a worker that died
+		m = p.open(t, func(o *txn.Options) {
+			o.Logger = nil
+			txn.SetFault(o, func(string) error { steps.Add(1); return nil })
+		})
+		defer closeAll(t, m)
+		steps.Store(0)
+		all, err := m.ResolveAll(t.Context(), root, rest)
+		if err != nil || len(all) != n {
+			t.Fatalf("%d, %v", len(all), err)
+		}
+		for i := range all {
+			if _, err := m.Show(t.Context(), all[i].Name()); err != nil {
+				t.Error(err)
+			}
+		}
+		return steps.Load()
+	}
+	for _, rest := range []txn.Decision{0, txn.Commit} {
+		const n = 40
+		small, large := cost(n, rest), cost(4*n, rest)
+		t.Logf("%s: %d steps for %d, %d for %d", rest, small, n, large, 4*n)
+		if large > 5*small {
+			t.Errorf("%s: %d steps for %d, %d for %d", rest, small, n, large, 4*n)
+		}
+	}
 }

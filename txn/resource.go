@@ -2,7 +2,6 @@ package txn
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -31,44 +30,6 @@ const (
 	// enlisted with ReadOnly.
 	VoteReadOnly
 )
-
-// Decision is what phase two tells the branches.
-type Decision int
-
-// The decisions.
-const (
-	Commit Decision = iota + 1
-	Abort
-)
-
-var decisionNames = map[Decision]string{Commit: "commit", Abort: "abort"}
-
-// String returns commit or abort.
-func (d Decision) String() string {
-	if s, ok := decisionNames[d]; ok {
-		return s
-	}
-	return fmt.Sprintf("Decision(%d)", int(d))
-}
-
-// MarshalText is String.
-func (d Decision) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText reads commit or abort.
-func (d *Decision) UnmarshalText(text []byte) error {
-	for k, v := range decisionNames {
-		if v == string(text) {
-			*d = k
-			return nil
-		}
-	}
-	return fmt.Errorf("unknown decision %q", text)
-}
-
-// Proof is what a resource needs to tell later how a branch ended that it no
-// longer knows by its gid: PostgreSQL's xid8, for instance. Its text is the
-// resource's own, kept in the log; empty if there is none.
-type Proof string
 
 // Resolution is what Resolve found or did.
 type Resolution int
@@ -104,12 +65,15 @@ type PreparedBranch struct {
 // Resource is one resource manager. Its methods are called concurrently, and
 // all but Enlist by any process of the service.
 //
-// A method that returns an error has not told the outcome: callers ask again.
+// A method that returns an error has not told the outcome: callers ask again,
+// the sooner the less the error's Class speaks against it. Only one that is
+// Unreachable keeps other questions away.
 type Resource interface {
 	// Name is the name of the resource in the configuration.
 	Name() string
 	// Identity names the very store behind the resource, so that a name which
-	// came to point elsewhere is noticed. It never changes for one store.
+	// came to point elsewhere is noticed. It never changes for one store, unless
+	// the resource is a Successor.
 	Identity(ctx context.Context) (string, error)
 	// Enlist begins a branch. ErrExhausted if no connection gets free before
 	// ctx ends.
@@ -117,9 +81,11 @@ type Resource interface {
 	// InDoubt lists every prepared branch whose gid carries id, of any
 	// incarnation, complete or with an error.
 	InDoubt(ctx context.Context, id LogID) ([]PreparedBranch, error)
-	// Resolve tells a prepared branch the decision, from any process, any
-	// number of times. It must not take "not found" for "finished" while a
-	// session may still hold the branch.
+	// Resolve tells a branch the decision, from any process, any number of
+	// times. It must not take "not found" for "finished" while a session may
+	// still hold the branch, or may yet prepare it: to abort, it ends the
+	// session that the proof names first, so a branch that was never prepared
+	// may be told so, too.
 	Resolve(ctx context.Context, gid GID, d Decision, proof Proof) (Resolution, error)
 	// Fence returns when nothing that the dead incarnation began can still
 	// change the resource: no late PREPARE, no session with locks. What is
@@ -138,10 +104,13 @@ type Resource interface {
 type Branch interface {
 	// Prepare is phase one. An error says nothing: the branch may be
 	// prepared or not, and RollbackPrepared follows. A branch that failed
-	// must not vote yes.
+	// must not vote yes. An error marked NotOurs says that the resource held
+	// a branch of that gid already: then Rollback follows, and nothing is ever
+	// resolved by that gid.
 	Prepare(ctx context.Context, gid GID) (Vote, error)
-	// Proof is valid after Prepare voted VotePrepared, or before Commit if
-	// the resource can then tell a lost outcome by Prover.
+	// Proof is what is known at the time, from Enlist on: at least the session
+	// while that may still prepare the branch; after Prepare voted VotePrepared,
+	// and before Commit if the resource is a Prover, what tells the outcome.
 	Proof() Proof
 	// Commit is the one-phase commit. An error for which InDoubt holds leaves
 	// the outcome open, after any other nothing was committed.
@@ -165,14 +134,22 @@ type Branch interface {
 
 // Pooled is a Resource with a bounded number of connections for branches.
 type Pooled interface {
-	// Pool returns how many are in use or being opened, and how many there may be.
-	Pool() (inUse, limit int)
+	// Pool returns how many are in use or being opened, how many there may be, and how many branches wait for one.
+	Pool() (inUse, limit, waiting int)
 }
 
 // Identified is a Branch that knows the Identity of the store which it is on:
 // that of its own connection, so it costs nothing to ask.
 type Identified interface {
 	Identity() string
+}
+
+// Successor is a Resource whose store may be carried on by another, as a
+// database is by its standby.
+type Successor interface {
+	// Succeeds tells whether the store of identity now is, or carries on, that
+	// of identity before.
+	Succeeds(now, before string) bool
 }
 
 // Prover is a Resource that can tell how a branch ended after the reply to its
@@ -184,7 +161,8 @@ type Prover interface {
 }
 
 // Forgetter is a Resource that keeps a proof of each committed branch until it
-// is told that the outcome is in the log.
+// is told that the outcome is in the log. One with a method KeepsProofs() bool
+// that returns false keeps none, as it is configured.
 type Forgetter interface {
 	Forget(ctx context.Context, gid GID) error
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -36,6 +37,22 @@ func stopHere() {
 // it go on to its end and returns what it said.
 func (p place) stopped(t *testing.T, script, step string) (goOn func() string) {
 	t.Helper()
+	cmd := p.stop(t, script, step)
+	return func() string {
+		t.Helper()
+		if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("the slow worker: %v\n%s", err, cmd.Stdout)
+		}
+		return fmt.Sprint(cmd.Stdout)
+	}
+}
+
+// stop starts a worker and waits until it has stopped at the step.
+func (p place) stop(t *testing.T, script, step string) *exec.Cmd {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), envPlace+"="+p.root, envScript+"="+script, envDie+"=stop "+step)
 	var said bytes.Buffer
@@ -56,16 +73,7 @@ func (p place) stopped(t *testing.T, script, step string) (goOn func() string) {
 	if !status.Stopped() {
 		t.Fatalf("the worker did not come by %q", step)
 	}
-	return func() string {
-		t.Helper()
-		if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Fatalf("the slow worker: %v\n%s", err, said.String())
-		}
-		return said.String()
-	}
+	return cmd
 }
 
 // tree names all that the resources hold.
@@ -127,7 +135,7 @@ func TestSlowWorker(t *testing.T) {
 			if after := p.tree(t); !slices.Equal(before, after) {
 				t.Errorf("recovery changed\n%v to\n%v", before, after)
 			}
-			if n := m.Counts().Leftover; n != 0 {
+			if n := m.Counts().Pending; n != 0 {
 				t.Errorf("recovery took over %d", n)
 			}
 			words := strings.Fields(test.script)
@@ -147,7 +155,7 @@ func TestSlowWorker(t *testing.T) {
 type referee struct {
 	t    *testing.T
 	mu   sync.Mutex
-	in   map[*txn.Manager]int // unfinished listings, which only who holds the lock makes
+	in   map[*txn.Manager]int // unfinished listings, which only who holds the lock makes once it has begun its incarnation
 	told map[string]txn.Decision
 }
 
@@ -227,6 +235,9 @@ func TestTwoRecoverers(t *testing.T) {
 	wantErr(t, both[1].Scan(t.Context()), nil) // would wait for goOn if it recovered
 	close(goOn)
 	wantErr(t, testwait.For(t, "the scan's end", first), nil)
+	for _, m := range both {
+		burn(t, m)
+	}
 
 	ctx, stop := context.WithCancel(t.Context())
 	var loops, scans sync.WaitGroup
@@ -329,8 +340,68 @@ func TestScanUnfinished(t *testing.T) {
 			freed = true
 			wantErr(t, ofd.Close(rival), nil)
 		}
-		return !m.Stats().Scanned.IsZero()
+		return !m.Stats().Scanned.IsZero() && m.Counts().Pending == 0
 	})
 	p.wantTidy(t)
 	p.wantMessages(t, 0, 0)
+}
+
+// TestFrozen: a process that was stopped with the locks of recovery does not
+// keep the others out for ever.
+func TestFrozen(t *testing.T) {
+	for _, test := range []struct{ script, step string }{
+		{"scan", "list logs"}, // with "recovery" and "seal"
+		{"begin put:a put:b prepare:x scan", "list claims"},
+	} {
+		t.Run(test.step, func(t *testing.T) {
+			t.Parallel()
+			p := newFastPlace(t)
+			if _, killed := p.worker(t, "begin put:a put:b commit", "commit: durable"); !killed {
+				t.Fatal("not killed")
+			}
+			p.reboot(t)
+			frozen := p.stop(t, test.script, test.step)
+			m := p.open(t, func(o *txn.Options) { txn.SetFrozen(o, 10*time.Millisecond) })
+			defer closeAll(t, m)
+			ctx, cancel := context.WithTimeout(t.Context(), testwait.Patience)
+			defer cancel()
+			_, err := m.ResolveAll(ctx, root, 0)
+			wantErr(t, err, nil)
+			p.wantMessages(t, 1, 1)
+			var died *exec.ExitError
+			if err := frozen.Wait(); !errors.As(err, &died) || !died.Sys().(syscall.WaitStatus).Signaled() {
+				t.Errorf("the stopped process: %v", err)
+			}
+		})
+	}
+}
+
+// TestStoppedForAWhile: only who was stopped each time is killed, and only if it
+// is the very process that took the lock.
+func TestStoppedForAWhile(t *testing.T) {
+	p := newFastPlace(t)
+	goOn := p.stopped(t, "scan", "list claims")
+	m := p.open(t, func(o *txn.Options) { txn.SetFrozen(o, time.Hour) })
+	defer closeAll(t, m)
+	for range 3 {
+		wantErr(t, m.Scan(t.Context()), nil)
+	}
+	if said := goOn(); !strings.Contains(said, "did scan") {
+		t.Errorf("said %q", said)
+	}
+	lock := p.dir("log/recovery")
+	for _, text := range []string{"", "no process\n", fmt.Sprintf("%d 1\n", os.Getpid()), "4194305 7\n"} {
+		f, err := os.OpenFile(lock, os.O_RDWR, 0)
+		wantErr(t, err, nil)
+		if ok, err := ofd.TryLock(f); !ok {
+			t.Fatal(err)
+		}
+		wantErr(t, os.WriteFile(lock, []byte(text), 0o600), nil)
+		n := p.open(t, func(o *txn.Options) { txn.SetFrozen(o, time.Nanosecond) })
+		for range 2 {
+			wantErr(t, n.Scan(t.Context()), nil)
+		}
+		closeAll(t, n)
+		wantErr(t, ofd.Close(f), nil)
+	}
 }

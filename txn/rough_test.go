@@ -76,9 +76,9 @@ func TestRecordTooLong(t *testing.T) {
 	}
 }
 
-// TestLeftoverTrouble: what becomes of the claim of a decision that a resource
+// TestPendingTrouble: what becomes of the claim of a decision that a resource
 // is yet to be told.
-func TestLeftoverTrouble(t *testing.T) {
+func TestPendingTrouble(t *testing.T) {
 	for name, test := range map[string]struct {
 		do       func(t *testing.T, p place, m *txn.Manager)
 		left, in int // decisions still to be told by this process, messages in b
@@ -86,12 +86,19 @@ func TestLeftoverTrouble(t *testing.T) {
 		"held": {func(t *testing.T, p place, m *txn.Manager) {
 			done := p.atWork(t)
 			txn.Retry(m, t.Context())
-			p.wantMessages(t, 1, 0)
+			p.wantMessages(t, 1, 1) // who works on it can but tell the same
+			if list, err := m.List(t.Context()); err != nil || len(list) != 1 || list[0].Phase != txn.Committing {
+				t.Errorf("ended while another works on it: %+v, %v", list, err)
+			}
 			done()
 			retryUntilIdle(t, m)
 		}, 0, 1},
-		"gone":       {func(t *testing.T, p place, _ *txn.Manager) { wantErr(t, os.Remove(p.claim(t)), nil) }, 0, 0},
-		"unreadable": {func(t *testing.T, p place, _ *txn.Manager) { wantErr(t, os.Truncate(p.claim(t), 0), nil) }, 1, 0},
+		"gone":   {func(t *testing.T, p place, _ *txn.Manager) { wantErr(t, os.Remove(p.claim(t)), nil) }, 0, 0},
+		"spoilt": {func(t *testing.T, p place, _ *txn.Manager) { wantErr(t, os.Truncate(p.claim(t), 0), nil) }, 0, 1},
+		"unreadable": {func(t *testing.T, p place, _ *txn.Manager) {
+			claim := p.claim(t)
+			wantErr(t, errors.Join(os.Remove(claim), os.Mkdir(claim, 0o700)), nil)
+		}, 1, 0},
 		"taken over": {func(t *testing.T, p place, _ *txn.Manager) { p.say(t, `"claimant":1`, `"claimant":9`) }, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -108,7 +115,7 @@ func TestLeftoverTrouble(t *testing.T) {
 			txn.Rested(m)
 			test.do(t, p, m)
 			txn.Retry(m, t.Context())
-			if n := m.Counts().Leftover; n != test.left {
+			if n := m.Counts().Pending; n != test.left {
 				t.Errorf("%d left, want %d", n, test.left)
 			}
 			p.wantMessages(t, 1, test.in)
@@ -186,9 +193,15 @@ func TestPresumeDown(t *testing.T) {
 	away := true
 	m := p.withB(t, func(s *spool.Spool) txn.Resource { return absent{s, &away} })
 	defer closeAll(t, m)
-	wantErr(t, m.Scan(t.Context()), errBroken)
+	for range 2 {
+		p.recover(t, m)
+	}
+	if n := m.Counts().Pending; n != 1 {
+		t.Errorf("%d left, want 1", n)
+	}
 	away = false
-	wantErr(t, m.Scan(t.Context()), nil)
+	txn.Rested(m)
+	p.recover(t, m)
 	p.wantMessages(t, 0, 0)
 	p.wantTidy(t)
 }
@@ -206,7 +219,12 @@ func TestFailedRollback(t *testing.T) {
 	s.Fail(errBroken)
 	wantErr(t, errors.Join(os.Remove(tmp), os.Rename(tmp+".away", tmp)), nil)
 	wantErr(t, s.Commit(t.Context()), txn.ErrFailedTransaction)
+	if n := m.Counts().Pending; n != 1 {
+		t.Errorf("%d left over, want 1", n)
+	}
+	retryUntilIdle(t, m)
 	p.wantMessages(t, 0, 0)
+	p.wantTidy(t)
 }
 
 // TestScanMeets has something happen between the moment at which a scan reads

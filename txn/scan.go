@@ -8,7 +8,11 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/fdtserver/fdt/txn/internal/ledger"
+	"github.com/fdtserver/fdt/txn/internal/pending"
 )
 
 // recovery is one scan at work.
@@ -16,10 +20,12 @@ type recovery struct {
 	m     *Manager
 	dead  map[uint64]bool
 	found map[string][]PreparedBranch
-	s     *survey
-	index map[uint64]map[*history][]int64 // of the logs that words was asked about
-	doubt doubt                           // of the claims that say no more than that they are prepared
-	held  map[GID]claimState              // the others that are open, as they were
+	s     *ledger.Contents
+	last  ledger.DeadLog       // of what the dead have noted
+	doubt doubt                // of the claims that say no more than that they are prepared
+	held  map[GID]ledger.State // the others that are open, as they were
+
+	decided decided
 
 	mu   sync.Mutex
 	errs []error
@@ -32,31 +38,34 @@ func (r *recovery) add(err error) {
 }
 
 func (m *Manager) scan(ctx context.Context) error {
-	if err := m.rebuild(ctx); err != nil {
+	r := &recovery{m: m, found: map[string][]PreparedBranch{}, held: map[GID]ledger.State{}}
+	var err error
+	if r.dead, err = m.ledger.SealDead(ctx); err != nil {
 		return err
 	}
-	r := &recovery{m: m, found: map[string][]PreparedBranch{}, index: map[uint64]map[*history][]int64{}, held: map[GID]claimState{}}
-	if err := r.locked(ctx, func() (err error) {
-		r.dead, err = m.sealDead(ctx)
-		return err
-	}); err != nil {
-		return err
-	}
-	r.fenceAndFind(ctx)
-	// Read the logs after the resources: what is decided by then is not
-	// presumed to be aborted.
-	if err := r.locked(ctx, func() (err error) {
-		r.s, err = m.home.survey()
-		return err
-	}); err != nil {
+	r.find(ctx)
+	// What is listed is prepared by then, and its transaction at work; so who is
+	// at work is looked at after that. Read the logs last: what is decided by
+	// then is not presumed to be aborted.
+	own, atWork := r.m.working()
+	if r.s, err = m.ledger.Read(ctx); err != nil {
 		return err
 	}
+	r.s.Supersede(r.dead)
+	r.last = m.ledger.DeadLogsOf(ctx, r.s, r.dead)
+	r.askDeciders(ctx, own, atWork)
 	if err := r.look(ctx); err != nil {
 		return err
 	}
-	r.apply(ctx, plan(r.s, findings{dead: r.dead, found: r.found, fenced: r.fenced}))
+	actions := plan(r.s, findings{dead: r.dead, found: r.found, fenced: r.fenced, own: own, atWork: atWork, decided: r.decided.of, blind: r.decided.blind})
+	r.apply(ctx, actions)
+	r.add(r.unexplained(actions, own))
 	r.tell(ctx)
-	r.add(r.compact(ctx))
+	err = r.restate(ctx)
+	if err == nil {
+		err = r.compact(ctx)
+	}
+	r.add(err)
 	m.meters.scanned.Store(time.Now().UnixNano())
 	return errors.Join(r.errs...)
 }
@@ -64,17 +73,18 @@ func (m *Manager) scan(ctx context.Context) error {
 // look reads all claims, and keeps those that something may be done about. One
 // that cannot be read is reported, and the scan goes on with the others.
 func (r *recovery) look(ctx context.Context) error {
-	bad, err := r.m.claims.each(func(st *claimState) {
-		h := r.s.histories[st.GID]
+	bad, err := r.m.ledger.Each(ctx, func(st *ledger.State) {
+		h := r.s.Histories[st.GID]
+		ended, err := r.behind(ctx, st, h)
+		if err != nil {
+			r.add(fmt.Errorf("conclude %s: %w", st.GID, err))
+		}
 		switch {
-		case r.over(st, h):
-			if err := r.conclude(st, h); err != nil {
-				r.add(fmt.Errorf("conclude %s: %w", st.GID, err))
-			}
+		case ended:
 		case st.Phase == Prepared && st.Deciding == 0:
 			r.count(ctx, st)
 			if h != nil {
-				h.published = true
+				h.Published = true
 			}
 		case !st.Phase.Terminal():
 			r.held[st.GID] = *st
@@ -85,7 +95,7 @@ func (r *recovery) look(ctx context.Context) error {
 }
 
 // count counts what is in doubt, and reports what has been for long.
-func (r *recovery) count(ctx context.Context, st *claimState) {
+func (r *recovery) count(ctx context.Context, st *ledger.State) {
 	r.doubt.add(&st.Transaction)
 	r.m.waitsLong(ctx, &st.Transaction)
 }
@@ -96,54 +106,77 @@ func (r *recovery) tell(ctx context.Context) {
 		r.count(ctx, &st)
 	}
 	r.m.doubt(r.doubt)
-	r.add(r.m.writeCount(r.doubt))
+	r.add(errors.Join(r.m.writeCount(r.doubt), r.m.countUnexplained()))
 }
 
-// locked runs f under the lock "seal".
-func (r *recovery) locked(ctx context.Context, f func() error) error {
-	unlock, err := r.m.home.lock(ctx, "seal")
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(), unlock())
-}
-
-// fenceAndFind fences every dead incarnation at every resource, then asks it
-// for its branches: resources in parallel, so that one that hangs delays only
-// the end of this scan.
-func (r *recovery) fenceAndFind(ctx context.Context) {
-	ctx, cancel := r.m.within(ctx)
-	defer cancel()
+// find asks every resource for its branches, and fences every dead incarnation
+// there: resources in parallel, so that one that hangs delays only the end of
+// this scan. What the living began is listed before what the dead began is
+// fenced, or a session that does not end would keep it from being seen.
+func (r *recovery) find(ctx context.Context) {
 	var wg sync.WaitGroup
 	for name, res := range r.m.resources {
 		wg.Go(func() {
-			for n := range r.dead {
-				if r.m.fences.has(name, n) {
-					continue
-				}
-				if err := res.Fence(ctx, r.m.home.id, n); err != nil {
-					r.add(fmt.Errorf("resource %s: fence incarnation %d: %w", name, n, err))
-					continue
-				}
-				r.m.fences.add(name, n)
+			if r.list(ctx, name, res) && r.fence(ctx, name, res) {
+				r.list(ctx, name, res) // what was prepared late
 			}
-			list, err := res.InDoubt(ctx, r.m.home.id)
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			if err != nil {
-				r.errs = append(r.errs, fmt.Errorf("resource %s: list branches in doubt: %w", name, err))
-				return
-			}
-			r.found[name] = list
 		})
 	}
 	wg.Wait()
 }
 
+// list tells whether the resource answered.
+func (r *recovery) list(ctx context.Context, name string, res Resource) bool {
+	ctx, cancel := r.m.within(ctx)
+	defer cancel()
+	list, err := res.InDoubt(ctx, r.m.ledger.ID())
+	if err != nil {
+		r.add(failedAt(name, "list branches in doubt", err))
+		return false
+	}
+	r.m.reach(ctx, name, nil)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.found[name] = list
+	return true
+}
+
+// fenceWithin bounds how long a scan waits for the sessions of one dead
+// incarnation to end. The next one tells them again.
+const fenceWithin = 5 * time.Second
+
+// fence fences the dead incarnations that are not fenced yet, and tells whether
+// there was one.
+func (r *recovery) fence(ctx context.Context, name string, res Resource) bool {
+	var wg sync.WaitGroup
+	var any atomic.Bool
+	turn := make(chan struct{}, pending.Width)
+	for n := range r.dead {
+		if r.m.fences.has(name, n) {
+			continue
+		}
+		wg.Go(func() {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			within, cancel := context.WithTimeoutCause(ctx, min(fenceWithin, r.m.opt.Limits.Phase),
+				fmt.Errorf("its sessions have not ended within %s", fenceWithin))
+			defer cancel()
+			if err := res.Fence(within, r.m.ledger.ID(), n); err != nil {
+				r.add(failedAt(name, fmt.Sprintf("fence incarnation %d", n), err))
+				return
+			}
+			r.m.fences.add(name, n)
+			any.Store(true)
+		})
+	}
+	wg.Wait()
+	return any.Load()
+}
+
 // fenced tells whether the incarnation can no longer change the resource. A
 // log goes only after that, so an incarnation without one was fenced.
 func (r *recovery) fenced(resource string, n uint64) bool {
-	return r.s.records[n] == nil || r.m.fences.has(resource, n)
+	return !r.s.Has(n) || r.m.fences.has(resource, n)
 }
 
 // fences is what this process knows to be fenced.
@@ -172,48 +205,48 @@ func (f *fences) add(resource string, n uint64) {
 
 // apply carries out a plan. No action holds up another.
 func (r *recovery) apply(ctx context.Context, actions []action) {
-	presumed := map[string][]action{}
 	var claimed []action
 	for _, a := range actions {
 		switch a.verb {
 		case verbAlarm:
 			r.m.alarm(ctx, a)
-		case verbPresume:
-			presumed[a.resource] = append(presumed[a.resource], a)
+		case verbPresume: // see presume
 		case verbPublish, verbFinish, verbAbandon:
 			claimed = append(claimed, a)
 		}
 	}
-	detached, cancel := r.m.within(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
-	for name, list := range presumed {
-		wg.Go(func() { r.presume(detached, name, list) })
-	}
+	r.presume(ctx, actions)
 	for batch := range slices.Chunk(claimed, 256) {
 		r.adopt(ctx, batch)
 	}
-	wg.Wait()
 }
 
-// presume tells branches of dead incarnations what follows from the log
-// knowing nothing of them.
-func (r *recovery) presume(ctx context.Context, name string, list []action) {
-	for _, a := range list {
-		how, err := r.m.resources[name].Resolve(ctx, a.gid, a.decision, r.proof(a.gid, name))
-		if err != nil {
-			r.add(fmt.Errorf("resource %s: %s %s: %w", name, a.decision, a.gid, err))
-			return // it is down: the others wait for the next scan
+// presume has branches told what follows from the log knowing nothing of them,
+// or knowing their end.
+func (r *recovery) presume(ctx context.Context, actions []action) {
+	branches := map[GID][]BranchID{}
+	decisions := map[GID]Decision{}
+	for _, a := range actions {
+		if a.verb == verbPresume {
+			branches[a.gid] = append(branches[a.gid], BranchID{Resource: a.resource, Proof: r.proof(a.gid, a.resource)})
+			decisions[a.gid] = a.decision
 		}
-		r.m.log.InfoContext(ctx, "finished a branch that a dead worker left",
-			slog.String("gid", a.gid.String()), slog.String("resource", name),
-			slog.String("decision", a.decision.String()), slog.Bool("done", how == ResolvedDone))
+	}
+	for gid, list := range branches {
+		if r.m.pending.Has(gid) {
+			continue // it is being told
+		}
+		r.m.pending.Add(&pending.Outcome{GID: gid, Decision: decisions[gid]}, list)
+		if h := r.s.Histories[gid]; h != nil && h.Ended {
+			r.m.log.WarnContext(ctx, "a resource holds a branch of a transaction that has ended, and is told again",
+				slog.String("gid", gid.String()), slog.String("decision", decisions[gid].String()))
+		}
 	}
 }
 
 func (r *recovery) proof(gid GID, resource string) Proof {
-	if h := r.s.histories[gid]; h != nil {
-		for _, b := range h.tx.Branches {
+	if h := r.s.Histories[gid]; h != nil {
+		for _, b := range h.Tx.Branches {
 			if b.Resource == resource {
 				return b.Proof
 			}
@@ -227,21 +260,25 @@ func (r *recovery) proof(gid GID, resource string) Proof {
 // when its transaction ended after the logs were read, or never made; the logs
 // of the living tell which.
 func (r *recovery) adopt(ctx context.Context, batch []action) {
-	var fresh []*claim
+	var fresh []*ledger.Claim
 	for _, a := range batch {
-		h := r.s.histories[a.gid]
-		c, err := r.m.claims.tryTake(claimName(&h.tx))
+		h := r.s.Histories[a.gid]
+		if h.Unnamed && h.Decision != 0 {
+			r.finishUnnamed(h)
+			continue
+		}
+		c, err := r.m.ledger.TryTake(ctx, ledger.ClaimName(&h.Tx))
 		switch {
-		case errors.Is(err, errHeld):
-			r.m.left.look(a.gid, claimName(&h.tx)) // somebody works on it, and may leave it as it was
+		case errors.Is(err, ledger.ErrHeld):
+			r.m.pending.Look(a.gid, ledger.ClaimName(&h.Tx)) // somebody works on it, and may leave it as it was
 			continue
 		case errors.Is(err, fs.ErrNotExist):
-			if c, err = r.m.claims.create(h.claim(r.s)); err == nil {
+			if c, err = r.m.ledger.Create(ctx, h.State(r.s)); err == nil {
 				fresh = append(fresh, c)
 				continue
 			}
 		case err == nil:
-			err = r.takeOver(ctx, c, a.gid)
+			err = ledger.With(c, func(c *ledger.Claim) error { return r.takeOver(ctx, c, a.gid) })
 		}
 		if err != nil {
 			r.add(fmt.Errorf("adopt %s: %w", a.gid, err))
@@ -254,146 +291,82 @@ func (r *recovery) adopt(ctx context.Context, batch []action) {
 
 // confirm takes over transactions whose claims were missing, unless they
 // ended meanwhile.
-func (r *recovery) confirm(ctx context.Context, fresh []*claim) error {
-	now := newSurvey()
-	if err := r.locked(ctx, func() error {
-		living, err := r.m.home.logs() // also of those that began meanwhile
-		living = slices.DeleteFunc(living, func(n uint64) bool { return r.dead[n] })
-		if err == nil && len(living) > 0 {
-			now, err = r.m.home.survey(living...)
-		}
-		return err
-	}); err != nil {
+func (r *recovery) confirm(ctx context.Context, fresh []*ledger.Claim) error {
+	now, err := r.m.ledger.ReadLiving(ctx, r.dead)
+	if err != nil {
 		return errors.Join(err, removeAll(fresh))
 	}
 	var errs []error
 	for _, c := range fresh {
-		if h := now.histories[c.GID]; h != nil && (h.ended || h.decision != 0) {
-			errs = append(errs, c.remove())
+		if h := now.Histories[c.GID]; h != nil && (h.Ended || h.Decision != 0) {
+			errs = append(errs, c.Remove())
 			continue
 		}
-		errs = append(errs, r.takeOver(ctx, c, c.GID))
+		errs = append(errs, ledger.With(c, func(c *ledger.Claim) error { return r.takeOver(ctx, c, c.GID) }))
 	}
 	return errors.Join(errs...)
 }
 
-func removeAll(list []*claim) error {
+func removeAll(list []*ledger.Claim) error {
 	var errs []error
 	for _, c := range list {
-		errs = append(errs, c.remove())
+		errs = append(errs, c.Remove())
 	}
 	return errors.Join(errs...)
 }
 
-// takeOver is Manager.takeOver as far as the survey knows.
-func (r *recovery) takeOver(ctx context.Context, c *claim, gid GID) error {
-	err := r.m.takeOver(ctx, c, gid, r.words(ctx))
-	if h := r.s.histories[gid]; c.GID == gid && !h.published {
-		r.held[gid] = c.claimState
+// takeOver is Manager.takeOver by what was read of the logs.
+func (r *recovery) takeOver(ctx context.Context, c *ledger.Claim, gid GID) error {
+	err := r.m.takeOver(ctx, c, gid, r.last)
+	if h := r.s.Histories[gid]; c.GID == gid && !h.Published {
+		r.held[gid] = c.State
 	}
 	return err
 }
 
-// takeOver makes a dead incarnation's transaction ours, if there is something
-// to do for it. It gives the claim back.
-func (m *Manager) takeOver(ctx context.Context, c *claim, gid GID, last words) error {
-	if c.GID != gid {
-		return c.release() // the name was given to a later transaction
-	}
-	if err := m.catchUp(c, last); err != nil {
-		return errors.Join(err, c.release())
-	}
-	abandoned := c.Phase == Preparing && c.Claimant == 0
-	if !abandoned && c.Phase != Committing && c.Phase != Aborting || m.left.has(c.GID) {
-		return c.release()
-	}
-	j, err := m.ours(ctx)
-	if err != nil {
-		return errors.Join(err, c.release())
-	}
-	if !abandoned && c.Claimant != j.incarnation {
-		if alive, err := m.home.alive(c.Claimant); alive || err != nil {
-			return errors.Join(err, c.release())
-		}
-	}
-	st := c.claimState
-	st.Claimant = j.incarnation
-	d := st.Decision
-	if abandoned {
-		d = Abort
-	}
-	if err := c.set(st); err != nil {
-		return errors.Join(err, c.release())
-	}
-	m.left.add(&leftover{gid: c.GID, decision: d, branches: c.Branches, claim: claimName(&c.Transaction)})
-	return c.release()
-}
-
-// words answers from the survey where that is final, else from the log itself.
-func (r *recovery) words(ctx context.Context) words {
-	last := r.m.lastWords(ctx)
-	return func(n uint64, gid GID) (*history, error) {
-		if !r.dead[n] || r.s.damaged[n] != nil {
-			return last(n, gid)
-		}
-		only := newSurvey()
-		for payload, err := range r.m.home.again(n, r.places(n)[r.s.histories[gid]]...) {
-			var rec record
-			var known bool
-			if err == nil {
-				rec, known, err = decodeRecord(payload)
-			}
-			if err != nil {
-				return nil, err
-			}
-			only.add(n, rec, known)
-		}
-		return only.histories[gid], nil
-	}
-}
-
-// places sorts the places of a log's records by transaction, once.
-func (r *recovery) places(n uint64) map[*history][]int64 {
-	if r.index[n] == nil {
-		r.index[n] = map[*history][]int64{}
-		for _, rec := range r.s.records[n] {
-			if rec.of != nil {
-				r.index[n][rec.of] = append(r.index[n][rec.of], rec.offset)
-			}
-		}
-	}
-	return r.index[n]
-}
-
 // compact drops what nobody needs from the logs of the dead.
 func (r *recovery) compact(ctx context.Context) error {
-	swept := map[GID]bool{}
-	for gid, h := range r.s.histories {
-		if !h.ended || h.decision != Commit || !r.endIsDurable(h) {
+	proven := map[GID][]string{}
+	back := r.back()
+	for gid, h := range r.s.Histories {
+		if _, unread := r.decided.blind[gid.Incarnation]; unread || !h.Ended || h.Decision != Commit || !h.EndIn(r.dead) || back[gid] {
 			continue
 		}
-		var names []string
-		for _, b := range h.tx.Branches {
-			names = append(names, b.Resource)
+		proven[gid] = []string{}
+		for _, b := range h.Tx.Branches {
+			proven[gid] = append(proven[gid], b.Resource)
 		}
-		if err := r.m.dropProofs(ctx, gid, names); err != nil {
-			r.add(err)
-			continue
-		}
-		swept[gid] = true
 	}
-	clean := func(gid GID) bool { return swept[gid] || r.s.histories[gid].decision != Commit }
+	kept, err := r.m.dropProofs(ctx, proven)
+	r.add(err)
+	clean := func(gid GID) bool {
+		_, was := proven[gid]
+		_, is := kept[gid]
+		return was && !is || r.s.Histories[gid].Decision != Commit
+	}
 	everywhere := func(n uint64) bool {
 		for name := range r.m.resources {
 			if !r.m.fences.has(name, n) {
 				return false
 			}
 		}
-		return true
+		_, unread := r.decided.blind[n]
+		return !unread
 	}
-	return r.m.compact(ctx, r.s, r.dead, clean, everywhere)
+	r.clear(ctx, everywhere)
+	return r.m.ledger.Compact(ctx, r.s, r.dead, clean, everywhere)
 }
 
-func (r *recovery) endIsDurable(h *history) bool {
-	return slices.ContainsFunc(h.seen, func(s seen) bool { return s.end && r.dead[s.log] }) // sealed logs are durable
+// back returns the transactions that have ended and of which a resource holds a
+// branch all the same. Until it is told, their decision is needed.
+func (r *recovery) back() map[GID]bool {
+	back := map[GID]bool{}
+	for _, list := range r.found {
+		for _, b := range list {
+			if gid := r.s.Named(b.GID); r.s.Histories[gid] != nil && r.s.Histories[gid].Ended {
+				back[gid] = true
+			}
+		}
+	}
+	return back
 }

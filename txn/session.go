@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/fdtserver/fdt/txn/internal/ledger"
 )
 
 // TxOptions is what BEGIN asked for.
@@ -27,6 +29,19 @@ type Session struct {
 	warnings []error
 	decided  string // client gid of the last decision, not acknowledged yet
 	ended    GID    // of the last transaction with an XID, likewise
+
+	transaction, lock time.Duration // limits of its own: see Limit
+
+	told <-chan struct{} // closed when all know the outcome of its last transaction; nil if they do
+}
+
+// settled returns when all know the outcome of the session's last transaction,
+// or are told later.
+func (s *Session) settled() {
+	if s.told != nil {
+		<-s.told
+		s.told = nil
+	}
 }
 
 // savepoint is a client's savepoint and the name the resources know it by.
@@ -56,16 +71,34 @@ func (s *Session) Options() TxOptions {
 
 // Deadline returns when the open transaction's time is up.
 func (s *Session) Deadline() (time.Time, bool) {
-	if s.tx == nil || s.m.opt.Limits.Transaction == 0 {
+	limit := stricter(s.m.opt.Limits.Transaction, s.transaction)
+	if s.tx == nil || limit == 0 {
 		return time.Time{}, false
 	}
-	return s.tx.began.Add(s.m.opt.Limits.Transaction), true
+	return s.tx.began.Add(limit), true
+}
+
+// Limit sets limits of the session's own beside those of Manager: the stricter hold, and zero is none. That of a
+// transaction holds for the open one, too; that of waiting for a lock for resources that are enlisted from now on.
+func (s *Session) Limit(transaction, lock time.Duration) { s.transaction, s.lock = transaction, lock }
+
+// OwnLock tells whether waiting for a lock is bounded by the session's own limit, as that is stricter than Manager's.
+func (s *Session) OwnLock() bool {
+	return s.lock > 0 && stricter(s.m.opt.Limits.Lock, s.lock) != s.m.opt.Limits.Lock
+}
+
+// stricter is the shorter of two limits, of which zero is none.
+func stricter(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // late is ErrTimeout after the deadline.
 func (s *Session) late() error {
 	if at, ok := s.Deadline(); ok && !time.Now().Before(at) {
-		return fmt.Errorf("%w of %s", ErrTimeout, s.m.opt.Limits.Transaction)
+		return fmt.Errorf("%w of %s", ErrTimeout, stricter(s.m.opt.Limits.Transaction, s.transaction))
 	}
 	return nil
 }
@@ -89,6 +122,7 @@ func (s *Session) Begin(_ context.Context, opt TxOptions) error {
 	if err := s.step(EventBegin); err != nil {
 		return err
 	}
+	s.settled()
 	s.tx = &transaction{m: s.m, who: s.who, opt: opt, began: time.Now()}
 	s.m.active.Add(1)
 	return nil
@@ -126,11 +160,14 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 	defer cancel()
 	b, err := r.Enlist(within, BranchOptions{
 		GID: t.gid, Isolation: t.opt.Isolation, ReadOnly: t.opt.ReadOnly, Deferrable: t.opt.Deferrable,
-		LockTimeout: s.m.opt.Limits.Lock,
+		LockTimeout: stricter(s.m.opt.Limits.Lock, s.lock),
 	})
 	if err != nil {
 		if errors.Is(err, ErrExhausted) {
 			s.m.meters.exhausted[r.Name()].Add(1)
+		}
+		if ClassOf(err) == NotOurs {
+			err = errors.Join(err, s.m.taken(ctx, t.gid))
 		}
 		return nil, err
 	}
@@ -249,6 +286,7 @@ func (s *Session) Commit(ctx context.Context) error {
 		return t.done(EndRolledBack, errors.Join(refusal, t.rollback(ctx)))
 	}
 	warning, err := s.m.commit(ctx, t)
+	s.told = t.told
 	if warning != nil {
 		s.warnings = append(s.warnings, warning)
 	}
@@ -303,7 +341,8 @@ func (s *Session) decide(ctx context.Context, gid string, d Decision) error {
 	if err := s.step(EventDecide); err != nil {
 		return err
 	}
-	err := s.m.settle(ctx, s.who, clientName(gid), d, false)
+	s.settled()
+	err := s.m.noRoom(ctx, s.m.settle(ctx, s.who, ledger.ClientName(gid), d, false))
 	if err == nil {
 		s.m.meters.decided.Add(d.String())
 		s.decided = gid
@@ -320,6 +359,7 @@ func (s *Session) decide(ctx context.Context, gid string, d Decision) error {
 // forgotten then; without it, it is kept for Limits.Retain, so that a client
 // that lost the answer may ask again.
 func (s *Session) Acknowledge() error {
+	s.settled()
 	if gid := s.ended; !gid.IsZero() {
 		s.ended = GID{}
 		return s.m.forgetLocal(gid)
@@ -327,9 +367,9 @@ func (s *Session) Acknowledge() error {
 	if s.decided == "" {
 		return nil
 	}
-	name := clientName(s.decided)
+	name := ledger.ClientName(s.decided)
 	s.decided = ""
-	return s.m.forget(name, false)
+	return ignoreBusy(s.m.forget(name, false)) // who looks at it may be told of it
 }
 
 // Warnings returns what the last Commit has to add, and forgets it.
@@ -342,6 +382,7 @@ func (s *Session) Warnings() []error {
 // Close rolls back what is not prepared and ends the session. It works on a
 // context that has ended, too; closing twice is harmless.
 func (s *Session) Close(ctx context.Context) error {
+	s.settled()
 	open := s.state == Active || s.state == Failed
 	if err := s.step(EventClose); err != nil || !open {
 		return err

@@ -462,7 +462,7 @@ func TestRepointed(t *testing.T) {
 	m = p.open(t, func(o *txn.Options) { o.Resources = o.Resources[:1] }) // not configured at all
 	_ = m.Scan(t.Context())
 	txn.Retry(m, t.Context())
-	if n := m.Counts().Leftover; n != 1 {
+	if n := m.Counts().Pending; n != 1 {
 		t.Errorf("%d left over", n)
 	}
 	closeAll(t, m)

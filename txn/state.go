@@ -112,57 +112,6 @@ func (s State) next(e Event) (State, error) {
 	return s, refusals[s][e]
 }
 
-// Phase is where a distributed transaction stands: what its records in the
-// log, all taken together, say.
-type Phase int
-
-// The phases.
-const (
-	// Preparing: an outside coordinator asked for the vote, which is not
-	// durable yet. If its worker is dead it is rolled back.
-	Preparing Phase = iota + 1
-	// Prepared: the vote is durable, the transaction in doubt.
-	Prepared
-	// Committing: the decision to commit is durable, not all resources know.
-	Committing
-	// Aborting: the decision to roll back is durable, not all resources know.
-	Aborting
-	// Committed: every resource has committed.
-	Committed
-	// Aborted: every resource has rolled back.
-	Aborted
-)
-
-var phaseNames = map[Phase]string{
-	Preparing: "preparing", Prepared: "prepared", Committing: "committing",
-	Aborting: "aborting", Committed: "committed", Aborted: "aborted",
-}
-
-// String returns the phase in lower case.
-func (p Phase) String() string {
-	if n, ok := phaseNames[p]; ok {
-		return n
-	}
-	return fmt.Sprintf("Phase(%d)", int(p))
-}
-
-// Terminal tells whether every resource knows the outcome.
-func (p Phase) Terminal() bool { return p == Committed || p == Aborted }
-
-// MarshalText is String.
-func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
-
-// UnmarshalText reads what MarshalText wrote.
-func (p *Phase) UnmarshalText(text []byte) error {
-	for k, v := range phaseNames {
-		if v == string(text) {
-			*p = k
-			return nil
-		}
-	}
-	return fmt.Errorf("unknown phase %q", text)
-}
-
 // claimEvent is what may happen to a transaction that an outside coordinator
 // named.
 type claimEvent int
@@ -224,16 +173,16 @@ var claimRefusals = map[Phase]map[claimEvent]*Error{
 	Aborted:    {claimVote: ErrRolledBack, claimCommit: ErrAlreadyRolledBack},
 }
 
-// next returns the phase after e, or why e is refused in p.
-func (p Phase) next(e claimEvent) (Phase, error) {
+// after returns the phase that follows p with e, or why e is refused in p.
+func (e claimEvent) after(p Phase) (Phase, error) {
 	if to, ok := claimTable[p][e]; ok {
 		return to, nil
 	}
 	return p, claimRefusals[p][e]
 }
 
-// event is the event by which a decision reaches a claim.
-func (d Decision) event() claimEvent {
+// eventOf is the event by which a decision reaches a claim.
+func eventOf(d Decision) claimEvent {
 	if d == Commit {
 		return claimCommit
 	}

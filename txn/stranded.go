@@ -38,15 +38,41 @@ func (m *Manager) Stranded(ctx context.Context) error {
 		}
 	}
 	var errs []error
+	keepers, err := m.deciders(ctx)
+	for at := range keepers {
+		if why := m.strange(ctx, known, at); why != "" {
+			errs = append(errs, fmt.Errorf("%s, and keeps decisions of workers that run, or are yet to be recovered: take transaction.decider out first, and the resource when those have gone", why))
+		}
+	}
+	errs = append(errs, err)
 	for _, why := range slices.Sorted(maps.Keys(missing)) {
 		errs = append(errs, fmt.Errorf("%s, and transactions wait there: %s; see fdtctl txn list, settle them first", why, some(missing[why])))
 	}
 	return errors.Join(errs...)
 }
 
+// deciders returns the stores that keep decisions of any incarnation that has a
+// log.
+func (m *Manager) deciders(ctx context.Context) (map[BranchID]bool, error) {
+	s, err := m.ledger.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[BranchID]bool{}
+	for _, list := range s.Deciders {
+		for _, at := range list {
+			all[at] = true
+		}
+	}
+	return all, nil
+}
+
 // strange tells why a branch cannot be reached by its resource; empty if it
 // can, or if nobody knows.
 func (m *Manager) strange(ctx context.Context, known map[string]string, b BranchID) string {
+	if _, lost, err := m.files.Succeeded(b, ""); lost && err == nil {
+		return ""
+	}
 	r := m.resources[b.Resource]
 	if r == nil {
 		return fmt.Sprintf("resource %q is not configured", b.Resource)
@@ -56,7 +82,7 @@ func (m *Manager) strange(ctx context.Context, known map[string]string, b Branch
 		is, _ = r.Identity(ctx) // down: not another
 		known[b.Resource] = is
 	}
-	if is != "" && b.Identity != "" && is != b.Identity {
+	if held, err := m.holds(r, is, b); is != "" && (!held || err != nil) {
 		return fmt.Sprintf("resource %q is %s now, it was %s", b.Resource, is, b.Identity)
 	}
 	return ""

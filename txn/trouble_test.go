@@ -182,7 +182,7 @@ func TestForeignInTheWay(t *testing.T) {
 	m = p.open(t, clone)
 	wantErr(t, started(t, m), nil)
 	closeAll(t, m)
-	if old, _ := filepath.Glob(aside + "/*"); len(old) != 2 { // the log and the counter
+	if old, _ := filepath.Glob(aside + "/*"); len(old) != 3 { // the log, the counter and whose they are
 		t.Errorf("put aside: %q", old)
 	}
 }

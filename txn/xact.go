@@ -5,23 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
+
+	"github.com/fdtserver/fdt/txn/internal/ledger"
 )
-
-// XID names a transaction of one log directory in 63 bits, for a client that
-// may have to ask how it ended: SQL's pg_current_xact_id(). Like a gid it is
-// never used again, but for a log that is lost: PostgreSQL's begins anew with
-// its cluster, too.
-type XID uint64
-
-// sequenceBits of an XID are the sequence number, those above the incarnation.
-const sequenceBits = 36
-
-func (g GID) xid() XID { return XID(g.Incarnation<<sequenceBits | g.Sequence) }
-
-func (x XID) gid(log LogID, r Role) GID {
-	return GID{Log: log, Incarnation: uint64(x >> sequenceBits), Sequence: uint64(x) & maxSequence, Role: r}
-}
 
 // XactStatus is how a transaction stands, in the words of SQL's
 // pg_xact_status().
@@ -54,19 +40,21 @@ func (s *Session) XID(ctx context.Context) (XID, error) {
 		return 0, err
 	}
 	if !s.tx.named {
-		if err := j.force(record{Kind: kindNamed, GID: s.tx.gid}); err != nil {
+		if err := j.Force(ledger.Record{Kind: ledger.KindNamed, GID: s.tx.gid}); err != nil {
 			return 0, err
 		}
 		s.tx.named = true
 	}
-	return s.tx.gid.xid(), nil
+	return s.tx.gid.XID(), nil
 }
 
 // number makes sure that the open transaction has a gid.
-func (s *Session) number(ctx context.Context) (*journal, error) {
-	j, err := s.m.ours(ctx)
+func (s *Session) number(ctx context.Context) (ledger.Log, error) {
+	j, err := s.m.ledger.Log(ctx)
 	if err == nil && s.tx.gid.IsZero() {
-		s.tx.gid, err = j.gid(RoleLocal)
+		if s.tx.gid, err = j.Number(RoleLocal); err == nil {
+			s.m.work.begin(s.tx.gid)
+		}
 	}
 	return j, err
 }
@@ -77,9 +65,9 @@ func (t *transaction) undone(ctx context.Context) error {
 	if !t.named {
 		return nil
 	}
-	j, err := t.m.ours(ctx)
+	j, err := t.m.ledger.Log(ctx)
 	if err == nil {
-		_, err = j.note(record{Kind: kindEnd, GID: t.gid})
+		_, err = j.Note(ledger.Record{Kind: ledger.KindEnd, GID: t.gid})
 	}
 	return err
 }
@@ -89,70 +77,43 @@ func (t *transaction) undone(ctx context.Context) error {
 // after Session.Acknowledge until the log is next shortened. Committed and
 // aborted are final. ErrFutureXID if the id was never given away.
 func (m *Manager) XactStatus(ctx context.Context, id XID) (status XactStatus, err error) {
-	if err := m.rebuild(ctx); err != nil {
-		return "", err
-	}
-	home := id.gid(m.home.id, RoleLocal).Incarnation
-	alive, err := m.home.alive(home)
+	home := id.GID(m.ledger.ID(), RoleLocal).Incarnation
+	alive, err := m.ledger.Alive(home)
 	if err != nil {
 		return "", err
 	}
-	unlock, err := m.home.lock(ctx, "seal")
+	s, err := m.ledger.LookUp(ctx, home, id.GID(m.ledger.ID(), RoleLocal), id.GID(m.ledger.ID(), RoleExternal))
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if !alive {
-		if err := m.home.seal(home); err != nil { // only what is durable counts
-			return "", fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
-		}
-	}
-	s, err := m.home.survey(home)
-	if err == nil && s.named(id.gid(m.home.id, RoleExternal)).Role == RoleExternal {
-		s, err = m.home.survey() // another may have decided it
-	}
-	if err != nil {
-		return "", err
-	}
-	switch gid := s.named(id.gid(m.home.id, RoleLocal)); {
-	case s.damaged[home] != nil && s.histories[gid] == nil:
-		return "", fmt.Errorf("%w: %w", ErrUnknownOutcome, s.damaged[home])
-	case home > s.highest || s.records[home] != nil && gid.Sequence > s.reserved[home] && s.damaged[home] == nil:
+	switch gid := s.Named(id.GID(m.ledger.ID(), RoleLocal)); {
+	case s.Damaged[home] != nil && s.Histories[gid] == nil:
+		return "", fmt.Errorf("%w: %w", ErrUnknownOutcome, s.Damaged[home])
+	case !s.Given(home) || s.Has(home) && gid.Sequence > s.Reserved[home] && s.Damaged[home] == nil:
 		return "", fmt.Errorf("%w: %d", ErrFutureXID, id)
-	case s.histories[gid] == nil || !s.histories[gid].whole():
+	case s.Histories[gid] == nil || !s.Histories[gid].Whole():
 		return XactUnknown, nil
-	case s.histories[gid].claim(s).HandsOff != "":
-		return "", fmt.Errorf("%w: %s", ErrUnknownOutcome, s.histories[gid].claim(s).HandsOff)
+	case s.Histories[gid].State(s).HandsOff != "":
+		return "", fmt.Errorf("%w: %w", ErrUnknownOutcome, leftAlone(s.Histories[gid].State(s).HandsOff))
 	default:
-		return m.status(s.histories[gid], alive)
+		return m.status(ctx, s.Histories[gid], alive)
 	}
-}
-
-// whole tells whether all records of the transaction are still there: those of
-// its first moment go first.
-func (h *history) whole() bool {
-	for _, s := range h.seen {
-		if s.low == kinds[kindNamed].rank {
-			return true
-		}
-	}
-	return false
 }
 
 // status is how a transaction stands of which the logs know all. A record of a
 // living process may not be durable yet, while what the claim says always is.
-func (m *Manager) status(h *history, alive bool) (XactStatus, error) {
-	phase := h.phase()
-	if !h.ended {
-		st, err := readClaim(m.claims.path(claimName(&h.tx)))
+func (m *Manager) status(ctx context.Context, h *ledger.History, alive bool) (XactStatus, error) {
+	phase := h.Phase()
+	if !h.Ended {
+		st, err := m.ledger.Peek(ctx, ledger.ClaimName(&h.Tx))
 		switch {
-		case err == nil && st.GID == h.tx.GID:
+		case err == nil && st.GID == h.Tx.GID:
 			phase = st.Phase
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return "", err
 		case alive:
 			return XactInProgress, nil
-		case h.decision == 0 && !h.prepared:
+		case h.Decision == 0 && !h.Prepared:
 			return XactAborted, nil // presumed
 		}
 	}
@@ -160,7 +121,7 @@ func (m *Manager) status(h *history, alive bool) (XactStatus, error) {
 	case Committing, Committed:
 		return XactCommitted, nil
 	case Aborting, Aborted:
-		if h.decision == 0 && !slices.ContainsFunc(h.seen, func(s seen) bool { return s.end }) {
+		if h.Decision == 0 && !h.EndNoted() {
 			return XactUnknown, nil // only acknowledged, under its coordinator's name
 		}
 		return XactAborted, nil

@@ -21,6 +21,8 @@ type options struct {
 	controlOn    net.Listener
 	operations   map[string]Operation
 	drainTimeout time.Duration
+	deadline     func(time.Time)
+	descriptors  int
 	status       func() string
 	statusEvery  time.Duration
 	overtime     time.Duration
@@ -61,13 +63,22 @@ func WithListener(name string, l net.Listener) Option {
 type Operation = func(ctx context.Context, args json.RawMessage) (reply any, err error)
 
 // WithControl serves the control socket l, which Run closes at the end, with the operations named; "drain" is Run's own. A request is
-// a line, {"op": "drain", …}, on a connection of its own, and the answer is one: {"reply": …} or {"error": "…"}.
+// a line, {"op": "drain", …}, on a connection of its own, and the answer is one: {"reply": …} or {"error": "…"}. "status", "metrics" and
+// "cancel" are for whoever can connect, others for root and this process's own user; a drain that is final is for root alone.
 func WithControl(l net.Listener, operations map[string]Operation) Option {
 	return func(o *options) { o.controlOn, o.operations = l, operations }
 }
 
 // WithDrainTimeout bounds a drain; zero, the default, does not.
 func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drainTimeout = d } }
+
+// WithDeadline has f told when the connections that are still open will be cut, at the beginning of a drain and whenever that
+// comes nearer. Without a limit f is not called. It must not block.
+func WithDeadline(f func(at time.Time)) Option { return func(o *options) { o.deadline = f } }
+
+// WithDescriptors is how many file descriptors the program may hold at once beside what Run and the server need, such
+// as files and connections to databases. Run refuses to start if RLIMIT_NOFILE is lower than the sum.
+func WithDescriptors(n int) Option { return func(o *options) { o.descriptors = n } }
 
 // WithStatus gives the part of STATUS= that the server knows, such as its number of connections. It must
 // not block.

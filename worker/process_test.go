@@ -43,6 +43,11 @@ func child(kind string) error {
 	if os.Getenv("LISTEN_PID") == "self" {
 		_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	}
+	if n, err := strconv.ParseUint(os.Getenv("WORKER_TEST_NOFILE"), 10, 64); err == nil {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+			return err
+		}
+	}
 	opts := []worker.Option{worker.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil)))}
 	if names, ok := os.LookupEnv("WORKER_TEST_NAMES"); ok {
 		opts = append(opts, worker.WithListeners(strings.Fields(names)...))

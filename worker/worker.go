@@ -34,8 +34,9 @@ import (
 // then ignored; Shutdown blocks until all connections have ended, or ctx has.
 //
 // More methods are used if there: Close() error ends what Shutdown left, Beat(context.Context) error
-// proves to the watchdog that the accept loops live, and Final(...string) is called before Shutdown when no
-// other process will accept any more, be it from the listeners named or, without names, from any.
+// proves to the watchdog that the accept loops live, Final(...string) is called before Shutdown when no
+// other process will accept any more, be it from the listeners named or, without names, from any, and
+// Descriptors() int is how many file descriptors the server may hold at once.
 type Server interface {
 	Serve(l net.Listener) error
 	Shutdown(ctx context.Context) error
@@ -52,6 +53,8 @@ const (
 var (
 	// ErrListeners means that listeners are missing which must be there.
 	ErrListeners = errors.New("worker: listeners are missing")
+	// ErrDescriptors means that RLIMIT_NOFILE is too low for what the server and the program may hold open.
+	ErrDescriptors = errors.New("too few file descriptors")
 	// ErrOvertime means that the server's Shutdown did not return after its context had ended.
 	ErrOvertime = errors.New("worker: the server did not shut down")
 )
@@ -141,6 +144,10 @@ func Run(server Server, opts ...Option) (err error) {
 			all.Wait()
 		}()
 	}
+	// A worker that has run out of descriptors must still be able to answer the watchdog.
+	if err := errors.Join(notify.Open(), w.enough()); err != nil {
+		return errors.Join(fmt.Errorf("worker: %w", err), closeAll(w.own))
+	}
 	if w.listeners, err = w.take(); err != nil {
 		return err
 	}
@@ -150,6 +157,27 @@ func Run(server Server, opts ...Option) (err error) {
 		go func() { w.served <- served{name, server.Serve(l)} }() // loop waits for each
 	}
 	return w.loop()
+}
+
+// own is how many descriptors Run itself needs, with some to spare: standard streams, pollers, the control socket
+// and its exchanges, the sockets to systemd and its journal, and two for each of some twenty listeners.
+const own = 96
+
+// enough raises the soft limit of descriptors to the hard one, and returns an error if that is lower than what this
+// process can come to need.
+func (w *run) enough() error {
+	need := own + w.descriptors
+	if d, ok := w.server.(interface{ Descriptors() int }); ok {
+		need += d.Descriptors()
+	}
+	var have unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &have) // every kernel has it, and lets everybody do that: getrlimit(2)
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: have.Max, Max: have.Max})
+	if have.Max < uint64(need) {
+		return fmt.Errorf("%w: the limit is %d, and it may need %d: raise LimitNOFILE= of its unit, or serve fewer connections at once",
+			ErrDescriptors, have.Max, need)
+	}
+	return nil
 }
 
 // handlers are the control socket's operations, with our own.
@@ -162,6 +190,9 @@ func (w *run) handlers() control.Handlers {
 		var req control.Drain
 		if err := json.Unmarshal(args, &req); err != nil {
 			return nil, fmt.Errorf("drain: %w", err)
+		}
+		if (req.Final || len(req.FinalOn) > 0) && !control.ByRoot(ctx) {
+			return nil, fmt.Errorf("drain: %w: final shuts the listener of every worker, and is for root", control.ErrDenied)
 		}
 		within := time.Duration(-1)
 		if req.Within != "" {
@@ -327,6 +358,9 @@ func (w *run) hurry(d time.Duration) {
 		s.at = at
 		s.limit.Reset(d)
 		s.overdue.Reset(d + w.overtime)
+	}
+	if w.deadline != nil {
+		w.deadline(w.stop.at)
 	}
 }
 

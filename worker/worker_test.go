@@ -81,10 +81,11 @@ func TestRoll(t *testing.T) {
 	refused := func(err error) bool {
 		return stopping.Load() && errors.Is(err, syscall.ECONNREFUSED)
 	}
+	t.Cleanup(clients.Wait) // also where the test ends early
 	for i := range 8 {
 		stays := i%2 == 0
 		clients.Go(func() {
-			for {
+			for t.Context().Err() == nil {
 				c, err := net.Dial("unix", path)
 				if errors.Is(err, syscall.EAGAIN) { // the queue is full
 					continue
@@ -97,7 +98,7 @@ func TestRoll(t *testing.T) {
 				}
 				_ = c.SetDeadline(time.Now().Add(testwait.Patience))
 				in := bufio.NewReader(c)
-				for bye := false; !bye; bye = bye || !stays {
+				for bye := false; !bye && t.Context().Err() == nil; bye = bye || !stays {
 					if _, err := io.WriteString(c, "call\n"); err != nil {
 						t.Errorf("call: %v", err)
 						break
@@ -402,4 +403,22 @@ func TestHTTP(t *testing.T) {
 			p.exit(0)
 		})
 	}
+}
+
+// Who may come to need more descriptors than there are says so before it says READY, with the numbers.
+func TestDescriptors(t *testing.T) {
+	for limit, want := range map[string]string{
+		"1":   "too many open files",
+		"300": "too few file descriptors: the limit is 300, and it may need 353: raise LimitNOFILE=",
+	} {
+		p := launch(t, "drain", "main", "WORKER_TEST_NOFILE="+limit)
+		if said := p.exit(1); !strings.Contains(said, want) {
+			t.Errorf("with %s descriptors: %s", limit, said)
+		}
+		if len(p.notify) > 0 {
+			t.Errorf("with %s descriptors: told systemd %q", limit, <-p.notify)
+		}
+	}
+	launch(t, "drain", "main", "WORKER_TEST_NOFILE=353").told("READY=1")
+	launch(t, "http", "main", "WORKER_TEST_NOFILE=96").told("READY=1") // as many as it likes
 }

@@ -117,7 +117,6 @@ func (g generator) complain(err error) {
 		lines = append(lines[:mostLines], fmt.Sprintf("and %d more; fdtctl check shows them", more))
 	}
 	for _, line := range lines {
-		const levelError = "<3>"
 		fmt.Fprintf(out, "%sfdt-generator: %s\n", levelError, line)
 	}
 }

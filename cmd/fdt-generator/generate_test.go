@@ -181,3 +181,22 @@ func TestCommandLine(t *testing.T) {
 		}
 	}
 }
+
+// TestGuard says whether a listener may open at a path.
+func TestGuard(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "list.txt")
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"-guard", path}, 0, ""},
+		{[]string{"-guard", filepath.Dir(path)}, 1, levelError + "fdt-generator: " + filepath.Dir(path) + " is there and is a directory"},
+		{[]string{"-guard", path, "/run/units"}, 2, "usage: "},
+	} {
+		var stderr strings.Builder
+		if code := run(c.args, &stderr); code != c.code || !strings.HasPrefix(stderr.String(), c.want) {
+			t.Errorf("%q: %d, %q", c.args, code, stderr.String())
+		}
+	}
+}

@@ -9,25 +9,38 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/fdtserver/fdt/internal/unit"
 )
+
+// levelError before a line makes it an error in the journal and in the kernel's log, sd-daemon(3).
+const levelError = "<3>"
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stderr))
 }
 
-// run is the program: three directories for units, of which only the first is used, as it is neither above nor
+// run is the program: with -guard it says whether a listener may open at a path; else three directories for units, of which only the first is used, as it is neither above nor
 // below what an administrator writes.
 func run(args []string, stderr io.Writer) int {
 	flags := flag.NewFlagSet("fdt-generator", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	root := flags.String("root", "/", "`directory` that holds etc, run, var and dev")
+	guard := flags.String("guard", "", "exit with 1 if systemd must not open a socket at `path`, and say why")
 	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: fdt-generator [-root DIR] NORMAL-DIR [EARLY-DIR LATE-DIR]")
+		fmt.Fprintln(stderr, "usage: fdt-generator [-root DIR] NORMAL-DIR [EARLY-DIR LATE-DIR]\n       fdt-generator -guard PATH")
 	}
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	if flags.NArg() != 1 && flags.NArg() != 3 {
+	if *guard != "" && flags.NArg() == 0 {
+		if err := unit.Free(*guard); err != nil {
+			fmt.Fprintf(stderr, "%sfdt-generator: %v\n", levelError, err)
+			return 1
+		}
+		return 0
+	}
+	if *guard != "" || flags.NArg() != 1 && flags.NArg() != 3 {
 		flags.Usage()
 		return 2
 	}

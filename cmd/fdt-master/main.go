@@ -11,18 +11,24 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/notify"
+	"github.com/fdtserver/fdt/internal/undumpable"
 	"github.com/fdtserver/fdt/master"
 )
 
 // version is set by the build.
 var version = "devel"
 
-func main() { os.Exit(run()) }
+func main() {
+	undumpable.Set()
+	os.Exit(run())
+}
 
 func run() int {
 	show := flag.Bool("version", false, "print the version and exit")
@@ -32,7 +38,9 @@ func run() int {
 		return 0
 	}
 	// The umask of fdt.service keeps snapshots from others; what readers need has its mode set.
+	signal.Ignore(unix.SIGPIPE) // a journald that restarts sends it to whoever writes to the old stream
 	log := slog.New(journal.New(os.Stderr, slog.LevelInfo))
+	defer journal.Flush(log.Handler(), time.Second)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	m := master.New(master.Options{Version: version, Logger: log, Ready: notify.Ready, Status: notify.Status})
@@ -57,7 +65,11 @@ func run() int {
 	reloads.Wait()
 	if err != nil {
 		err = errors.Join(err, notify.Status("not serving: "+err.Error()))
-		log.Error("fdt cannot serve; its listeners are closed", "error", err)
+		if errors.Is(err, master.ErrNothingToServe) {
+			log.Error("fdt cannot serve; its listeners are closed", "error", config.Detail(err))
+		} else {
+			log.Error("the master cannot go on, and systemd starts another; what serves goes on serving", "error", config.Detail(err))
+		}
 		return 1
 	}
 	return 0

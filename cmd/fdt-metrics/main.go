@@ -8,18 +8,25 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/internal/exporter"
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/undumpable"
 	"github.com/fdtserver/fdt/worker"
 )
 
 // version is set by the build.
 var version = "devel"
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	undumpable.Set()
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	flags := flag.NewFlagSet("fdt-metrics", flag.ContinueOnError)
@@ -35,7 +42,9 @@ func run(args []string) int {
 		fmt.Println("fdt-metrics", version)
 		return 0
 	}
+	signal.Ignore(unix.SIGPIPE)                             // a journald that restarts sends it to whoever writes to the old stream
 	log := slog.New(journal.New(os.Stderr, slog.LevelWarn)) // each scrape may start it: nobody wants to read that
+	defer journal.Flush(log.Handler(), time.Second)
 	server := exporter.NewServer(&exporter.Collector{Run: snapshot.Dir(*dir), Version: version, Logger: log})
 	if err := worker.Run(server, worker.WithLogger(log), worker.WithDrainTimeout(exporter.Patience+3*time.Second)); err != nil {
 		log.Error("fdt-metrics has failed", "error", err)

@@ -63,7 +63,8 @@ func TestSlotsWaitForDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = watch.Close(t.Context()) }()
-	blocked := func() (n int) {
+	blocked := func(t *testing.T) (n int) {
+		t.Helper()
 		if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").Scan(&n); err != nil {
 			t.Fatal(err)
 		}
@@ -71,18 +72,19 @@ func TestSlotsWaitForDoubt(t *testing.T) {
 	}
 
 	added := 0
-	for name, settle := range map[string]func() error{
-		"fdtctl": func() error {
+	for name, settle := range map[string]func(h *host) error{
+		"fdtctl": func(h *host) error {
 			return errors.Join(h.fdtctl("txn", "commit", "x"), h.fdtctl("txn", "forget", "x"))
 		},
-		"COMMIT PREPARED": func() error {
+		"COMMIT PREPARED": func(h *host) error {
 			c := h.connect() // the slots are taken: this one is on the reserve
-			defer func() { _ = c.Close(t.Context()) }()
-			_, err := c.Exec(t.Context(), "COMMIT PREPARED 'x'", pgx.QueryExecModeSimpleProtocol)
+			defer func() { _ = c.Close(h.t.Context()) }()
+			_, err := c.Exec(h.t.Context(), "COMMIT PREPARED 'x'", pgx.QueryExecModeSimpleProtocol)
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			h := h.in(t)
 			c := h.connect()
 			for _, s := range []string{"BEGIN", "CALL add()", "PREPARE TRANSACTION 'x'"} {
 				if _, err := c.Exec(t.Context(), s, pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -101,7 +103,7 @@ func TestSlotsWaitForDoubt(t *testing.T) {
 					answers <- err
 				}()
 			}
-			testwait.Until(t, "both wait for the row", func() bool { return blocked() == len(waiting) })
+			testwait.Until(t, "both wait for the row", func() bool { return blocked(t) == len(waiting) })
 
 			if err := waiting[0].PgConn().CancelRequest(t.Context()); err != nil {
 				t.Error(err)
@@ -114,8 +116,8 @@ func TestSlotsWaitForDoubt(t *testing.T) {
 				_, err := waiting[0].Exec(t.Context(), "CALL add()", pgx.QueryExecModeSimpleProtocol)
 				again <- err
 			}()
-			testwait.Until(t, "both wait for the row", func() bool { return blocked() == len(waiting) })
-			if err := settle(); err != nil {
+			testwait.Until(t, "both wait for the row", func() bool { return blocked(t) == len(waiting) })
+			if err := settle(h); err != nil {
 				t.Error(err)
 			}
 			if err := errors.Join(testwait.For(t, "an answer", answers), testwait.For(t, "an answer", again)); err != nil {

@@ -51,6 +51,10 @@ func TestFaultsSeen(t *testing.T) {
 			f := &faults{host: newShipped(t), life: l}
 			f.begin()
 			spots, reached := f.rehearse(), 0
+			for range 2 { // what comes by when it likes, as the calls of a scan, is not there each time
+				again := f.rehearse()
+				spots = slices.DeleteFunc(spots, func(s spot) bool { return !slices.Contains(again, s) })
+			}
 			for _, s := range spots {
 				for _, errno := range []string{"EIO", "ENOSPC"} {
 					hit := f.fail(s, errno)
@@ -180,6 +184,9 @@ func (f *faults) rehearse() (spots []spot) {
 			s := spot{statement: statement, name: c.name, path: general.Replace(c.paths[len(c.paths)-1])}
 			if strings.HasPrefix(s.path, "socket:") || strings.HasPrefix(s.path, "b/") || strings.HasPrefix(s.path, "run/txn/new-") {
 				continue // a socket, the other spool, and a name that is new each time
+			}
+			if s.path == "lib/txn/recovery" || s.path == "lib/txn/seal" || strings.HasPrefix(s.path, "run/txn/in-doubt") {
+				continue // a scan's, which comes by when it likes, and not the transaction's
 			}
 			seen[s]++
 			s.n = seen[spot{statement: statement, name: s.name, path: s.path}]

@@ -119,8 +119,8 @@ func TestForcesSeen(t *testing.T) {
 		{1, "b", []string{"CALL pair()"}},
 		{1, "b", []string{"BEGIN", "CALL one()", "CALL pair()", "COMMIT"}},
 		{2, "b", []string{"BEGIN", "CALL pair()", "PREPARE TRANSACTION 'x'", "COMMIT PREPARED 'x'"}},
-		{1, "b", []string{"BEGIN", "CALL pair()", "PREPARE TRANSACTION 'x'"}},
-		{1, "b", []string{"COMMIT PREPARED 'x'"}},
+		{1, "b", []string{"BEGIN", "CALL pair()", "PREPARE TRANSACTION 'y'"}}, // a name that was in use needs one more, see txn
+		{1, "b", []string{"COMMIT PREPARED 'y'"}},
 	} {
 		h.swept()
 		stop := h.traced([]*exec.Cmd{w}, "-e", forcing)

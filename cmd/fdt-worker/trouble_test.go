@@ -25,7 +25,7 @@ func TestTroubles(t *testing.T) {
 	cmd, out := h.start("1-0", h.name())
 	testwait.Until(t, "the log tells of both", func() bool {
 		said := out.String()
-		return strings.Contains(said, "transactions cannot be finished") && strings.Contains(said, "a database does not suit transactions")
+		return strings.Contains(said, "transactions cannot be finished") && strings.Contains(said, "a resource cannot be reached")
 	})
 	path := filepath.Join(h.run, "worker", "1-0.sock")
 	var err error

@@ -3,16 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -21,20 +13,16 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fdtserver/fdt/config"
-	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/application"
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/meter"
-	"github.com/fdtserver/fdt/internal/scram"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/testcover"
-	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/internal/unit"
-	"github.com/fdtserver/fdt/pgwire"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 )
@@ -45,7 +33,7 @@ const asWorker = "FDT_TEST_AS_WORKER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asWorker) != "" {
-		testcover.Exit(m, run(os.Args[1:]))
+		testcover.Exit(m, new(application.Application).Main(os.Args))
 	}
 	code := m.Run()
 	_ = os.RemoveAll(releaseDir)
@@ -78,18 +66,29 @@ func newHost(t *testing.T) *host {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	h := &host{t: t, dir: dir, run: filepath.Join(dir, "run"), lib: filepath.Join(dir, "lib"),
 		sock: filepath.Join(dir, ".s.PGSQL.7432"), program: os.Args[0]}
-	for _, d := range []string{"run/generation/1", "run/generation/2", "run/worker", "run/txn", "lib/auth", "lib/txn", "outbox"} {
+	for _, d := range []string{"run/generation/1", "run/generation/2", "run/worker", "run/metrics", "run/txn", "lib/auth", "lib/txn", "outbox"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h.configure(fmt.Sprintf(configuration, h.sock, filepath.Join(dir, "outbox")))
+	h.configure(configurationOf(h))
 	h.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: h.sock, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.listener.Close() })
 	return h
+}
+
+// in is the host for a subtest: what fails there fails the subtest, not its parent.
+func (h *host) in(t *testing.T) *host {
+	own := *h
+	own.t = t
+	return &own
+}
+
+func configurationOf(h *host) string {
+	return fmt.Sprintf(configuration, h.sock, filepath.Join(h.dir, "outbox"))
 }
 
 // configure writes both generations' snapshots.
@@ -177,7 +176,7 @@ func TestWorker(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	var counts meter.Worker
-	if err := control.Call(t.Context(), path, control.OpMetrics, nil, &counts); err != nil {
+	if err := control.Call(t.Context(), filepath.Join(h.run, "metrics", "1-0.sock"), control.OpMetrics, nil, &counts); err != nil {
 		t.Fatal(err)
 	}
 	enqueue := counts.Calls["enqueue"]
@@ -191,10 +190,13 @@ func TestWorker(t *testing.T) {
 	if err := control.Call(t.Context(), path, control.OpStatus, nil, &st); err != nil || st.InDoubt != 1 || st.DoubtAge <= 0 {
 		t.Errorf("%+v, %v", st, err)
 	}
-	if err := control.Call(t.Context(), path, control.OpMetrics, nil, &counts); err != nil || counts.InDoubt != 1 || counts.Oldest.IsZero() {
+	if err := control.Call(t.Context(), filepath.Join(h.run, "metrics", "1-0.sock"), control.OpMetrics, nil, &counts); err != nil || counts.InDoubt != 1 || counts.Oldest.IsZero() {
 		t.Errorf("%+v, %v", counts, err)
 	}
 	if _, err := c.Exec(t.Context(), "ROLLBACK PREPARED 'x'"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(t.Context(), "BEGIN"); err != nil { // it may not end before it is asked
 		t.Fatal(err)
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -204,6 +206,9 @@ func TestWorker(t *testing.T) {
 	if err := control.Call(t.Context(), path, control.OpCancel, key, nil); err != nil {
 		t.Error(err) // it drains, and answers
 	}
+	if _, err := c.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Error(err)
+	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -211,7 +216,7 @@ func TestWorker(t *testing.T) {
 		t.Error("served after the end")
 	}
 	_ = c.Close(context.WithoutCancel(t.Context()))
-	left, err := meter.Left(filepath.Join(h.run, "worker"))
+	left, err := meter.Left(filepath.Join(h.run, "metrics"))
 	if err != nil || len(left) != 1 || left[0].Calls["enqueue"].Classes["00"] != 2 || left[0].Drained != 1 {
 		t.Errorf("%+v, %v", left, err)
 	}
@@ -222,7 +227,7 @@ func TestWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Close(t.Context())
-	defer h.moved(filepath.Join(h.run, "worker"))() // it loses no more than its last counts
+	defer h.moved(filepath.Join(h.run, "metrics"))() // it loses no more than its last counts
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -244,22 +249,23 @@ func TestFailures(t *testing.T) {
 	for _, c := range []struct {
 		name, instance, fd, want string
 		code                     int
-		prepare                  func() (undo func())
+		prepare                  func(h *host) (undo func())
 	}{
 		{"no instance", "x", h.name(), `-instance "x" is not GENERATION-SLOT`, 2, nil},
 		{"no snapshot", "9-0", h.name(), "configuration of generation 9: ", 1, nil},
 		{"missing listener", "2-0", "other", h.name(), 1, nil},
-		{"no spool", "1-0", h.name(), "spool outbox: ", 1, func() func() {
+		{"no spool", "1-0", h.name(), "spool outbox: ", 1, func(h *host) func() {
 			return h.moved(filepath.Join(h.dir, "outbox"))
 		}},
-		{"no place for a secret", "1-0", h.name(), "secret of unknown users: open ", 1, func() func() { return h.moved(filepath.Join(h.lib, "auth")) }},
-		{"no log", "1-0", h.name(), "transaction log: ", 1, func() func() { return h.moved(filepath.Join(h.lib, "txn")) }},
-		{"stranded transaction", "2-0", h.name(), `is not configured, and transactions wait there: `, 1, h.strand},
-		{"no control socket", "1-0", h.name(), "control: ", 1, func() func() { return h.moved(filepath.Join(h.run, "worker")) }},
+		{"no place for a secret", "1-0", h.name(), "secret of unknown users: open ", 1, func(h *host) func() { return h.moved(filepath.Join(h.lib, "auth")) }},
+		{"no log", "1-0", h.name(), "transaction log: ", 1, func(h *host) func() { return h.moved(filepath.Join(h.lib, "txn")) }},
+		{"stranded transaction", "2-0", h.name(), `is not configured, and transactions wait there: `, 1, (*host).strand},
+		{"no control socket", "1-0", h.name(), "control: ", 1, func(h *host) func() { return h.moved(filepath.Join(h.run, "worker")) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
 			if c.prepare != nil {
-				defer c.prepare()()
+				defer c.prepare(h)()
 			}
 			cmd, out := h.start(c.instance, c.fd)
 			err := cmd.Wait()
@@ -318,141 +324,8 @@ func (h *host) moved(dir string) (undo func()) {
 
 func TestFlags(t *testing.T) {
 	for arg, want := range map[string]int{"-version": 0, "-h": 0, "-nonsense": 2} {
-		if got := run([]string{arg}); got != want {
+		if got := new(application.Application).Main([]string{"fdt-worker", arg}); got != want {
 			t.Errorf("%s: %d", arg, got)
-		}
-	}
-}
-
-// TestRelay passes a CancelRequest to the workers that may own it, and to no
-// other.
-func TestRelay(t *testing.T) {
-	dir, err := os.MkdirTemp("", "fdt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	const pid = (1<<10|3)<<16 | 1 // generation 1 or 33, slot 3, first session
-	secret := strings.Repeat("\x00\xff", 16)
-	got := make(chan string, 10)
-	for _, instance := range []string{"1-3", "33-3", "1-4", "nonsense"} {
-		l, err := control.Listen(filepath.Join(dir, instance+".sock"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &control.Server{Handlers: control.Handlers{control.OpCancel: func(_ context.Context, args json.RawMessage) (any, error) {
-			var key control.Cancel
-			if err := json.Unmarshal(args, &key); err != nil || key.PID != pid || string(key.Secret) != secret {
-				return nil, fmt.Errorf("%v, %w", key, err)
-			}
-			got <- instance
-			return nil, nil
-		}}}
-		done := make(chan error, 1)
-		go func() { done <- s.Serve(l) }()
-		t.Cleanup(func() {
-			_ = s.Close()
-			<-done
-		})
-	}
-	relay(dir)(t.Context(), pid, []byte(secret))
-	if a, b := testwait.For(t, "one is asked", got), testwait.For(t, "another is asked", got); a+b != "1-333-3" && a+b != "33-31-3" {
-		t.Errorf("asked %s and %s", a, b)
-	}
-	if len(got) != 0 {
-		t.Errorf("and %s", <-got)
-	}
-}
-
-func TestLine(t *testing.T) {
-	if got := line(drain.Counts{Open: 3, Busy: 2}, txn.Counts{}); got != "3 connections, 2 busy" {
-		t.Error(got)
-	}
-	if got := line(drain.Counts{}, txn.Counts{InDoubt: 1}); got != "0 connections, 0 busy, 1 in doubt" {
-		t.Error(got)
-	}
-}
-
-// TestListeners turns each way of authentication and of encryption into what
-// pgwire does.
-func TestListeners(t *testing.T) {
-	dir := t.TempDir()
-	crt, key := filepath.Join(dir, "crt"), filepath.Join(dir, "key")
-	certificate(t, crt, key)
-	empty := filepath.Join(dir, "empty")
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	tcp, unix := config.Address{Network: "tcp4", Address: "127.0.0.1:1"}, config.Address{Network: "unix", Address: "/run/fdt/s"}
-	users := map[string]config.User{"alice": {Name: "alice", Verifier: scram.New("x").String()}}
-	load := func(l config.Listener) (map[string]pgwire.Listener, error) {
-		l.Name = "l"
-		ways, names, err := listeners(&config.Config{Listen: map[string]config.Listener{"l": l}, Users: users}, make([]byte, pgwire.SecretSize))
-		if len(names) != len(ways) {
-			t.Errorf("%v for %d", names, len(ways))
-		}
-		return ways, err
-	}
-	if _, err := load(config.Listener{Auth: config.AuthProgram, Addresses: []config.Address{tcp}}); err == nil {
-		t.Error("served without anybody to authenticate")
-	}
-	for auth, want := range map[string]string{
-		config.AuthPeer: "*pgwire.Peer", config.AuthTrust: "pgwire.Trust", config.AuthSCRAM: "*pgwire.SCRAM", config.AuthCert: "pgwire.Cert",
-	} {
-		ways, err := load(config.Listener{Auth: auth, Addresses: []config.Address{tcp, unix}, TLS: &config.TLS{Certificate: crt, Key: key, ClientCA: crt}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		way := ways[unit.FDName(tcp)]
-		if got := fmt.Sprintf("%T", way.Auth); got != want || way.TLS == nil || ways[unit.FDName(unix)].TLS != nil {
-			t.Errorf("%s: %s, %v", auth, got, way.TLS)
-		}
-		asked := tls.VerifyClientCertIfGiven
-		if auth == config.AuthCert {
-			asked = tls.RequireAndVerifyClientCert
-		}
-		if way.TLS.ClientAuth != asked {
-			t.Errorf("%s: client certificates %s", auth, way.TLS.ClientAuth)
-		}
-	}
-	other := filepath.Join(dir, "other")
-	certificate(t, filepath.Join(dir, "other.crt"), other)
-	for want, c := range map[string]*config.TLS{
-		"listener l: certificate " + dir + "/none and key " + key + ": open ":                    {Certificate: filepath.Join(dir, "none"), Key: key},
-		"listener l: certificate " + crt + " and key " + empty + ": tls: failed to find any PEM": {Certificate: crt, Key: empty},
-		"listener l: certificate " + crt + " and key " + other + ": tls: private key does not":   {Certificate: crt, Key: other},
-		"listener l: tls: client_ca: open ":                                                      {Certificate: crt, Key: key, ClientCA: filepath.Join(dir, "none")},
-		"listener l: tls: client_ca: no certificate in " + empty:                                 {Certificate: crt, Key: key, ClientCA: empty},
-	} {
-		if _, err := load(config.Listener{Auth: config.AuthSCRAM, Addresses: []config.Address{tcp}, TLS: c}); err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
-		}
-	}
-	users["bob"] = config.User{Name: "bob", Verifier: "x"}
-	if _, err := load(config.Listener{}); err == nil {
-		t.Error("no verifier")
-	}
-}
-
-// certificate makes one that is its own authority.
-func certificate(t *testing.T, crt, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, b := range map[string]*pem.Block{crt: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: raw}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

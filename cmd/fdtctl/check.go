@@ -1,13 +1,39 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/unit"
 )
+
+// checked is the outcome of fdtctl check, as JSON.
+type checked struct {
+	Directory string        `json:"directory"`
+	Valid     bool          `json:"valid"`
+	Faults    config.Faults `json:"faults,omitempty"`
+	Warnings  config.Faults `json:"warnings,omitempty"`
+	Unchecked string        `json:"unchecked,omitempty"` // what was not looked at, and why
+
+	cfg *config.Config
+}
 
 // runCheck prints everything that is wrong with a configuration directory. It exits 0 if nothing is, 1 if something
 // is, and 2 if it was called wrongly. With -schema it prints the JSON Schema for editors instead.
@@ -16,8 +42,10 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	schema := flags.Bool("schema", false, "print the JSON Schema of a configuration file")
 	quiet := flags.Bool("quiet", false, "print nothing if there is no fault")
+	live := flags.Bool("live", false, "have the workers' program try certificates, spools, databases and statements, as a reload does")
+	asJSON := flags.Bool("json", false, "print what is found as JSON")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: fdtctl check [-quiet] [DIR]\n       fdtctl check -schema\n\nChecks the configuration in DIR, %s by default.\n\n", config.Dir)
+		fmt.Fprintf(stderr, "usage: fdtctl check [-live] [-json] [-quiet] [DIR]\n       fdtctl check -schema\n\nChecks the configuration in DIR, %s by default.\n\n", config.Dir)
 		flags.PrintDefaults()
 	}
 	switch err := flags.Parse(args); {
@@ -26,29 +54,285 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return 2
 	}
-	if flags.NArg() > 1 || *schema && flags.NArg() > 0 {
+	if flags.NArg() > 1 || *schema && (flags.NArg() > 0 || *live || *asJSON) {
 		flags.Usage()
 		return 2
 	}
 	if *schema {
-		stdout.Write(config.Schema())
+		_, _ = stdout.Write(config.Schema()) // main tells if it is lost
 		return 0
 	}
-	dir := config.Dir
+	found := checked{Directory: config.Dir}
 	if flags.NArg() == 1 {
-		dir = flags.Arg(0)
+		found.Directory = flags.Arg(0)
 	}
-	cfg, err := config.Load(dir)
-	if err != nil {
-		fmt.Fprintln(stderr, err)
-		if faults, ok := errors.AsType[config.Faults](err); ok && len(faults) > 1 {
-			fmt.Fprintf(stderr, "%d faults in %s\n", len(faults), dir)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	if err := found.look(ctx, *live); err != nil {
+		return fail(stderr, "check", err)
+	}
+	found.Valid = len(found.Faults) == 0
+	if *asJSON {
+		if code := printJSON("check", found, stdout, stderr); code != 0 || found.Valid {
+			return code
 		}
 		return 1
 	}
-	if !*quiet {
-		fmt.Fprintf(stdout, "%s is valid: listeners %d, workers %d, resources %d, procedures %d\n",
-			dir, len(cfg.Listen), cfg.Workers.Count, len(cfg.Resources), len(cfg.Procedures))
+	found.tell(*quiet, stdout, stderr)
+	if !found.Valid {
+		return 1
 	}
 	return 0
+}
+
+// tell prints what was found for people.
+func (c *checked) tell(quiet bool, stdout, stderr io.Writer) {
+	if !quiet || len(c.Faults) > 0 {
+		for _, w := range c.Warnings {
+			fmt.Fprintf(stderr, "warning: %s\n", config.Faults{w}.Detail())
+		}
+		if c.Unchecked != "" {
+			fmt.Fprintf(stderr, "not checked: %s\n", c.Unchecked)
+		}
+	}
+	switch {
+	case len(c.Faults) > 0:
+		fmt.Fprintln(stderr, c.Faults.Detail())
+		if len(c.Faults) > 1 {
+			fmt.Fprintf(stderr, "%d faults in %s\n", len(c.Faults), c.Directory)
+		}
+	case !quiet:
+		fmt.Fprintf(stdout, "%s is valid: listeners %d, workers %d, resources %d, procedures %d\n",
+			c.Directory, len(c.cfg.Listen), c.cfg.Workers.Count, len(c.cfg.Resources), len(c.cfg.Procedures))
+	}
+}
+
+// look fills in what is found. The error says why nothing could be.
+func (c *checked) look(ctx context.Context, live bool) error {
+	cfg, places, err := config.LoadPlaced(c.Directory)
+	if err != nil {
+		if !errors.As(err, &c.Faults) {
+			return err
+		}
+		return nil
+	}
+	c.cfg, c.Warnings = cfg, places.Warnings(cfg)
+	_, booted := os.Stat("/run/systemd/system") // sd_booted(3)
+	var box settings
+	switch {
+	case os.Geteuid() != 0:
+		c.Unchecked = "what the service can read, which takes root"
+	case booted != nil:
+		c.Unchecked = "what the service can read, as systemd does not run here"
+	default:
+		box = settingsOf(ctx)
+		if c.Faults, err = c.readable(ctx, box, places); err != nil && !live {
+			c.Unchecked = "what the service can read: " + err.Error()
+			return nil
+		}
+	}
+	switch {
+	case err != nil || !live:
+		return err
+	case c.Unchecked != "":
+		return errors.New("--live tries what workers do, as their user and in their unit: run it as root where systemd runs")
+	case len(c.Faults) > 0:
+		c.Unchecked = "what these faults keep from being tried"
+		return nil
+	}
+	return c.try(ctx, box, places)
+}
+
+// readable returns what the master and the workers cannot read, as their users and in their sandboxes.
+func (c *checked) readable(ctx context.Context, box settings, places config.Places) (config.Faults, error) {
+	files, err := config.Files(c.Directory)
+	if err != nil {
+		return nil, err
+	}
+	var all []config.Named
+	for _, name := range files {
+		all = append(all, config.Named{Name: c.Directory + "/" + name})
+	}
+	refused, err := reading(ctx, append(inPipes("fdt-check-"+strconv.Itoa(os.Getpid())+".service", "fdtctl check"),
+		"--property=SupplementaryGroups="+serviceUser, "--property=CapabilityBoundingSet=", "--property=NoNewPrivileges=yes",
+		"--property=ProtectSystem=strict", "--property=ProtectHome=yes", "--property=PrivateTmp=yes", "--"), all)
+	if err != nil {
+		return nil, err
+	}
+	var faults config.Faults
+	for _, r := range refused {
+		faults = append(faults, config.Fault{File: r.Name, What: "the master cannot read it: " + r.Why,
+			Hint: "chown root:" + serviceUser + " and chmod 0640 let it, below directories that group " + serviceUser + " may enter"})
+	}
+	needs := unit.NeedsOf(c.cfg)
+	if refused, err = reading(ctx, asService(unitNamed("worker"), "fdtctl check", slices.Concat(box.as, needed(needs))), c.cfg.Named()); err != nil {
+		return nil, err
+	}
+	for _, r := range refused {
+		what, hint := "workers cannot read "+r.Name+": "+r.Why, "let the user or the group "+serviceUser+" read it, and enter the directories above it"
+		if r.Directory {
+			what, hint = "workers cannot make files in "+r.Name+": "+r.Why, "install -d -o "+serviceUser+" -g "+serviceUser+" -m 2770 "+r.Name
+		}
+		if why := box.Hidden(r.Name); why != "" {
+			what, hint = r.Name+": "+why, config.HintHidden
+		}
+		faults = append(faults, places.At(r.Path, what, hint))
+	}
+	return faults, nil
+}
+
+// unitNamed is a unit of this process in which a part of the check is done as a worker: its name brings fdt-txn.conf along.
+func unitNamed(part string) string {
+	return "fdt-txn-check-" + part + "-" + strconv.Itoa(os.Getpid()) + ".service"
+}
+
+// refused is a file that a part of the service cannot use.
+type refused struct {
+	config.Named
+
+	Why string `json:"why"`
+}
+
+// reading has files opened in a unit, and returns those that cannot be.
+func reading(ctx context.Context, args []string, files []config.Named) (out []refused, err error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	err = inUnit(ctx, append(args, program, "check-unit"), files, &out)
+	return out, err
+}
+
+// inUnit has a command read its input, and write its answer, as JSON.
+func inUnit(ctx context.Context, args []string, request, answer any) error {
+	text, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	var out, said bytes.Buffer
+	code, err := runUnit(ctx, args, append(text, '\n'), &out, &said)
+	if err == nil && code != 0 {
+		err = &unitFailed{code, strings.TrimSpace(said.String())}
+	}
+	if err == nil {
+		err = json.Unmarshal(out.Bytes(), answer)
+	}
+	return err
+}
+
+// unitFailed is what became of a command in a unit that has no answer.
+type unitFailed struct {
+	code int
+	said string
+}
+
+func (e *unitFailed) Error() string {
+	return fmt.Sprintf("what runs in the unit ended with exit status %d: %s", e.code, e.said)
+}
+
+// runCheckUnit is what that unit runs.
+func runCheckUnit(_ []string, stdout, stderr io.Writer) int {
+	return answerCheck(os.Stdin, stdout, stderr)
+}
+
+func answerCheck(in io.Reader, stdout, stderr io.Writer) int {
+	var files []config.Named
+	if err := json.NewDecoder(in).Decode(&files); err != nil {
+		return fail(stderr, "check-unit", fmt.Errorf("this is not for people, use fdtctl check; no request: %w", err))
+	}
+	out := []refused{}
+	for _, f := range files {
+		if err := usable(f); err != nil {
+			out = append(out, refused{f, err.Error()})
+		}
+	}
+	return printJSON("check-unit", out, stdout, stderr)
+}
+
+// usable opens a file, or asks whether one may be made in a directory, without making any.
+func usable(f config.Named) error {
+	if f.Directory {
+		err := unix.Access(f.Name, unix.R_OK|unix.W_OK|unix.X_OK)
+		if st, serr := os.Stat(f.Name); err == nil && serr == nil && !st.IsDir() {
+			err = syscall.ENOTDIR
+		}
+		return err
+	}
+	file, err := os.OpenFile(f.Name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		return pe.Err
+	}
+	if err == nil {
+		_ = file.Close()
+	}
+	return err
+}
+
+// settings are what of the workers' unit decides about what they see, drop-ins included.
+type settings struct {
+	config.Sandbox
+
+	program string   // that it runs
+	as      []string // properties for another unit that is to see the same
+}
+
+var execPath = regexp.MustCompile(`path=(\S+) ;`)
+
+// settingsOf reads them; without an answer they are those that the package installs.
+func settingsOf(ctx context.Context) settings {
+	s := settings{Sandbox: config.Sandbox{PrivateTmp: true, ProtectHome: true}, program: "/usr/lib/fdt/fdt-worker"}
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "PrivateTmp", "-p", "ProtectHome", "-p", "SupplementaryGroups", "-p", "ExecStart", unit.WorkerName(0, 0)).Output()
+	if err != nil {
+		return s
+	}
+	for line := range strings.Lines(string(out)) {
+		key, val, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "PrivateTmp":
+			s.PrivateTmp = val != "no"
+		case "ProtectHome":
+			s.ProtectHome = val == "yes" || val == "tmpfs"
+		case "ExecStart":
+			if m := execPath.FindStringSubmatch(val); m != nil {
+				s.program = m[1]
+			}
+			continue
+		}
+		if val != "" {
+			s.as = append(s.as, "--property="+key+"="+val)
+		}
+	}
+	return s
+}
+
+// try has the workers' program try the configuration, and says where in the files what it finds belongs.
+func (c *checked) try(ctx context.Context, box settings, places config.Places) error {
+	texts, err := config.Texts(c.Directory)
+	if err != nil {
+		return err
+	}
+	needs := unit.NeedsOf(c.cfg)
+	needs.Writable = append(needs.Writable, "/var/lib/fdt/txn", "/run/fdt/txn") // for the transactions that it tries
+	var found control.Examination
+	err = inUnit(ctx, asService(unitNamed("live"), "fdtctl check --live", slices.Concat(box.as, needed(needs)), box.program, "-check"), texts, &found)
+	if e, ok := errors.AsType[*unitFailed](err); ok && e.code == 2 {
+		return fmt.Errorf("%s does not know -check, as programs of fdt do: %s", box.program, e.said)
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range found.Faults {
+		c.Faults = append(c.Faults, c.placed(places, f))
+	}
+	for _, f := range found.Warnings {
+		c.Warnings = append(c.Warnings, c.placed(places, f))
+	}
+	return nil
+}
+
+func (c *checked) placed(places config.Places, f control.Finding) config.Fault {
+	if f.Path == "" {
+		return config.Fault{File: c.Directory, What: f.What}
+	}
+	return places.At(f.Path, f.What, "")
 }

@@ -4,9 +4,17 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/internal/journal"
+	"github.com/fdtserver/fdt/internal/printable"
+	"github.com/fdtserver/fdt/internal/undumpable"
 )
 
 // version is set by the build.
@@ -23,18 +31,41 @@ type command struct {
 func commands() []command {
 	return []command{
 		{name: "status", usage: "[--json]", about: "generations, workers, listeners, connections, transactions in doubt", run: runStatus},
-		{name: "reload", usage: "[--wait-drained] [--timeout D]", about: "roll out the configuration and the program; wait for the answer", run: runReload},
-		{name: "rollback", usage: "[--wait-drained] [--timeout D]", about: "roll out the previous generation's configuration", run: runRollback},
-		{name: "drain", usage: "GENERATION [--now | --within D]", about: "shorten the deadline of an old generation", run: runDrain},
+		{name: "ready", usage: "[--json]", about: "whether a balancer should send clients here; exit status 0 if so", run: runReady},
+		{name: "reload", usage: "[--wait-drained] [--timeout D] [--json]", about: "roll out the configuration and the program; wait for the answer", run: runReload},
+		{name: "rollback", usage: "[--wait-drained] [--timeout D] [--json]", about: "roll out the previous generation's configuration", run: runRollback},
+		{name: "drain", usage: "GENERATION [--now | --within D] [--json]", about: "shorten the deadline of an old generation", run: runDrain},
 		{name: "txn", usage: "list|show|commit|rollback|forget|resolve", about: "transactions in doubt: list, show, settle", run: runTxn},
+		{name: "decider", usage: "init [--print] RESOURCE", about: "prepare a database for the decisions of transactions", run: runDecider},
 		{name: "password", usage: "USER", about: "make a line for users: from a password", run: runPassword},
-		{name: "check", usage: "[-quiet | -schema] [DIR]", about: "report every fault of the configuration", run: runCheck},
+		{name: "check", usage: "[--live] [--json] [-quiet | -schema] [DIR]", about: "report every fault of the configuration", run: runCheck},
+		{name: "txn-unit", about: "what fdtctl txn runs in a unit, for root", hidden: true, run: runTxnUnit},
+		{name: "check-unit", about: "what fdtctl check runs in a unit, for root", hidden: true, run: runCheckUnit},
+		{name: "start-hook", about: "what fdt-refresh.service runs before listeners open", hidden: true, run: runStartHook},
 		{name: "stop-hook", about: "what fdt-stop.service runs at its stop", hidden: true, run: runStopHook},
-		{name: "version", about: "print the version", run: runVersion},
+		{name: "sweep-hook", about: "what fdt-sweep.service runs when fdt.service has come to rest", hidden: true, run: runSweepHook},
+		{name: "version", usage: "[--json]", about: "print the version", run: runVersion},
 	}
 }
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	undumpable.Set()
+	if journal.Attached(os.Stderr) {
+		signal.Ignore(unix.SIGPIPE) // run by a unit: a journald that restarts must not end a reload or a stop
+	}
+	// Much of what is shown was chosen by clients: nothing of that moves a cursor.
+	stdout, stderr := printable.NewWriter(os.Stdout), printable.NewWriter(os.Stderr)
+	os.Exit(written(run(os.Args[1:], stdout, stderr), stdout.Err(), stderr))
+}
+
+// written is the exit code of a command whose output could not all be written: nobody may take half of it for the whole.
+func written(code int, err error, stderr io.Writer) int {
+	if err == nil || code != 0 {
+		return code
+	}
+	fmt.Fprintf(stderr, "fdtctl: the output is lost: %v\n", err)
+	return 1
+}
 
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
@@ -46,7 +77,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		usage(stdout)
 		return 0
 	case "-V", "--version":
-		return runVersion(nil, stdout, stderr)
+		return runVersion(args[1:], stdout, stderr)
 	}
 	for _, c := range commands() {
 		if c.name == args[0] {
@@ -61,13 +92,21 @@ func usage(w io.Writer) {
 	fmt.Fprintf(w, "Usage: fdtctl COMMAND [ARGUMENTS]\n\n")
 	for _, c := range commands() {
 		if !c.hidden {
-			fmt.Fprintf(w, "  %-44s %s\n", c.name+" "+c.usage, c.about)
+			fmt.Fprintf(w, "  %-50s %s\n", c.name+" "+c.usage, c.about)
 		}
 	}
 	fmt.Fprintf(w, "\nSee fdtctl(8).\n")
 }
 
-func runVersion(_ []string, stdout, _ io.Writer) int {
+func runVersion(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("fdtctl version", flag.ContinueOnError)
+	asJSON := flags.Bool("json", false, "print it as JSON")
+	if _, code, done := parse(flags, args, 0, stderr); done {
+		return code
+	}
+	if *asJSON {
+		return printJSON("version", map[string]string{"version": version}, stdout, stderr)
+	}
 	fmt.Fprintf(stdout, "fdtctl %s\n", version)
 	return 0
 }

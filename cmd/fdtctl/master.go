@@ -11,18 +11,21 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
+	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/notify"
 	"github.com/fdtserver/fdt/master"
 )
 
-// parse parses flags that may stand before and after the arguments, of which there must be exactly n.
+// anyNumber of arguments is the caller's to judge.
+const anyNumber = -1
+
+// parse parses flags that may stand before and after the arguments, of which there must be exactly n, or anyNumber.
 // done is true if the command ends here, with the exit code.
 func parse(flags *flag.FlagSet, args []string, n int, stderr io.Writer) (rest []string, code int, done bool) {
 	flags.SetOutput(stderr)
@@ -39,7 +42,7 @@ func parse(flags *flag.FlagSet, args []string, n int, stderr io.Writer) (rest []
 		rest = append(rest, flags.Arg(0))
 		args = flags.Args()[1:]
 	}
-	if len(rest) != n {
+	if n != anyNumber && len(rest) != n {
 		fmt.Fprintf(stderr, "%s: %d arguments given, %d wanted\n", flags.Name(), len(rest), n)
 		return nil, 2, true
 	}
@@ -92,7 +95,7 @@ func ask(ctx context.Context, method string, out any, args ...any) error {
 }
 
 func fail(stderr io.Writer, what string, err error) int {
-	fmt.Fprintf(stderr, "fdtctl %s: %v\n", what, err)
+	fmt.Fprintf(stderr, "fdtctl %s: %s\n", what, config.Detail(err))
 	return 1
 }
 
@@ -103,6 +106,7 @@ func runDrain(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("fdtctl drain", flag.ContinueOnError)
 	now := flags.Bool("now", false, "cut what is left at once; a commit in progress still finishes")
 	within := flags.Duration("within", aWhile, "deadline for what is left")
+	asJSON := flags.Bool("json", false, "print the outcome as JSON")
 	rest, code, done := parse(flags, args, 1, stderr)
 	if done {
 		return code
@@ -124,8 +128,17 @@ func runDrain(args []string, stdout, stderr io.Writer) int {
 	if err := call(ctx, "Drain", nil, uint32(gen), within.String()); err != nil {
 		return fail(stderr, "drain", err)
 	}
+	if *asJSON {
+		return printJSON("drain", drainTold{gen, within.Seconds()}, stdout, stderr)
+	}
 	fmt.Fprintf(stdout, "generation %d was told to end within %s\n", gen, *within)
 	return 0
+}
+
+// drainTold is the outcome of fdtctl drain, as JSON.
+type drainTold struct {
+	Generation uint64  `json:"generation"`
+	Within     float64 `json:"within"` // seconds
 }
 
 func status(ctx context.Context) (master.Status, error) {
@@ -150,52 +163,52 @@ func runStatus(args []string, stdout, stderr io.Writer) int {
 		return fail(stderr, "status", err)
 	}
 	if *asJSON {
-		out := json.NewEncoder(stdout)
-		out.SetIndent("", "  ")
-		if err := out.Encode(s); err != nil {
-			return fail(stderr, "status", err)
-		}
-		return 0
+		return printJSON("status", s, stdout, stderr)
 	}
-	printStatus(stdout, s)
+	_, columns := screenOf(stdout)
+	_, _ = io.WriteString(stdout, screen(s, columns, time.Now())) // main tells if it is lost
 	return 0
-}
-
-// printStatus is the table for people.
-func printStatus(w io.Writer, s master.Status) {
-	fmt.Fprintln(w, s.Line())
-	if s.Rejected != "" {
-		fmt.Fprintf(w, "\nConfiguration not applied:\n%s\n", s.Rejected)
-	}
-	if s.Degraded != "" {
-		fmt.Fprintf(w, "\nA worker failed:\n%s\n", s.Degraded)
-	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "\nWORKER\tGENERATION\tSTATE\tPID\tCONNECTIONS\tBUSY\tTHREADS\tACCEPTED\n")
-	for _, g := range s.Generations {
-		for _, k := range g.Workers {
-			if k.Live == nil {
-				fmt.Fprintf(t, "%d-%d\t%d\t%s\t-\t-\t-\t-\t-\n", g.Generation, k.Slot, g.Generation, k.State)
-				continue
-			}
-			fmt.Fprintf(t, "%d-%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", g.Generation, k.Slot, g.Generation, k.State,
-				k.Live.PID, k.Live.Open, k.Live.Busy, k.Live.Threads, k.Live.Accepted)
-		}
-	}
-	fmt.Fprintf(t, "\nLISTENER\tSTATE\n")
-	for _, l := range s.Listeners {
-		state := "closed"
-		if l.Open {
-			state = "open"
-		}
-		fmt.Fprintf(t, "%s\t%s\n", l.Unit, state)
-	}
-	_ = t.Flush() // to the same place as the lines above
 }
 
 // runStopHook is ExecStop= of fdt-stop.service.
 func runStopHook(args []string, _, stderr io.Writer) int {
-	flags := flag.NewFlagSet("fdtctl stop-hook", flag.ContinueOnError)
+	return runHook("stop-hook", args, stderr, func(ctx context.Context, m *master.Master, log *slog.Logger) error {
+		err := m.Stop(ctx)
+		if err != nil {
+			log.Error("the stop is not complete", "error", err)
+		}
+		return err
+	})
+}
+
+// runSweepHook is ExecStart= of fdt-sweep.service.
+func runSweepHook(args []string, _, stderr io.Writer) int {
+	return runHook("sweep-hook", args, stderr, func(ctx context.Context, m *master.Master, log *slog.Logger) error {
+		err := m.Sweep(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil // who stops this unit looks after the rest
+		case err != nil:
+			log.Error("something may serve on after the stop: systemctl stop fdt", "error", err)
+		}
+		return err
+	})
+}
+
+// runStartHook is ExecStart= of fdt-refresh.service.
+func runStartHook(args []string, _, stderr io.Writer) int {
+	return runHook("start-hook", args, stderr, func(ctx context.Context, m *master.Master, log *slog.Logger) error {
+		err := m.Refresh(ctx)
+		if err != nil {
+			log.Error("listeners may open as an earlier configuration had them", "error", err)
+		}
+		return err
+	})
+}
+
+// runHook runs what a unit needs of a master that is not running; it has logged its error.
+func runHook(name string, args []string, stderr io.Writer, hook func(context.Context, *master.Master, *slog.Logger) error) int {
+	flags := flag.NewFlagSet("fdtctl "+name, flag.ContinueOnError)
 	if _, code, done := parse(flags, args, 0, stderr); done {
 		return code
 	}
@@ -203,8 +216,7 @@ func runStopHook(args []string, _, stderr io.Writer) int {
 	defer stop()
 	log := slog.New(journal.New(os.Stderr, slog.LevelInfo))
 	m := master.New(master.Options{Version: version, Logger: log, Status: notify.Status, Ready: notify.Status})
-	if err := m.Stop(ctx); err != nil {
-		log.Error("the stop is not complete", "error", err)
+	if hook(ctx, m, log) != nil {
 		return 1
 	}
 	return 0

@@ -3,18 +3,20 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
+	"github.com/fdtserver/fdt/internal/printable"
 	"github.com/fdtserver/fdt/master"
 )
 
@@ -30,6 +32,7 @@ func runRollback(args []string, stdout, stderr io.Writer) int {
 func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("fdtctl "+name, flag.ContinueOnError)
 	wait := flags.Bool("wait-drained", false, "return only when every old generation is gone")
+	asJSON := flags.Bool("json", false, "print the outcome as JSON, and no progress")
 	timeout := flags.Duration("timeout", 0, "give up waiting after this time; the rollout itself goes on (0: never)")
 	if _, code, done := parse(flags, args, 0, stderr); done {
 		return code
@@ -46,8 +49,12 @@ func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
 		defer cancel()
 	}
 	before, berr := status(ctx)
+	progress := stdout
+	if *asJSON {
+		progress = io.Discard
+	}
 	var gen uint32
-	err := watched(ctx, stdout, func() error {
+	err := watched(ctx, progress, func() error {
 		err := call(ctx, method, &gen)
 		if berr == nil && (errors.Is(err, errMasterLost) || errors.Is(err, errBusLost)) {
 			gen, err = outcome(ctx, before, err)
@@ -57,14 +64,56 @@ func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(stderr, name, err)
 	}
-	fmt.Fprintf(stdout, "generation %d serves\n", gen)
+	done := rolledOut{Generation: gen}
+	if s, err := status(ctx); err == nil { // else it is told by who asks for the status
+		done.Warnings = cautions(s)
+	}
+	if !*asJSON {
+		fmt.Fprintf(stdout, "generation %d serves\n", gen)
+		for _, w := range done.Warnings {
+			fmt.Fprintf(stdout, "warning: %s\n", w)
+		}
+	}
 	if *wait {
-		if err := watched(ctx, stdout, func() error { return drained(ctx) }); err != nil {
+		if err := watched(ctx, progress, func() error { return drained(ctx) }); err != nil {
 			return fail(stderr, name, err)
 		}
-		fmt.Fprintln(stdout, "older generations are gone")
+		done.Drained = true
+		if !*asJSON {
+			fmt.Fprintln(stdout, "older generations are gone")
+		}
+	}
+	if *asJSON {
+		return printJSON(name, done, stdout, stderr)
 	}
 	return 0
+}
+
+// rolledOut is the outcome of a rollout that went well, as JSON.
+type rolledOut struct {
+	Generation uint32   `json:"generation"`
+	Drained    bool     `json:"drained"`            // older generations are gone; only if that was waited for
+	Warnings   []string `json:"warnings,omitempty"` // as cautions has them
+}
+
+// printJSON prints the outcome of a command for programs, in the words in which it is told to people.
+func printJSON(name string, v any, stdout, stderr io.Writer) int {
+	out := json.NewEncoder(stdout)
+	out.SetIndent("", "  ")
+	if err := out.Encode(v); err != nil {
+		return fail(stderr, name, err)
+	}
+	return 0
+}
+
+// cautions is what an operator who has just rolled something out should know: resources that transactions cannot use, settings of
+// databases, and what the configuration leaves open.
+func cautions(s master.Status) []string {
+	var all []string
+	for _, line := range faults(s.Resources) {
+		all = append(all, "resource "+line)
+	}
+	return slices.Concat(all, unsuited(s.Resources), s.Warnings)
 }
 
 const (
@@ -123,15 +172,13 @@ func again(ctx context.Context) error {
 func watched(ctx context.Context, stdout io.Writer, f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }() // both ways wait for it
-	if file, ok := stdout.(*os.File); ok {
-		if _, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS); err == nil {
-			return onTerminal(ctx, file, done)
-		}
+	if file, columns := screenOf(stdout); file != nil {
+		return onTerminal(ctx, file, columns, done)
 	}
 	return asLines(ctx, stdout, done)
 }
 
-func onTerminal(ctx context.Context, terminal io.Writer, done <-chan error) error {
+func onTerminal(ctx context.Context, terminal io.Writer, columns int, done <-chan error) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	defer fmt.Fprint(terminal, "\r\x1b[K")
@@ -141,7 +188,7 @@ func onTerminal(ctx context.Context, terminal io.Writer, done <-chan error) erro
 			return err
 		case <-tick.C:
 			if s, err := status(ctx); err == nil {
-				fmt.Fprintf(terminal, "\r\x1b[K%s", s.Line())
+				fmt.Fprintf(terminal, "\r\x1b[K%s", cut(printable.Line(s.Line()), max(1, columns-1))) // one line, or the next does not replace it
 			}
 		}
 	}

@@ -2,173 +2,228 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
-	"os/exec"
 	"os/signal"
-	"os/user"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/journal"
+	"github.com/fdtserver/fdt/internal/lastlog"
 	"github.com/fdtserver/fdt/internal/resources"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/txn"
 )
 
-// operatorEnv carries who the operator is from root to the user that owns the
-// transaction log.
-const operatorEnv = "FDT_OPERATOR"
-
 // serviceUser owns the log and the claims.
 const serviceUser = "fdt"
 
-const txnUsage = `Usage: fdtctl txn list [--json]
+const txnUsage = `Usage: fdtctl txn list [--all] [--json]
        fdtctl txn show [--json] GID
        fdtctl txn commit GID
        fdtctl txn rollback GID
        fdtctl txn forget GID
+       fdtctl txn forget --all --before TIME
        fdtctl txn resolve --all [--commit | --rollback] [--json]
+       fdtctl txn adopt [--force] LOG
+       fdtctl txn abandon LOG
+       fdtctl txn rebind RESOURCE
+       fdtctl txn give-up RESOURCE
 
-GID is the coordinator's name of the transaction, or fdt's own. resolve carries
-out what is decided, and tells what stays open and why; with --commit or
---rollback it decides what is in doubt, too.
+GID is the coordinator's name of the transaction, or fdt's own. list --all shows
+also what is over. TIME is a date, a time as in RFC 3339, or how long ago, as 24h.
+resolve carries out what is decided, and tells what stays open and why; with
+--commit or --rollback it decides what is in doubt, too. LOG is a transaction log
+that was put aside, as list names it: see MOVING AND RESTORING in fdtctl(8).
+rebind says that the database which RESOURCE is now carries on the one on which
+open transactions have branches; give-up, that that one is lost.
 `
 
 // txnCommand is one fdtctl txn at work.
 type txnCommand struct {
 	run, lib, etc string // directories
 	asJSON        bool
+	all           bool         // of list: what is over, too; of forget and resolve: not one gid
+	force         bool         // of adopt
+	fresh         bool         // of decider: the configuration is that of etc, though another serves
+	source        string       // where the configuration was read
+	before        time.Time    // of forget --all
 	rest          txn.Decision // of resolve: what becomes of those in doubt
 	stdout        io.Writer
 	stderr        io.Writer
+	journal       slog.Handler // keeps who decided what
 }
 
 // errOpen: resolve has told what stays open.
 var errOpen = errors.New("transactions stay open")
 
-// txnVerbs are the subcommands of txn but for list. All but resolve take a gid.
+// txnVerbs are the subcommands of txn but for list. All but resolve take a gid,
+// or the name of a log or a resource.
 var txnVerbs = map[string]func(*txnCommand, context.Context, *txn.Manager, txn.Principal, string) error{
 	"show":     (*txnCommand).show,
 	"commit":   (*txnCommand).commit,
 	"rollback": (*txnCommand).rollback,
 	"forget":   (*txnCommand).forget,
 	"resolve":  (*txnCommand).resolve,
+	"adopt":    (*txnCommand).adopt,
+	"abandon":  (*txnCommand).abandon,
+	"rebind":   (*txnCommand).rebind,
+	"give-up":  (*txnCommand).giveUp,
 }
 
 // runTxn lists, shows and settles transactions, whether the service runs or
 // not. It exits 0 if done, 1 if refused or failed, 2 if called wrongly.
 func runTxn(args []string, stdout, stderr io.Writer) int {
-	c := &txnCommand{stdout: stdout, stderr: stderr}
-	flags := flag.NewFlagSet("fdtctl txn", flag.ContinueOnError)
-	flags.Usage = func() { fmt.Fprint(stderr, txnUsage) }
-	flags.StringVar(&c.run, "run", "/run/fdt", "")
-	flags.StringVar(&c.lib, "lib", "/var/lib/fdt", "")
-	flags.StringVar(&c.etc, "etc", config.Dir, "")
-	flags.BoolVar(&c.asJSON, "json", false, "")
-	var all, commit, rollback bool
-	if len(args) > 0 && args[0] == "resolve" {
-		flags.BoolVar(&all, "all", false, "")
-		flags.BoolVar(&commit, "commit", false, "")
-		flags.BoolVar(&rollback, "rollback", false, "")
-	}
-	given := args
+	return txnIn(context.Background(), os.Geteuid() != 0, args, stdout, stderr)
+}
+
+// txnIn does it in this process if here, else in a unit.
+func txnIn(ctx context.Context, here bool, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && (args[0] == "help" || strings.HasPrefix(args[0], "-h") || args[0] == "--help") {
 		fmt.Fprint(stdout, txnUsage)
 		return 0
 	}
 	if len(args) == 0 {
-		flags.Usage()
+		fmt.Fprint(stderr, txnUsage)
 		return 2
 	}
-	wants := 1
-	if args[0] == "list" || args[0] == "resolve" {
-		wants = 0
-	} else if txnVerbs[args[0]] == nil {
+	if args[0] != "list" && args[0] != deciderInit && args[0] != deciderPrint && txnVerbs[args[0]] == nil {
 		fmt.Fprintf(stderr, "fdtctl txn: unknown subcommand %q\n%s", args[0], txnUsage)
 		return 2
 	}
-	rest, code, done := parse(flags, args[1:], wants, stderr)
+	c := &txnCommand{stdout: stdout, stderr: stderr, journal: journal.Direct(os.Stderr, slog.LevelInfo)}
+	defer journal.Flush(c.journal, time.Second)
+	rest, code, done := c.parse(args[0], args[1:])
 	if done {
 		return code
 	}
-	switch {
-	case args[0] == "resolve" && (!all || commit && rollback):
-		fmt.Fprintf(stderr, "fdtctl txn resolve: give --all, and at most one of --commit and --rollback\n")
-		return 2
-	case commit:
-		c.rest = txn.Commit
-	case rollback:
-		c.rest = txn.Abort
-	}
-	if os.Geteuid() == 0 {
-		code, err := asServiceUser(given, stdout, stderr)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if !here {
+		code, err := c.inUnit(ctx, args[0], args)
 		if err != nil {
 			return fail(stderr, "txn", err)
 		}
 		return code
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	if err := c.do(ctx, args[0], rest); err != nil {
-		return fail(stderr, "txn "+args[0], err)
+		return fail(stderr, c.name(args[0]), err)
 	}
 	return 0
 }
 
-// asServiceUser runs the same command as the user that owns the log, so that
-// every file it makes is owned as the workers' are, and waits for it.
-func asServiceUser(args []string, stdout, stderr io.Writer) (int, error) {
-	u, err := user.Lookup(serviceUser)
-	if err != nil {
-		return 0, fmt.Errorf("the package's user is missing: %w", err)
+// parse reads the command line of a subcommand. done tells that it was wrong, or
+// asked for help, and code is the exit status then.
+func (c *txnCommand) parse(verb string, args []string) (rest []string, code int, done bool) {
+	flags := flag.NewFlagSet("fdtctl txn", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(c.stderr, txnUsage) }
+	flags.StringVar(&c.run, "run", "/run/fdt", "")
+	flags.StringVar(&c.lib, "lib", "/var/lib/fdt", "")
+	flags.StringVar(&c.etc, "etc", config.Dir, "")
+	flags.BoolVar(&c.asJSON, "json", false, "")
+	var commit, rollback bool
+	var before string
+	switch verb {
+	case "list":
+		flags.BoolVar(&c.all, "all", false, "")
+	case "resolve":
+		flags.BoolVar(&c.all, "all", false, "")
+		flags.BoolVar(&commit, "commit", false, "")
+		flags.BoolVar(&rollback, "rollback", false, "")
+	case "forget":
+		flags.BoolVar(&c.all, "all", false, "")
+		flags.StringVar(&before, "before", "", "")
+	case "adopt":
+		flags.BoolVar(&c.force, "force", false, "")
 	}
-	uid, _ := strconv.ParseUint(u.Uid, 10, 32) // a number, or it were not found
-	gid, _ := strconv.ParseUint(u.Gid, 10, 32)
-	cmd := exec.Command("/proc/self/exe", append([]string{"txn"}, args...)...)
-	cmd.Env = append(os.Environ(), operatorEnv+"="+operator())
-	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), Groups: []uint32{uint32(gid)}},
+	c.fresh = verb == deciderInit || verb == deciderPrint
+	if rest, code, done = parse(flags, args, anyNumber, c.stderr); done {
+		return nil, code, true
 	}
-	err = cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
-		return exit.ExitCode(), nil
+	if commit {
+		c.rest = txn.Commit
 	}
-	return 0, err
+	if rollback {
+		c.rest = txn.Abort
+	}
+	if fault := c.wrong(verb, rest, commit && rollback, before); fault != "" {
+		fmt.Fprintf(c.stderr, "fdtctl %s: %s\n", c.name(verb), fault)
+		return nil, 2, true
+	}
+	return rest, 0, false
 }
 
-// operator names the person behind root, where that is known: who logged in
-// (audit's login uid), or who called sudo.
-func operator() string {
-	if raw, err := os.ReadFile("/proc/self/loginuid"); err == nil {
-		if u, err := user.LookupId(strings.TrimSpace(string(raw))); err == nil && u.Uid != "0" {
-			return u.Username
+// name is how a person calls the subcommand.
+func (c *txnCommand) name(verb string) string {
+	if c.fresh {
+		return "decider"
+	}
+	return "txn " + verb
+}
+
+// wants is what each subcommand takes; one without a name takes nothing.
+var wants = map[string]string{
+	"show": "a GID", "commit": "a GID", "rollback": "a GID", "forget": "a GID, or --all and --before", "adopt": "a LOG", "abandon": "a LOG",
+	"rebind": "a RESOURCE", "give-up": "a RESOURCE", deciderInit: "a RESOURCE", deciderPrint: "a RESOURCE",
+}
+
+// wrong tells what is wrong with flags and arguments together; empty if nothing is.
+func (c *txnCommand) wrong(verb string, args []string, both bool, before string) string {
+	name := wants[verb]
+	switch {
+	case verb == "resolve" && (!c.all || both):
+		return "give --all, and at most one of --commit and --rollback"
+	case verb == "forget" && before != "" && !c.all:
+		return "--before is for many outcomes at once: give --all with it, or a GID alone"
+	case verb == "forget" && c.all && (before == "" || len(args) > 0):
+		return "--all takes --before and a time, and no GID"
+	case (name == "" || c.all) && len(args) > 0:
+		return fmt.Sprintf("it takes no argument, and got %q", args)
+	case name != "" && !c.all && len(args) != 1:
+		return fmt.Sprintf("give %s: %d arguments given", name, len(args))
+	case before != "":
+		var err error
+		if c.before, err = parseTime(before, time.Now()); err != nil {
+			return err.Error()
 		}
 	}
-	if name := os.Getenv("SUDO_USER"); name != "" {
-		return name
+	return ""
+}
+
+// parseTime reads a date, a time as in RFC 3339, or how long before now.
+func parseTime(text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
 	}
-	return "root"
+	for _, layout := range []string{time.RFC3339, time.DateTime, time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--before %q is no date, no time as 2026-11-30T12:00:00Z, and no time ago as 24h", text)
 }
 
 func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err error) {
+	if c.fresh {
+		return c.decider(ctx, verb, strings.Join(args, ""))
+	}
 	var rms []txn.Resource
+	var limits txn.Limits
 	if verb != "list" { // the list needs no resource, and must work when one is down
 		cfg, err := c.config()
 		if err != nil {
 			return err
 		}
+		limits.Retain = cfg.Transaction.Retain
 		if rms, err = resources.Open(cfg, ""); err != nil {
 			return err
 		}
@@ -179,17 +234,14 @@ func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err er
 		}
 	}()
 	m, err := txn.Open(ctx, txn.Options{
-		LogDir: filepath.Join(c.lib, "txn"), ClaimDir: filepath.Join(c.run, "txn"), Resources: rms, Program: "fdtctl",
-		Logger: slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		LogDir: filepath.Join(c.lib, "txn"), ClaimDir: filepath.Join(c.run, "txn"), LastLog: filepath.Join(c.etc, filepath.Base(lastlog.File)), Resources: rms, Limits: limits, Program: "fdtctl", Operator: true,
+		Logger: slog.New(slog.NewMultiHandler(c.journal, notes{out: c.stderr})),
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close(context.WithoutCancel(ctx))) }()
-	who := txn.Principal{User: os.Getenv(operatorEnv), Operator: true}
-	if who.User == "" {
-		who.User = serviceUser
-	}
+	who := asked(os.Getenv(operatorEnv))
 	if verb == "list" {
 		return c.list(ctx, m)
 	}
@@ -199,89 +251,25 @@ func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err er
 // config is the configuration that serves; with the service stopped, the one
 // that would, or did last.
 func (c *txnCommand) config() (*config.Config, error) {
+	if c.fresh {
+		return config.Load(c.etc)
+	}
 	dir := snapshot.Dir(c.run)
 	if st, err := dir.ReadState(); err == nil && st.Applied != 0 {
+		c.source = fmt.Sprintf("generation %d, which serves", st.Applied)
 		return dir.Load(st.Applied)
 	}
+	c.source = c.etc
 	cfg, err := config.Load(c.etc)
 	if err == nil {
 		return cfg, nil
 	}
 	if good, lerr := config.Load(filepath.Join(c.lib, "last-good")); lerr == nil {
+		c.source = "the configuration that served last"
 		fmt.Fprintf(c.stderr, "fdtctl txn: %s has faults; using the resources of the configuration that served last\n", c.etc)
 		return good, nil
 	}
 	return nil, err
-}
-
-// list prints what can be read also where that is not all, which the error tells.
-func (c *txnCommand) list(ctx context.Context, m *txn.Manager) error {
-	all, err := m.List(ctx)
-	if len(all) == 0 && err != nil {
-		return err
-	}
-	return errors.Join(c.table(all), err)
-}
-
-func (c *txnCommand) table(all []txn.Transaction) error {
-	if c.asJSON {
-		list := make([]aged, len(all))
-		for i, t := range all {
-			list[i] = withAge(t)
-		}
-		return c.print(list)
-	}
-	if len(all) == 0 {
-		_, err := fmt.Fprintln(c.stdout, "No transaction waits for a decision or for a resource.")
-		return err
-	}
-	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "GID\tSTATE\tAGE\tOWNER\tCLIENT\tRESOURCES")
-	for _, t := range all {
-		var names []string
-		for _, b := range t.Branches {
-			names = append(names, b.Resource)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", plain(t.Name()), state(t), age(t.Since), plain(t.Owner), plain(dash(t.Addr)), dash(strings.Join(names, ",")))
-	}
-	return w.Flush()
-}
-
-// aged is a transaction as JSON.
-type aged struct {
-	txn.Transaction
-	Age float64 `json:"age"` // seconds since Since
-}
-
-func withAge(t txn.Transaction) aged { return aged{t, time.Since(t.Since).Seconds()} }
-
-func (c *txnCommand) print(v any) error {
-	out := json.NewEncoder(c.stdout)
-	out.SetIndent("", "  ")
-	return out.Encode(v)
-}
-
-func (c *txnCommand) show(ctx context.Context, m *txn.Manager, _ txn.Principal, gid string) error {
-	t, err := m.Show(ctx, gid)
-	if err != nil {
-		return err
-	}
-	if c.asJSON {
-		return c.print(withAge(t))
-	}
-	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	for _, line := range [][2]string{
-		{"gid", t.ClientGID}, {"fdt's gid", t.GID.String()}, {"state", state(t)}, {"since", t.Since.Format(time.RFC3339) + " (" + age(t.Since) + ")"},
-		{"owner", t.Owner}, {"client", t.Addr}, {"database", t.Database}, {"decided by", t.Decider}, {"hazard", t.Hazard}, {"left alone", t.HandsOff},
-	} {
-		if line[1] != "" {
-			fmt.Fprintf(w, "%s:\t%s\n", line[0], plain(line[1]))
-		}
-	}
-	for _, b := range t.Branches {
-		fmt.Fprintf(w, "branch %s:\t%s (%s)\n", b.Resource, b.State, b.Identity)
-	}
-	return w.Flush()
 }
 
 func (c *txnCommand) commit(ctx context.Context, m *txn.Manager, who txn.Principal, gid string) error {
@@ -298,17 +286,91 @@ func (c *txnCommand) decide(ctx context.Context, m *txn.Manager, who txn.Princip
 		return fmt.Errorf("%q: the decision is recorded and a worker carries it out as soon as it can: %w", gid, err)
 	}
 	if err != nil {
-		return fmt.Errorf("%q: %w", gid, err)
+		return about(gid, err)
 	}
 	_, err = fmt.Fprintf(c.stdout, "%s: %s\n", plain(gid), done)
 	return err
 }
 
 func (c *txnCommand) forget(ctx context.Context, m *txn.Manager, who txn.Principal, gid string) error {
+	if c.all {
+		n, err := m.ForgetAll(ctx, who, c.before)
+		fmt.Fprintf(c.stdout, "outcomes forgotten: %d\n", n)
+		return err
+	}
 	if err := m.Forget(ctx, who, gid); err != nil {
-		return fmt.Errorf("%q: %w", gid, err)
+		return about(gid, err)
 	}
 	_, err := fmt.Fprintf(c.stdout, "%s: forgotten\n", plain(gid))
+	return err
+}
+
+// about names the transaction that an error is about, unless it does so itself.
+func about(gid string, err error) error {
+	if errors.Is(err, txn.ErrUnknownGID) {
+		return err
+	}
+	return fmt.Errorf("%q: %w", gid, err)
+}
+
+// adopt makes a log that was put aside the one that serves.
+func (c *txnCommand) adopt(ctx context.Context, m *txn.Manager, who txn.Principal, name string) error {
+	var id txn.LogID
+	if err := id.UnmarshalText([]byte(name)); err != nil {
+		return err
+	}
+	err := m.Adopt(ctx, who, id, c.force)
+	switch {
+	case errors.Is(err, txn.ErrNotAdopted) && !errors.Is(err, txn.ErrInPlace) && !c.force:
+		return fmt.Errorf("%w\nBe sure that no other copy of this log is in use; then settle what is named, or give --force", err)
+	case err != nil:
+		return err
+	}
+	_, err = fmt.Fprintf(c.stdout, "%s: adopted; systemctl start fdt\n", id)
+	return err
+}
+
+// abandon gives up a log that was put aside.
+func (c *txnCommand) abandon(ctx context.Context, m *txn.Manager, who txn.Principal, name string) error {
+	var id txn.LogID
+	if err := id.UnmarshalText([]byte(name)); err != nil {
+		return err
+	}
+	left, err := m.Abandon(ctx, who, id)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "%s: abandoned\n", id)
+	for _, resource := range slices.Sorted(maps.Keys(left)) {
+		fmt.Fprintf(c.stdout, "%s %s\n", resource, left[resource])
+	}
+	return nil
+}
+
+// rebind has the present store of a resource carry on one that is not found.
+func (c *txnCommand) rebind(ctx context.Context, m *txn.Manager, who txn.Principal, resource string) error {
+	stores, err := m.Rebind(ctx, who, resource)
+	return c.stores(resource, "carries on", stores, err)
+}
+
+// giveUp ends transactions without a store that is not found.
+func (c *txnCommand) giveUp(ctx context.Context, m *txn.Manager, who txn.Principal, resource string) error {
+	stores, err := m.GiveUp(ctx, who, resource)
+	return c.stores(resource, "gave up", stores, err)
+}
+
+// stores prints what was said of them.
+func (c *txnCommand) stores(resource, said string, stores []string, err error) error {
+	if errors.Is(err, txn.ErrNoResource) {
+		return fmt.Errorf("%w in %s", err, c.source)
+	}
+	if err != nil {
+		return err
+	}
+	for _, was := range stores {
+		fmt.Fprintf(c.stdout, "%s %s %s\n", plain(resource), said, plain(was))
+	}
+	_, err = fmt.Fprintln(c.stdout, "What is decided there is carried out soon; at once by fdtctl txn resolve --all.")
 	return err
 }
 
@@ -345,46 +407,4 @@ func reason(t txn.Settled) string {
 		return ": " + strings.ReplaceAll(why, "\n", "; ")
 	}
 	return ""
-}
-
-// state is the phase in an operator's words.
-func state(t txn.Transaction) string {
-	s := t.Phase.String()
-	if t.Phase == txn.Prepared {
-		s = "in doubt"
-	}
-	if t.Heuristic {
-		s += " (operator)"
-	}
-	if t.Hazard != "" {
-		s += " (hazard)"
-	}
-	return s
-}
-
-// age is the time since then, to the second, or minute, or hour.
-func age(since time.Time) string {
-	d := time.Since(since)
-	switch {
-	case d < 2*time.Minute:
-		return d.Truncate(time.Second).String()
-	case d < 2*time.Hour:
-		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
-	}
-	return strings.TrimSuffix(d.Truncate(time.Hour).String(), "0m0s")
-}
-
-// plain quotes what a client chose if it could disturb a terminal or a column.
-func plain(s string) string {
-	if q := strconv.Quote(s); strings.ContainsAny(s, " \t") || q[1:len(q)-1] != s {
-		return q
-	}
-	return s
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

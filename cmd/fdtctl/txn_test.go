@@ -5,14 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
+	"github.com/fdtserver/fdt/txn/xa"
 )
 
 // host is the directories of an installed fdt, and what fdtctl printed.
@@ -21,6 +26,7 @@ type host struct {
 
 	root           string
 	stdout, stderr bytes.Buffer
+	log            bytes.Buffer // journal
 }
 
 func newHost(t *testing.T) *host {
@@ -32,7 +38,7 @@ func newHost(t *testing.T) *host {
 		}
 	}
 	h.configure(t, "etc")
-	h.txnCommand = txnCommand{run: h.root + "/run", lib: h.root + "/lib", etc: h.root + "/etc", stdout: &h.stdout, stderr: &h.stderr}
+	h.txnCommand = txnCommand{run: h.root + "/run", lib: h.root + "/lib", etc: h.root + "/etc", stdout: &h.stdout, stderr: &h.stderr, journal: slog.NewJSONHandler(&h.log, nil)}
 	return h
 }
 
@@ -81,7 +87,7 @@ func (h *host) says(t *testing.T, args ...string) (string, error) {
 }
 
 func TestTxn(t *testing.T) {
-	t.Setenv(operatorEnv, "bob")
+	t.Setenv(operatorEnv, `{"user":"bob","uid":"0","login_uid":"1000","terminal":"pts/3"}`)
 	h := newHost(t)
 	if out, err := h.says(t, "list"); err != nil || !strings.HasPrefix(out, "No transaction") {
 		t.Errorf("%s%v", out, err)
@@ -106,13 +112,27 @@ func TestTxn(t *testing.T) {
 	if list, _ := filepath.Glob(h.root + "/lib/outbox/new/*"); len(list) != 1 {
 		t.Errorf("delivered %q", list)
 	}
+	if out, err := h.says(t, "list"); err != nil || out != "No transaction waits for a decision or for a resource.\nOutcomes that are kept for whoever asks again: 2. --all shows them.\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	if out, err := h.says(t, "show", "x"); err != nil || !strings.Contains(out, "decided by:     bob, uid 0, login uid 1000, terminal pts/3") {
+		t.Errorf("%s%v", out, err)
+	}
+	if log := h.log.String(); strings.Count(log, `"gid":"x"`) == 0 || !strings.Contains(log, `"login_uid":"1000"`) || h.stderr.Len() > 0 {
+		t.Errorf("journal %s, terminal %s", log, h.stderr.String())
+	}
 	h.asJSON = true
 	out, err := h.says(t, "show", "x")
 	var shown txn.Transaction
 	if err = errors.Join(err, json.Unmarshal([]byte(out), &shown)); err != nil || shown.Decider != "bob" || !shown.Heuristic || shown.Phase != txn.Committed {
 		t.Errorf("%s%v", out, err)
 	}
+	if out, err := h.says(t, "list"); err != nil || out != "[]\n" { // what is settled waits for nobody
+		t.Errorf("%s%v", out, err)
+	}
+	h.all = true
 	out, err = h.says(t, "list")
+	h.all = false
 	var all []aged
 	if err = errors.Join(err, json.Unmarshal([]byte(out), &all)); err != nil || len(all) != 2 || all[0].Age <= 0 || all[0].Owner != "alice" {
 		t.Errorf("%s%v", out, err)
@@ -137,11 +157,29 @@ func TestTxnUnreadable(t *testing.T) {
 	h := newHost(t)
 	h.prepare(t, "x")
 	bad := filepath.Join(h.run, "txn", "x-bad")
-	if err := os.WriteFile(bad, []byte("{"), 0o600); err != nil {
+	if err := os.Mkdir(bad, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := h.says(t, "list"); err == nil || !strings.Contains(err.Error(), bad) || !strings.Contains(out, "in doubt") {
 		t.Errorf("%s%v", out, err)
+	}
+}
+
+// TestTxnUnexplained lists what a scan of the resources has met and nothing explains.
+func TestTxnUnexplained(t *testing.T) {
+	h := newHost(t)
+	h.prepare(t, "x")
+	gid := txn.GID{Log: txn.LogID{7}, Incarnation: 3, Sequence: 5, Role: xa.RoleLocal}
+	met, err := json.Marshal([]txn.Unexplained{{GID: gid, Resource: "outbox", Why: "no log knows it", Since: time.Now().Add(-50*time.Hour - 30*time.Minute), Scans: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(h.run, "txn", "unexplained"), met, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	want := "Resource outbox holds a branch of " + gid.String() + " for 50h, which nothing explains: no log knows it\n"
+	if out, err := h.says(t, "list"); err != nil || h.stderr.String() != want {
+		t.Errorf("%s%v, %s", out, err, h.stderr.String())
 	}
 }
 
@@ -151,7 +189,7 @@ func TestTxnNothingReadable(t *testing.T) {
 	if out, err := h.says(t, "list"); err != nil || !strings.HasPrefix(out, "No transaction") {
 		t.Fatalf("%s%v", out, err) // and the claims are those of this boot
 	}
-	if err := os.WriteFile(filepath.Join(h.run, "txn", "x-bad"), []byte("{"), 0o600); err != nil {
+	if err := os.Mkdir(filepath.Join(h.run, "txn", "x-bad"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := h.says(t, "list"); err == nil || out != "" {
@@ -240,13 +278,46 @@ func TestTxnCommandLine(t *testing.T) {
 	var out, errs bytes.Buffer
 	for want, lines := range map[int][][]string{
 		0: {{"help"}, {"-h"}, {"--help"}},
-		2: {{}, {"nonsense"}, {"list", "x"}, {"resolve"}, {"resolve", "x"}, {"resolve", "--all", "--commit", "--rollback"}, {"list", "--all"}, {"commit"}, {"show", "a", "b"}, {"list", "--nonsense"}},
+		2: {{}, {"nonsense"}, {"list", "x"}, {"resolve"}, {"resolve", "x"}, {"resolve", "--all", "--commit", "--rollback"}, {"commit"}, {"forget"}, {"forget", "x", "--before", "1h"}, {"forget", "--all"}, {"forget", "--all", "--before", "nonsense"}, {"forget", "--all", "--before", "1h", "x"}, {"adopt"}, {"abandon", "--force", "x"}, {"show", "a", "b"}, {"list", "--nonsense"}},
 	} {
 		for _, args := range lines {
 			if code := runTxn(args, &out, &errs); code != want {
 				t.Errorf("%q: exit %d, want %d", args, code, want)
 			}
 		}
+	}
+}
+
+// TestTxnMisused: a wrong command line is told what is wrong with it.
+func TestTxnMisused(t *testing.T) {
+	for line, want := range map[string]string{
+		"forget --before 24h":           "fdtctl txn forget: --before is for many outcomes at once: give --all with it, or a GID alone\n",
+		"forget x --before 24h":         "fdtctl txn forget: --before is for many outcomes at once: give --all with it, or a GID alone\n",
+		"forget --all":                  "fdtctl txn forget: --all takes --before and a time, and no GID\n",
+		"forget x --all --before 24h":   "fdtctl txn forget: --all takes --before and a time, and no GID\n",
+		"forget":                        "fdtctl txn forget: give a GID, or --all and --before: 0 arguments given\n",
+		"rebind":                        "fdtctl txn rebind: give a RESOURCE: 0 arguments given\n",
+		"commit x y":                    "fdtctl txn commit: give a GID: 2 arguments given\n",
+		"list x":                        "fdtctl txn list: it takes no argument, and got [\"x\"]\n",
+		"resolve x --all":               "fdtctl txn resolve: it takes no argument, and got [\"x\"]\n",
+		"forget --all --before tuesday": "fdtctl txn forget: --before \"tuesday\" is no date, no time as 2026-11-30T12:00:00Z, and no time ago as 24h\n",
+	} {
+		var out, errs bytes.Buffer
+		if code := runTxn(strings.Fields(line), &out, &errs); code != 2 || errs.String() != want || out.Len() > 0 {
+			t.Errorf("%s: %d %s%s", line, code, &out, &errs)
+		}
+	}
+}
+
+// TestNotes: what the library reports reaches the terminal as text, and no trouble is left out of it.
+func TestNotes(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(notes{out: &out}).With("resource", "bank").WithGroup("g")
+	log.Info("nothing of interest")
+	log.Warn("a resource cannot be reached", "error", errors.New("dial:\nrefused"), "message_id", "1", "gid", "")
+	slog.New(notes{out: &out}).Warn("plain")
+	if got := out.String(); got != "fdtctl: a resource cannot be reached (resource bank): dial:; refused\nfdtctl: plain\n" {
+		t.Error(got)
 	}
 }
 
@@ -265,11 +336,167 @@ func TestTxnWords(t *testing.T) {
 	if s := state(txn.Transaction{Phase: txn.Committed, Heuristic: true, Hazard: "!"}); s != "committed (operator) (hazard)" {
 		t.Error(s)
 	}
-	if operator() == "" {
-		t.Error("nobody is the operator")
+	waits := txn.Transaction{Phase: txn.Committing, Waits: []string{"a", "b"}}
+	if s := state(waits); s != "committing, waits for a, b" {
+		t.Error(s)
+	}
+	if waits.Decided = time.Now().Add(-5 * time.Minute); state(waits) != "committing, waits for a, b since 5m" {
+		t.Error(state(waits))
 	}
 	t.Setenv("SUDO_USER", "bob")
-	if who := operator(); who == "" {
-		t.Error("nobody is the operator")
+	if who := asked(operator()); who.User == "" || who.By.UID != strconv.Itoa(os.Getuid()) || !who.Operator {
+		t.Errorf("%+v", who)
 	}
+	for env, want := range map[string]string{"": serviceUser, "bob": serviceUser, `{"user":"bob"}`: "bob"} {
+		if who := asked(env); who.User != want {
+			t.Errorf("%q is %+v", env, who)
+		}
+	}
+	for stat, want := range map[string]string{
+		"": "", "7 (a) b) S 1 7 7 0 -1": "", "7 (fdtctl) S 1 7 7 34819 -1": "pts/3", "7 (fdtctl) S 1 7 7 35074 -1": "pts/258",
+		"7 (fdtctl) S 1 7 7 1025 -1": "tty1", "7 (fdtctl) S 1 7 7 1088 -1": "4:64",
+	} {
+		if got := terminalOf(stat); got != want {
+			t.Errorf("terminal of %q is %q, want %q", stat, got, want)
+		}
+	}
+	now = time.Date(2026, 11, 28, 12, 0, 0, 0, time.Local)
+	for text, want := range map[string]time.Time{
+		"24h": now.Add(-24 * time.Hour), "2026-11-27": time.Date(2026, 11, 27, 0, 0, 0, 0, time.Local),
+		"2026-11-27 10:00:00": time.Date(2026, 11, 27, 10, 0, 0, 0, time.Local), "2026-11-27T10:00:00Z": time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC),
+		"-1h": {}, "yesterday": {},
+	} {
+		if got, err := parseTime(text, now); !got.Equal(want) || err == nil == want.IsZero() {
+			t.Errorf("%q is %s, %v", text, got, err)
+		}
+	}
+}
+
+// TestTxnForgetAll drops what is over, and nothing else.
+func TestTxnForgetAll(t *testing.T) {
+	h := newHost(t)
+	for _, gid := range []string{"x", "y", "open"} {
+		h.prepare(t, gid)
+	}
+	for _, gid := range []string{"x", "y"} {
+		if _, err := h.says(t, "commit", gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.all, h.before = true, time.Now().Add(-time.Hour)
+	if out, err := h.says(t, "forget"); err != nil || out != "outcomes forgotten: 0\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	h.before = time.Now()
+	if out, err := h.says(t, "forget"); err != nil || out != "outcomes forgotten: 2\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	if out, err := h.says(t, "list"); err != nil || strings.Count(out, "\n") != 2 || !strings.Contains(out, "open  in doubt") {
+		t.Errorf("%s%v", out, err)
+	}
+}
+
+// TestTxnOrder lists first what waits for somebody.
+func TestTxnOrder(t *testing.T) {
+	var order []int
+	for _, tx := range []txn.Transaction{
+		{Phase: txn.Prepared}, {Phase: txn.Committing}, {Phase: txn.Committed, Hazard: "!"}, {Phase: txn.Committed, Heuristic: true},
+	} {
+		order = append(order, urgency(&tx))
+	}
+	if !slices.Equal(order, []int{0, 1, 2, 3}) {
+		t.Error(order)
+	}
+}
+
+// TestTxnMoved does what fdtctl(8) says of a move to another disk: copy, adopt,
+// start; and of a clone: abandon.
+func TestTxnMoved(t *testing.T) {
+	h := newHost(t)
+	h.prepare(t, "x")
+	adopted, abandoned := h.copied(t), h.copied(t)
+	for _, c := range []*host{adopted, abandoned} {
+		if out, err := c.says(t, "commit", "x"); !errors.Is(err, txn.ErrPutAside) {
+			t.Errorf("%s%v", out, err)
+		}
+	}
+	out, err := adopted.says(t, "list")
+	_, id, ok := strings.Cut(adopted.stderr.String(), "The transaction log ")
+	if err != nil || !ok || !strings.HasPrefix(id[32:], " was put aside with 1 open transactions: fdtctl txn adopt") {
+		t.Fatalf("%s%v\n%s", out, err, adopted.stderr.String())
+	}
+	id = id[:32]
+	if _, err := adopted.says(t, "adopt", "nonsense"); err == nil {
+		t.Error("adopted nonsense")
+	}
+	if _, err := adopted.says(t, "adopt", strings.Repeat("0", 32)); err == nil {
+		t.Error("adopted what is not there")
+	}
+	bare := h.copied(t)
+	if out, err := bare.says(t, "commit", "x"); !errors.Is(err, txn.ErrPutAside) {
+		t.Errorf("%s%v", out, err)
+	}
+	if err := os.WriteFile(filepath.Join(bare.etc, "config.yaml"), []byte("workers: {count: 1}\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bare.says(t, "adopt", id); !errors.Is(err, txn.ErrNotAdopted) || !strings.Contains(err.Error(), "settle what is named, or give --force") {
+		t.Errorf("adopted without its resource: %v", err)
+	}
+	if out, err := adopted.says(t, "adopt", id); err != nil || out != id+": adopted; systemctl start fdt\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	if out, err := adopted.says(t, "commit", "x"); err != nil || out != "x: committed\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	for _, wrong := range []string{"nonsense", strings.Repeat("0", 32)} {
+		if _, err := abandoned.says(t, "abandon", wrong); err == nil {
+			t.Error("abandoned " + wrong)
+		}
+	}
+	if out, err := abandoned.says(t, "abandon", id); err != nil || out != id+": abandoned\noutbox holds 1 branches of it\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	if _, err := abandoned.says(t, "commit", "x"); !errors.Is(err, txn.ErrUnknownGID) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestTxnStores: the spool becomes another one with the same content, or is another one.
+func TestTxnStores(t *testing.T) {
+	if _, err := newHost(t).says(t, "rebind", "inbox"); !errors.Is(err, txn.ErrNoResource) || !strings.Contains(err.Error(), `"inbox", only "outbox" in /`) {
+		t.Error(err)
+	}
+	for verb, want := range map[string]string{"rebind": "outbox carries on spool:", "give-up": "outbox gave up spool:"} {
+		h := newHost(t)
+		h.prepare(t, "x")
+		if out, err := h.says(t, verb, "outbox"); err == nil {
+			t.Errorf("%s though nothing is missed: %s", verb, out)
+		}
+		if err := os.WriteFile(h.root+"/lib/outbox/id", []byte(strings.Repeat("a", 32)+"\n"), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := h.says(t, verb, "outbox"); err != nil || !strings.HasPrefix(out, want) || !strings.Contains(out, "fdtctl txn resolve --all") {
+			t.Errorf("%s: %s%v", verb, out, err)
+		}
+		out, err := h.says(t, "commit", "x")
+		if lost := errors.Is(err, txn.ErrHeuristicHazard); lost != (verb == "give-up") || err != nil && !lost {
+			t.Errorf("commit after %s: %s%v", verb, out, err)
+		}
+		if !strings.Contains(h.log.String(), "an operator decided about a store") {
+			t.Errorf("the journal has %s", h.log.String())
+		}
+	}
+}
+
+// copied is a copy of all that the host has on disk, on another disk.
+func (h *host) copied(t *testing.T) *host {
+	t.Helper()
+	to := newHost(t)
+	if err := os.RemoveAll(to.root + "/lib"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("cp", "-a", h.root+"/lib", to.root+"/lib").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return to
 }

@@ -318,3 +318,26 @@ func TestBootFails(t *testing.T) {
 		t.Errorf("no patience: %v", err)
 	}
 }
+
+// The port that Debian's package chose while another server had the usual one is the usual one in the tree.
+func TestUsualPort(t *testing.T) {
+	tree := t.TempDir()
+	path := filepath.Join(tree, "etc/postgresql/15/main/postgresql.conf")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("#port = 1\nport = 5433\t\t# 1 restart\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time changes nothing
+		if out, err := exec.CommandContext(t.Context(), "sh", "-c", usualPort, "sh", tree).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "#port = 1\nport = 5432\t\t# 1 restart\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := os.RemoveAll(filepath.Join(tree, "etc/postgresql")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "sh", "-c", usualPort, "sh", tree).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}

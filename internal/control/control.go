@@ -2,7 +2,8 @@
 // close. It promises an answer or an error within [Timeout] to every request, and never more than
 // [MaxRequest] bytes of memory for one.
 //
-// The socket's directory decides who may ask (see unix(7)): whoever can connect may do everything.
+// The socket's directory decides who may connect (see unix(7)), and so who may ask for what changes nothing. What
+// changes something is for root and the process's own user, by the kernel's word for who connected.
 package control
 
 import (
@@ -28,6 +29,11 @@ const (
 	MaxReply = 16 << 20
 	// maxOpen is how many exchanges go on at once; further ones wait in the accept queue.
 	maxOpen = 16
+	// Descriptors is how many file descriptors a Server with one listener may hold at once.
+	Descriptors = maxOpen + 1
+	// After a failure to accept it pauses, first minPause, then twice as long each time up to maxPause.
+	minPause = 5 * time.Millisecond
+	maxPause = time.Second
 )
 
 // Operations that fdt's own workers answer.
@@ -37,7 +43,13 @@ const (
 	OpDrain   = "drain"   // Drain → nothing
 	OpCheck   = "check"   // → Check
 	OpMetrics = "metrics" // → meter.Worker
+	// OpSessions has the texts of queries in its answer, so it is for root and the process's own user.
+	OpSessions = "sessions" // → a list of pgwire.Activity
 )
+
+// free are the operations for whoever can connect: they change nothing, or the request brings its own proof, as a
+// CancelRequest does. All others are for root and the process's own user.
+var free = map[string]bool{OpStatus: true, OpMetrics: true, OpCancel: true}
 
 // Sentinels.
 var (
@@ -45,6 +57,10 @@ var (
 	ErrUnknownOp = errors.New("unknown operation")
 	// ErrServerClosed is what Serve returns after Close.
 	ErrServerClosed = errors.New("control: server closed")
+	// ErrDenied is the serving side's answer to who may not ask for that.
+	ErrDenied = errors.New("permission denied")
+	// ErrStranger means that the socket is not served by the user whose directory it is in.
+	ErrStranger = errors.New("another user's process answers there")
 )
 
 // Status is a worker's answer to OpStatus. Fields are only ever added.
@@ -60,10 +76,43 @@ type Status struct {
 	Threads    int       `json:"threads"`
 	Accepted   uint64    `json:"accepted"`            // since the start
 	InDoubt    int       `json:"in_doubt"`            // transactions of all workers that wait for a decision
+	Untold     int       `json:"untold,omitempty"`    // decided, and a resource is yet to be told by this worker
+	Aside      int       `json:"aside,omitempty"`     // logs that were put aside with open transactions
 	DoubtAge   float64   `json:"doubt_age,omitempty"` // seconds that the oldest of them has waited
 	Since      time.Time `json:"since"`               // when State began
+	Log        string    `json:"log,omitempty"`       // the transaction log
 	Memory     int64     `json:"memory,omitempty"`    // resident bytes; 0: not known
 	Detail     string    `json:"detail,omitempty"`
+
+	Draining  time.Time      `json:"draining,omitzero"`   // since when it drains
+	Deadline  time.Time      `json:"deadline,omitzero"`   // when what is still open then is cut; zero without a limit
+	Oldest    time.Time      `json:"oldest,omitzero"`     // since when the connection is busy that is so for longest: its transaction's age
+	Queues    map[string]int `json:"queues,omitempty"`    // by FileDescriptorName= of a listener, see meter.Listener
+	Resources []Resource     `json:"resources,omitempty"` // by name
+}
+
+// The states of a [Resource].
+const (
+	ResourceUnknown     = "unknown" // not asked yet
+	ResourceReachable   = "reachable"
+	ResourceUnreachable = "unreachable"
+	ResourceUnfit       = "unfit" // it answers, and cannot take part in transactions
+)
+
+// Resource is what a worker knows of one of its resources.
+type Resource struct {
+	Name     string    `json:"name"`
+	Type     string    `json:"type"` // as in the configuration
+	State    string    `json:"state"`
+	Since    time.Time `json:"since,omitzero"`     // when State began, as far as this worker has seen
+	Latency  float64   `json:"latency,omitempty"`  // seconds that its last answer took; 0 if there was none
+	Fault    string    `json:"fault,omitempty"`    // why it is unreachable or unfit
+	Warnings []string  `json:"warnings,omitempty"` // what of its settings does not suit transactions
+	InUse    int       `json:"in_use"`             // connections that transactions use
+	Limit    int       `json:"limit"`              // how many they may; 0 where it has none
+	Waiting  int       `json:"waiting"`            // transactions that wait for one
+	InDoubt  int       `json:"in_doubt"`           // transactions of all workers that wait for a decision, with a branch here
+	Untold   int       `json:"untold"`             // branches that are decided, and that this worker is yet to tell it of
 }
 
 // Check is a worker's answer to OpCheck: it has had each of its resources read the procedures' statements and prepare a
@@ -71,6 +120,20 @@ type Status struct {
 type Check struct {
 	// Faults are the resources on which that failed, each with the reason.
 	Faults map[string]string `json:"faults,omitempty"`
+	// Program is what the program's own rehearsals have found, each with its place in it.
+	Program []string `json:"program,omitempty"`
+}
+
+// Examination is what a program says of a configuration that it does not serve yet, when it is run with -check.
+type Examination struct {
+	Faults   []Finding `json:"faults,omitempty"`   // with which it would not serve
+	Warnings []Finding `json:"warnings,omitempty"` // that an operator should know
+}
+
+// Finding is one of them.
+type Finding struct {
+	Path string `json:"path"` // of the value in the configuration
+	What string `json:"what"`
 }
 
 // Cancel is the argument of OpCancel: a PostgreSQL CancelRequest's key, as the session's BackendKeyData
@@ -86,14 +149,16 @@ type Drain struct {
 	// worker's own deadline; it can only become shorter.
 	Within string `json:"within,omitempty"`
 	// Final says that systemd has closed the listening sockets and that every worker is to stop:
-	// drain.Server.Final. It must come before anything else makes the worker drain.
+	// drain.Server.Final. It must come before anything else makes the worker drain. It is root's alone:
+	// the socket that it shuts is every worker's.
 	Final bool `json:"final,omitempty"`
 	// FinalOn is the same for some listeners, by name: those that the next generation does not have.
 	FinalOn []string `json:"final_on,omitempty"`
 }
 
 // Handler answers one operation; args is the request object, all of it, so a handler decodes the fields
-// it knows. ctx ends with the exchange's Timeout, or when the server closes. A nil reply is sent as null.
+// it knows. ctx ends with the exchange's Timeout, or when the server closes, and tells who asks: [ByRoot]. A nil
+// reply is sent as null.
 type Handler func(ctx context.Context, args json.RawMessage) (reply any, err error)
 
 // Handlers maps operations to their handlers. It must not change once served.
@@ -145,27 +210,50 @@ func Serve(l net.Listener, h Handlers) error {
 	return errors.Join(err, s.Close())
 }
 
-// Serve accepts from l, which it owns, until l fails or Close is called; then it returns
-// ErrServerClosed.
+// Serve accepts from l, which it owns, until l is closed, and returns ErrServerClosed if that was by Close. A
+// failure to accept passes, as a lack of descriptors does: it tries again, at most a second apart.
 func (s *Server) Serve(l net.Listener) error {
 	ctx, err := s.start(l)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	slots := make(chan struct{}, maxOpen)
+	pause := minPause
 	for {
 		slots <- struct{}{}
 		c, err := l.Accept()
 		if err != nil {
-			if ctx.Err() != nil {
+			<-slots
+			if !wait(ctx, pause) {
 				return ErrServerClosed
 			}
-			return fmt.Errorf("control: %w", err)
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("control: %w", err)
+			}
+			pause = min(2*pause, maxPause)
+			continue
+		}
+		pause = minPause
+		s.mu.Lock()
+		if s.closed { // Close counts on it that no exchange begins any more
+			s.mu.Unlock()
+			return errors.Join(ErrServerClosed, c.Close())
 		}
 		s.open.Go(func() {
 			defer func() { <-slots }()
 			s.exchange(ctx, c)
 		})
+		s.mu.Unlock()
+	}
+}
+
+// wait returns after d, or false when ctx has ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
@@ -219,7 +307,7 @@ func (s *Server) exchange(ctx context.Context, c net.Conn) {
 		}
 		return
 	}
-	reply, err := s.answer(ctx, line)
+	reply, err := s.answer(asked(ctx, c), line)
 	if err != nil {
 		r := response{Error: err.Error()}
 		if errors.Is(err, ErrUnknownOp) {
@@ -241,6 +329,9 @@ func (s *Server) answer(ctx context.Context, line []byte) (json.RawMessage, erro
 	h, ok := s.Handlers[req.Op]
 	if !ok {
 		return nil, fmt.Errorf("%w %q", ErrUnknownOp, req.Op)
+	}
+	if !free[req.Op] && !ByRoot(ctx) && !byOwn(ctx) {
+		return nil, fmt.Errorf("%w: %q is for root", ErrDenied, req.Op)
 	}
 	reply, err := h(ctx, line)
 	if err != nil {
@@ -274,7 +365,8 @@ func writeLine(w io.Writer, r response) {
 
 // Call sends op with the fields of args, a struct or map that encodes as a JSON object, or nil, to the
 // worker at path, and decodes its answer into reply unless that is nil. An error of the other side wraps
-// ErrUnknownOp where it applies. ctx bounds the whole call.
+// ErrUnknownOp where it applies. ctx bounds the whole call. Nothing is sent to a process of another user than the
+// owner of the directory: who may write there could have put anybody's socket, or a link to one, in the place.
 func Call(ctx context.Context, path, op string, args, reply any) error {
 	if err := call(ctx, path, op, args, reply); err != nil {
 		return fmt.Errorf("control: %s %s: %w", filepath.Base(path), op, err)
@@ -293,6 +385,9 @@ func call(ctx context.Context, path, op string, args, reply any) error {
 		return cause(ctx, err)
 	}
 	defer c.Close()
+	if err := expect(c, filepath.Dir(path)); err != nil {
+		return err
+	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_, _ = c.Write(req) // if that fails, no answer comes

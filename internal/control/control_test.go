@@ -9,10 +9,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/testwait"
@@ -65,7 +68,7 @@ func TestCall(t *testing.T) {
 	})
 	ctx := t.Context()
 	var got control.Status
-	if err := control.Call(ctx, path, control.OpStatus, nil, &got); err != nil || got != want {
+	if err := control.Call(ctx, path, control.OpStatus, nil, &got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("status: %+v, %v", got, err)
 	}
 	if err := control.Call(ctx, path, control.OpCancel, control.Cancel{PID: 1, Secret: []byte("secret")}, nil); err != nil {
@@ -261,4 +264,72 @@ func FuzzRequest(f *testing.F) {
 			t.Errorf("to %q: %q", request, got)
 		}
 	})
+}
+
+// failing tells of each failure to accept.
+type failing struct {
+	net.Listener
+	failed chan error
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	c, err := f.Listener.Accept()
+	if err != nil {
+		f.failed <- err
+	}
+	return c, err
+}
+
+// A lack of descriptors passes: the socket answers as soon as there are some, and can be closed meanwhile.
+func TestNoDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := control.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &failing{l, make(chan error, 1000)}
+	s := &control.Server{Handlers: control.Handlers{"ping": func(context.Context, json.RawMessage) (any, error) { return "pong", nil }}}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(f) }()
+	var clients [2]int
+	for i := range clients {
+		if clients[i], err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	exhaust := func(client int) {
+		err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: was.Max})
+		if err := errors.Join(err, unix.Connect(client, &unix.SockaddrUnix{Name: path})); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := testwait.For(t, "accept fails", f.failed); !errors.Is(err, unix.EMFILE) {
+				t.Errorf("accept: %v", err)
+			}
+		}
+	}
+	exhaust(clients[0])
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	c := os.NewFile(uintptr(clients[0]), "client")
+	defer c.Close()
+	if _, err := c.WriteString("{\"op\":\"ping\"}\n"); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := io.ReadAll(c); err != nil || string(said) != "{\"reply\":\"pong\"}\n" {
+		t.Errorf("%q, %v", said, err)
+	}
+
+	exhaust(clients[1])
+	closed := s.Close()
+	err = testwait.For(t, "the end of Serve", served)
+	if lerr := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); !errors.Is(err, control.ErrServerClosed) || closed != nil || lerr != nil {
+		t.Errorf("%v, %v, %v", err, closed, lerr)
+	}
+	_ = unix.Close(clients[1])
 }

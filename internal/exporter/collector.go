@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/fleet"
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
@@ -49,9 +51,19 @@ var (
 	workers       = define("workers", "Units of workers, of foreign programs too, by generation and state.", "generation", "state")
 	listening     = define("socket_listening", "Whether systemd has a listening socket open.", "unit")
 	queue         = define("listener_queue", "Connections in the kernel's queue that no worker has taken yet; of a unix socket 1 stands for any number.", "listener")
+	expires       = define("certificate_expiry_timestamp_seconds", "When the certificate of a listener ends, that of the worker whose ends first.", "listener")
 	inDoubt       = define("in_doubt", "Prepared transactions that wait for a decision.")
 	oldest        = define("in_doubt_oldest_seconds", "For how long the oldest of them has been waiting; 0 if there is none.")
+	unexplained   = define("branches_unexplained", "Branches that a resource holds though no log and no session explains them, and that recovery could not settle.")
+	aside         = define("transaction_logs_aside", "Transaction logs that were put aside, as a copy or another machine's, with open transactions: an operator must adopt or abandon them.")
 	scanned       = define("recovery_last_scan_timestamp_seconds", "When a worker that lives has last ended a scan for what dead workers left.")
+	resourceUp    = define("resource_up", "Whether every worker of the newest generation that tells reaches the resource, and finds it fit for transactions.", "resource")
+	resourceSince = define("resource_state_timestamp_seconds", "Since when that is so.", "resource")
+	resourceTook  = define("resource_answer_seconds", "How long the resource took to answer when it was asked last, by the slowest of these workers.", "resource")
+	resourceWarns = define("resource_warnings", "Settings of the resource that do not suit transactions; fdtctl status tells which.", "resource")
+	resourceDoubt = define("resource_in_doubt", "Prepared transactions that wait for a decision and have a branch on the resource.", "resource")
+	resourceWait  = define("resource_connections_waiting", "Transactions of all workers that wait for a connection to the resource.", "resource")
+	resourceTold  = define("resource_decisions_pending", "Branches on the resource that are decided, and of which it has not been told yet.", "resource")
 	workerUp      = ofWorker("worker_up", "Whether the worker answered on its control socket in time. Foreign programs have none.")
 	workerStart   = ofWorker("worker_start_time_seconds", "When the worker started.")
 	workerMemory  = ofWorker("worker_resident_memory_bytes", "Resident memory of the worker.")
@@ -100,6 +112,7 @@ func (o out) tell(f facts, version string, now time.Time) {
 	o.gauge(buildInfo, 1, version)
 	o.master(f)
 	o.shared(f, now)
+	o.resources(f.live)
 	for _, w := range f.live {
 		o.of(w).now(w)
 		o.of(w).counts(w)
@@ -151,11 +164,11 @@ func truth(b bool) float64 {
 // master tells what units and the master's state show. Of what systemd did not tell nothing is said.
 func (o out) master(f facts) {
 	o.gauge(generation, float64(f.state.Applied))
-	o.gauge(reloaded, truth(f.state.Rejected == ""))
+	o.gauge(reloaded, truth(!f.state.Rejected))
 	o.counter(rollouts, float64(f.state.Rollouts.Applied), "applied")
 	o.counter(rollouts, float64(f.state.Rollouts.Failed), "failed")
 	o.counter(rollouts, float64(f.state.Rollouts.Rejected), "rejected")
-	o.gauge(wanted, float64(f.wanted))
+	o.gauge(wanted, float64(f.state.Wanted))
 	if f.units == nil {
 		o.gauge(up, truth(len(f.live) > 0))
 		return
@@ -171,7 +184,7 @@ func (o out) master(f facts) {
 		case u.Name == unit.Master:
 			running = u.Active == "active" || u.Active == "reloading"
 		case isWorker:
-			state := stateOf(u)
+			state := fleet.State(u)
 			serving = serving || state == "ready"
 			if state == "" {
 				continue // only a name
@@ -187,7 +200,7 @@ func (o out) master(f facts) {
 	o.gauge(up, truth(serving))
 	o.gauge(masterUp, truth(running))
 	for gen, n := range perState {
-		for _, state := range states {
+		for _, state := range fleet.States {
 			o.gauge(workers, float64(n[state]), strconv.Itoa(gen), state)
 		}
 	}
@@ -198,10 +211,10 @@ func (o out) shared(f facts, now time.Time) {
 	if len(f.live) == 0 {
 		return
 	}
-	count, since, last := 0, time.Time{}, time.Time{}
-	queues := map[string]int{}
+	count, put, odd, since, last := 0, 0, 0, time.Time{}, time.Time{}
+	queues, ends := map[string]int{}, map[string]time.Time{}
 	for _, w := range f.live {
-		count = max(count, w.InDoubt)
+		count, put, odd = max(count, w.InDoubt), max(put, w.Aside), max(odd, w.Unexplained)
 		if since.IsZero() || !w.Oldest.IsZero() && w.Oldest.Before(since) {
 			since = w.Oldest
 		}
@@ -210,6 +223,9 @@ func (o out) shared(f facts, now time.Time) {
 		}
 		for name, l := range w.Listeners {
 			queues[name] = max(queues[name], l.Queue)
+			if first := ends[name]; !l.Expires.IsZero() && (first.IsZero() || l.Expires.Before(first)) {
+				ends[name] = l.Expires
+			}
 		}
 	}
 	o.gauge(inDoubt, float64(count))
@@ -218,11 +234,54 @@ func (o out) shared(f facts, now time.Time) {
 		age = max(0, now.Sub(since))
 	}
 	o.gauge(oldest, age.Seconds())
+	o.gauge(aside, float64(put))
+	o.gauge(unexplained, float64(odd))
 	if !last.IsZero() {
 		o.gauge(scanned, seconds(last))
 	}
 	for name, n := range queues {
 		o.gauge(queue, float64(n), name)
+	}
+	for name, at := range ends {
+		o.gauge(expires, seconds(at), name)
+	}
+}
+
+// resources tells of each resource once, however many workers there are. How it fares the newest generation says; what the others
+// still want of it counts, too.
+func (o out) resources(live []meter.Worker) {
+	newest := 0
+	for _, w := range live {
+		newest = max(newest, w.Generation)
+	}
+	all := map[string]meter.Resource{}
+	for _, w := range live {
+		for name, r := range w.Resources {
+			is, known := all[name]
+			is.Waiting += r.Waiting
+			is.Untold += r.Untold
+			is.InDoubt = max(is.InDoubt, r.InDoubt)
+			if w.Generation == newest && r.State != "" && r.State != control.ResourceUnknown {
+				up, was := r.State == control.ResourceReachable, is.State == control.ResourceReachable
+				if !known || is.State == "" || was && !up || up == was && r.Since.Before(is.Since) {
+					is.State, is.Since = r.State, r.Since
+				}
+				is.Latency, is.Warnings = max(is.Latency, r.Latency), max(is.Warnings, r.Warnings)
+			}
+			all[name] = is
+		}
+	}
+	for name, r := range all {
+		o.gauge(resourceDoubt, float64(r.InDoubt), name)
+		o.gauge(resourceWait, float64(r.Waiting), name)
+		o.gauge(resourceTold, float64(r.Untold), name)
+		if r.State == "" {
+			continue // nobody has asked it yet
+		}
+		o.gauge(resourceUp, truth(r.State == control.ResourceReachable), name)
+		o.gauge(resourceSince, seconds(r.Since), name)
+		o.gauge(resourceTook, r.Latency, name)
+		o.gauge(resourceWarns, float64(r.Warnings), name)
 	}
 }
 
@@ -270,7 +329,9 @@ func (o of) counts(w meter.Worker) {
 		o.counter(fatal, float64(n), class)
 	}
 	for name, c := range w.Calls {
-		o.histogram(duration, c.Duration, name)
+		if n, _ := c.Duration.Cumulative(); n > 0 { // what was never called has no durations to tell, in a dozen series
+			o.histogram(duration, c.Duration, name)
+		}
 		for class, n := range c.Classes {
 			o.counter(calls, float64(n), name, class)
 		}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/fleet"
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
@@ -29,12 +30,11 @@ const Patience = 2 * time.Second
 
 // facts are what was found for one scrape.
 type facts struct {
-	units  []found        // nil: systemd did not answer
-	state  snapshot.State // of the master; zero before the first start
-	wanted int            // workers of the applied generation
-	live   []meter.Worker // who answered
-	silent []place        // who did not
-	left   []meter.Worker // who has ended
+	units  []fleet.Unit    // nil: systemd did not answer
+	state  snapshot.Counts // of the master; zero before the first start
+	live   []meter.Worker  // who answered
+	silent []place         // who did not
+	left   []meter.Worker  // who has ended
 }
 
 // place names a worker.
@@ -54,11 +54,11 @@ func gather(ctx context.Context, run snapshot.Dir) (facts, error) {
 	}
 	var all sync.WaitGroup
 	all.Go(func() {
-		units, err := listUnits(ctx)
+		units, err := fleet.List(ctx)
 		note(err)
 		f.units = units
 	})
-	dir := filepath.Join(string(run), "worker")
+	dir := run.Metrics()
 	sockets, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is sound
 	for _, path := range sockets {
 		gen, slot, ok := unit.ParseInstance(strings.TrimSuffix(filepath.Base(path), ".sock"))
@@ -78,23 +78,17 @@ func gather(ctx context.Context, run snapshot.Dir) (facts, error) {
 				errs = append(errs, err)
 				return
 			}
+			w.Generation, w.Slot = gen, slot // it does not speak for another
 			f.live = append(f.live, w)
 		})
 	}
 	all.Wait()
 
-	state, err := run.ReadState()
+	state, err := run.ReadCounts()
 	if !errors.Is(err, fs.ErrNotExist) {
 		note(err)
 	}
 	f.state = state
-	if state.Applied != 0 {
-		cfg, err := run.LoadResolved(state.Applied)
-		note(err)
-		if err == nil {
-			f.wanted = cfg.Workers.Count
-		}
-	}
 	// After the asking: who ended meanwhile has left its counts.
 	left, err := meter.Left(dir)
 	note(err)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -23,6 +24,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/fleet"
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/testwait"
@@ -39,12 +41,14 @@ func busy(generation, slot int) meter.Worker {
 	h.Observe(time.Minute)
 	return meter.Worker{
 		Generation: generation, Slot: slot, Started: noon.Add(-time.Hour), Memory: 20 << 20, CPU: 1.5, Threads: 256, Reserve: 2,
-		Listeners: map[string]meter.Listener{"local": {Accepted: 9, Busy: 2, Idle: 3, Queue: slot}},
-		Drained:   4, Cut: 1, Fatal: map[string]uint64{"57": 2},
-		Calls:        map[string]meter.Calls{"transfer": {Classes: map[string]uint64{"00": 7, "P0": 1}, Duration: h.Read()}},
+		Listeners: map[string]meter.Listener{"local": {Accepted: 9, Busy: 2, Idle: 3, Queue: slot},
+			"public": {Expires: noon.Add(time.Duration(slot) * time.Hour)}},
+		Drained: 4, Cut: 1, Fatal: map[string]uint64{"57": 2},
+		Calls:        map[string]meter.Calls{"transfer": {Classes: map[string]uint64{"00": 7, "P0": 1}, Duration: h.Read()}, "never": {Duration: new(meter.Histogram).Read()}},
 		Transactions: map[string]uint64{"committed": 6, "rolled_back": 1}, Open: 2, Decisions: map[string]uint64{"commit": 1}, Pending: 1, Hazards: 1,
-		Forces: h.Read(), InDoubt: 3, Oldest: noon.Add(-time.Duration(slot) * time.Minute), Scanned: noon.Add(-time.Duration(slot) * time.Second),
-		Resources: map[string]meter.Resource{"bank": {InUse: 3, Limit: 32, Exhausted: 1}, "outbox": {}},
+		Forces: h.Read(), InDoubt: 3, Aside: slot, Unexplained: slot, Oldest: noon.Add(-time.Duration(slot) * time.Minute), Scanned: noon.Add(-time.Duration(slot) * time.Second),
+		Resources: map[string]meter.Resource{"bank": {InUse: 3, Limit: 32, Waiting: 2, Exhausted: 1, State: []string{"unfit", "reachable"}[slot%2],
+			Since: noon.Add(-time.Duration(slot) * time.Hour), Latency: float64(slot) / 1000, Warnings: slot, InDoubt: 2, Untold: 1}, "outbox": {State: "unknown"}},
 	}
 }
 
@@ -84,21 +88,21 @@ func lint(t *testing.T, exposition []byte) {
 }
 
 func TestExposition(t *testing.T) {
-	unit := func(name, active, sub, job string) found {
-		return found{Name: name, Active: active, Sub: sub, JobType: job}
+	unit := func(name, active, sub, job string) fleet.Unit {
+		return fleet.Unit{Name: name, Active: active, Sub: sub, JobType: job}
 	}
 	for name, f := range map[string]facts{
 		"serving": {
-			units: []found{
+			units: []fleet.Unit{
 				unit("fdt.service", "active", "running", ""), unit("fdt-listen@a.socket", "active", "running", ""),
 				unit("fdt-listen@b.socket", "failed", "failed", ""), unit("fdt-worker@7-1.service", "active", "running", ""),
 				unit("fdt-worker@7-2.service", "activating", "auto-restart", ""), unit("fdt-worker@7-3.service", "activating", "start", "start"),
 				unit("fdt-worker@6-1.service", "deactivating", "stop-sigterm", ""), unit("fdt-worker@5-1.service", "inactive", "dead", ""),
 			},
-			state:  snapshot.State{Applied: 7, Rejected: "no", Rollouts: snapshot.Rollouts{Applied: 7, Failed: 2, Rejected: 1}},
-			wanted: 3, live: []meter.Worker{busy(7, 1), busy(7, 2)}, silent: []place{{6, 1}}, left: []meter.Worker{busy(6, 2)},
+			state: snapshot.Counts{Applied: 7, Wanted: 3, Rejected: true, Rollouts: snapshot.Rollouts{Applied: 7, Failed: 2, Rejected: 1}},
+			live:  []meter.Worker{busy(7, 1), busy(7, 2)}, silent: []place{{6, 1}}, left: []meter.Worker{busy(6, 2)},
 		},
-		"stopped": {units: []found{unit("fdt.service", "inactive", "dead", "")}, state: snapshot.State{Applied: 7}, wanted: 3},
+		"stopped": {units: []fleet.Unit{unit("fdt.service", "inactive", "dead", "")}, state: snapshot.Counts{Applied: 7, Wanted: 3}},
 		"blind":   {live: []meter.Worker{{Generation: 1, Slot: 1}}},
 		"nothing": {},
 	} {
@@ -155,7 +159,7 @@ func site(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := errors.Join(os.Mkdir(filepath.Join(dir, "worker"), 0o700), os.Mkdir(filepath.Join(dir, "etc"), 0o700),
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "metrics"), 0o700), os.Mkdir(filepath.Join(dir, "etc"), 0o700),
 		os.WriteFile(filepath.Join(dir, "etc", "config.yaml"), []byte("workers: {count: 3}"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +169,7 @@ func site(t *testing.T) string {
 // serve answers on a worker's control socket until the test ends.
 func serve(t *testing.T, dir, instance string, answer func(context.Context) (any, error)) {
 	t.Helper()
-	l, err := control.Listen(filepath.Join(dir, "worker", instance+".sock"))
+	l, err := control.Listen(filepath.Join(dir, "metrics", instance+".sock"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +213,7 @@ func TestScrape(t *testing.T) {
 	last := busy(7, 1)
 	last.Cut = 99 // of an earlier life
 	for _, w := range []meter.Worker{last, busy(6, 1)} {
-		if err := meter.Leave(filepath.Join(dir, "worker"), w); err != nil {
+		if err := meter.Leave(filepath.Join(dir, "metrics"), w); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,7 +221,7 @@ func TestScrape(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	killed, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "worker", "3-1.sock"), Net: "unix"})
+	killed, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "metrics", "3-1.sock"), Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,16 +248,22 @@ func TestNothing(t *testing.T) {
 	dir := site(t)
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+dir+"/none")
 	code, body, log := scrape(t, dir, "/metrics")
-	if code != http.StatusOK || strings.Contains(log, "state.json") {
+	if code != http.StatusOK || strings.Contains(log, "counts.json") {
 		t.Errorf("%d, %s", code, log)
 	}
 	has(t, body, `fdt_up 0`, `fdt_generation 0`, `fdt_build_info{version="1.2.3"} 1`)
-	for path, want := range map[string]int{"/": http.StatusNotFound, "/metrics/x": http.StatusNotFound} {
-		if code, _, _ := scrape(t, dir, path); code != want {
-			t.Errorf("%s is answered with %d", path, code)
+	for path, want := range map[string]struct {
+		code int
+		says string
+	}{
+		"/": {http.StatusOK, "<h1>fdt 1.2.3</h1>"}, "/metrics/x": {http.StatusNotFound, ""},
+		"/ready": {http.StatusServiceUnavailable, "not ready: ask systemd for units: "},
+	} {
+		if code, body, _ := scrape(t, dir, path); code != want.code || !strings.Contains(body, want.says) {
+			t.Errorf("%s is answered with %d %s", path, code, body)
 		}
 	}
-	for name, text := range map[string]string{"state.json": "{", "worker/1-1.last": "{"} {
+	for name, text := range map[string]string{"counts.json": "{", "metrics/1-1.last": "{"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -303,6 +313,20 @@ func TestManyScrapes(t *testing.T) {
 	for range atOnce {
 		if code := testwait.For(t, "the answer", codes); code != http.StatusOK {
 			t.Errorf("a scrape is answered with %d", code)
+		}
+	}
+}
+
+// TestReady has the word of package fleet as HTTP has it.
+func TestReady(t *testing.T) {
+	for want, units := range map[string][]fleet.Unit{
+		"200 ready\n": {{Name: "fdt-listen@a.socket", Active: "active"}, {Name: "fdt-worker@1-1.service", Active: "active"}},
+		"503 not ready: no worker accepts connections\n": {{Name: "fdt-listen@a.socket", Active: "active"}},
+	} {
+		r := httptest.NewRecorder()
+		ready(r, func() ([]fleet.Unit, error) { return units, nil })
+		if got := fmt.Sprint(r.Code, " ", r.Body); got != want || r.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }

@@ -1,19 +1,18 @@
 // Package journal is a slog.Handler that writes to systemd's journal in its native protocol, so that each
-// attribute is a field to search by. A record that the journal does not take goes to the fallback writer as
-// text: none is dropped silently.
+// attribute is a field to search by. No log call waits: what the journal does not take at once is kept for it, up
+// to a limit, and beyond that dropped and counted, and the count is logged as soon as the journal takes it.
 //
 // The protocol is documented at systemd.io/JOURNAL_NATIVE_PROTOCOL; the fields of every record are
 // MESSAGE, PRIORITY, SYSLOG_IDENTIFIER and CODE_*, and one FDT_ field per attribute. MESSAGE names the
-// attributes too, since that is all that journalctl shows by default.
+// attributes too, since that is all that journalctl shows by default. Values come from anybody: they are made
+// printable here, and cut.
 package journal
 
 import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -21,9 +20,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/internal/printable"
 )
 
 // Socket is where journald listens.
@@ -41,41 +41,45 @@ const prefix = "FDT_"
 // maxField is the length of the longest field name that journald takes.
 const maxField = 64
 
+// Bytes of an attribute's value that are kept, of an error, and of all of one MESSAGE. A record stays below maxRecord: attributes
+// that no longer fit are in MESSAGE alone.
+const (
+	maxValue   = 512
+	maxError   = 4 << 10
+	maxMessage = 8 << 10
+	maxRecord  = 20 << 10
+)
+
 // ID marks a record as one of the events of this package's constants, which the message catalog explains:
 // journalctl -x.
 func ID(id string) slog.Attr { return slog.String(idKey, id) }
 
-// New returns a handler for records from level on. If w is the stream that systemd connected to the
-// journal, as $JOURNAL_STREAM says, records go there natively; otherwise they are text on w.
+// New returns a handler for records from level on. If w is attached to the journal, records go there natively;
+// otherwise they are text on w.
 func New(w *os.File, level slog.Leveler) slog.Handler {
-	text := slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
-	if !isJournal(w, os.Getenv("JOURNAL_STREAM")) {
-		return text
+	if Attached(w) {
+		if h, err := open(Socket, w, level); err == nil {
+			return h
+		}
 	}
-	h, err := open(Socket, w, level)
-	if err != nil {
-		return text
-	}
-	return h
+	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
 }
 
-// isJournal compares w with the device and inode numbers that systemd gave.
-func isJournal(w *os.File, stream string) bool {
-	var dev, ino uint64
-	if _, err := fmt.Sscanf(stream, "%d:%d", &dev, &ino); err != nil {
+// Attached reports whether w, a standard stream of this process, is one that systemd connected to the journal; or
+// would have, had journald been there: it gives /dev/null then, for the whole life of the process.
+func Attached(w *os.File) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(w.Fd()), &st); err != nil {
 		return false
 	}
-	var st unix.Stat_t
-	err := unix.Fstat(int(w.Fd()), &st)
+	stream, connected := os.LookupEnv("JOURNAL_STREAM")
+	if !connected {
+		const null = 1<<8 | 3 // /dev/null's number, null(4)
+		return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == null && os.Getenv("INVOCATION_ID") != ""
+	}
+	var dev, ino uint64
+	_, err := fmt.Sscanf(stream, "%d:%d", &dev, &ino)
 	return err == nil && st.Dev == dev && st.Ino == ino
-}
-
-// sink is the socket, shared by a handler and those derived from it.
-type sink struct {
-	fd       int
-	addr     unix.SockaddrUnix
-	mu       sync.Mutex
-	fallback io.Writer
 }
 
 // Handler writes records natively. It is safe for concurrent use. Its socket lives as long as the process.
@@ -87,18 +91,22 @@ type Handler struct {
 	fields []field
 }
 
+// field is one attribute; its value is cut, and not yet printable.
 type field struct{ name, value string }
 
-func open(path string, fallback io.Writer, level slog.Leveler) (*Handler, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+func open(path string, stream *os.File, level slog.Leveler) (*Handler, error) {
+	s, err := newSink(path, int(stream.Fd()))
 	if err != nil {
-		return nil, fmt.Errorf("journal: %w", os.NewSyscallError("socket", err))
+		return nil, err
 	}
-	return &Handler{
-		sink:  &sink{fd: fd, addr: unix.SockaddrUnix{Name: path}, fallback: fallback},
-		level: level,
-		ident: filepath.Base(os.Args[0]),
-	}, nil
+	h := &Handler{sink: s, level: level, ident: filepath.Base(os.Args[0])}
+	s.note = func(dropped int) []byte {
+		r := slog.Record{Message: "the journal did not take everything: lines were dropped", Level: slog.LevelWarn}
+		r.AddAttrs(slog.Int("count", dropped), ID(LinesDropped))
+		_, data := h.record(r)
+		return data
+	}
+	return h, nil
 }
 
 // Enabled implements slog.Handler.
@@ -123,14 +131,20 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 	return &n
 }
 
-// Handle implements slog.Handler.
+// Handle implements slog.Handler. It neither waits nor fails.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
+	h.sink.write(h.record(r))
+	return nil
+}
+
+// record is r as a line for people, and in the native form.
+func (h *Handler) record(r slog.Record) (line string, data []byte) {
 	fields := slices.Clip(h.fields)
 	r.Attrs(func(a slog.Attr) bool {
 		fields = appendAttr(fields, h.group, a)
 		return true
 	})
-	message := text(r.Message, fields)
+	message := printable.Cut(text(r.Message, fields), maxMessage)
 	var b bytes.Buffer
 	appendField(&b, "MESSAGE", message)
 	appendField(&b, "PRIORITY", strconv.Itoa(priority(r.Level)))
@@ -142,20 +156,15 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 		appendField(&b, "CODE_FUNC", frame.Function)
 	}
 	for _, f := range fields {
+		name, value := prefix+f.name, printable.Text(f.value)
 		if f.name == idField {
-			appendField(&b, idField, f.value)
-		} else {
-			appendField(&b, prefix+f.name, f.value)
+			name = idField
+		}
+		if b.Len()+len(name)+len(value) < maxRecord {
+			appendField(&b, name, value)
 		}
 	}
-	err := h.sink.send(b.Bytes())
-	if err == nil {
-		return nil
-	}
-	h.sink.mu.Lock()
-	defer h.sink.mu.Unlock()
-	_, ferr := fmt.Fprintf(h.sink.fallback, "<%d>%s\n", priority(r.Level), message)
-	return ferr
+	return fmt.Sprintf("<%d>%s\n", priority(r.Level), message), b.Bytes()
 }
 
 // appendAttr flattens groups into names.
@@ -176,7 +185,11 @@ func appendAttr(fields []field, group string, a slog.Attr) []field {
 	if a.Key == idKey {
 		return append(fields, field{idField, v.String()})
 	}
-	return append(fields, field{group + fieldName(a.Key), v.String()})
+	limit := maxValue
+	if _, is := v.Any().(error); is {
+		limit = maxError
+	}
+	return append(fields, field{group + fieldName(a.Key), printable.Cut(v.String(), limit)})
 }
 
 // fieldName keeps to what journald takes: A–Z, 0–9 and _. The prefix that comes before makes sure of the
@@ -197,14 +210,14 @@ func fieldName(key string) string {
 // text is the message for people: the attributes follow it, but for the id.
 func text(message string, fields []field) string {
 	var b strings.Builder
-	b.WriteString(message)
+	b.WriteString(printable.Line(message))
 	sep := ": "
 	for _, f := range fields {
 		if f.name == idField {
 			continue
 		}
 		value := f.value
-		if value == "" || strings.ContainsAny(value, " \t\n\"=") {
+		if value == "" || strings.ContainsAny(value, " \"=\\") || printable.Line(value) != value {
 			value = strconv.Quote(value)
 		}
 		b.WriteString(sep + strings.ToLower(f.name) + "=" + value)
@@ -241,35 +254,4 @@ func appendField(b *bytes.Buffer, name, value string) {
 	b.WriteByte('\n')
 	b.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(value))))
 	b.WriteString(value + "\n")
-}
-
-// send sends one datagram, or, if that is too long, a sealed memory file with the same content.
-func (s *sink) send(data []byte) error {
-	for {
-		err := unix.Sendto(s.fd, data, unix.MSG_NOSIGNAL, &s.addr)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EMSGSIZE), errors.Is(err, unix.ENOBUFS):
-			return s.sendFile(data)
-		default:
-			return err
-		}
-	}
-}
-
-func (s *sink) sendFile(data []byte) error {
-	fd, err := unix.MemfdCreate("journal", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(fd), "journal")
-	defer f.Close()
-	_, err = f.Write(data)
-	if err == nil {
-		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE|unix.F_SEAL_SEAL)
-	}
-	if err == nil {
-		err = unix.Sendmsg(s.fd, nil, unix.UnixRights(int(f.Fd())), &s.addr, unix.MSG_NOSIGNAL)
-	}
-	return err
 }

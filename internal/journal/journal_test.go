@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,45 +29,17 @@ func journald(t *testing.T) (path string, next func() map[string]string) {
 	t.Cleanup(func() { _ = l.Close() })
 	return path, func() map[string]string {
 		t.Helper()
-		data, oob := make([]byte, 1<<20), make([]byte, 256)
-		n, o, _, _, err := l.ReadMsgUnix(data, oob)
+		data := make([]byte, 1<<20)
+		n, err := l.Read(data)
 		if err != nil {
 			t.Fatal(err)
 		}
-		data = data[:n]
-		if o > 0 {
-			data = passed(t, oob[:o])
-		}
-		fields, err := decode(data)
+		fields, err := decode(data[:n])
 		if err != nil {
 			t.Fatal(err)
 		}
 		return fields
 	}
-}
-
-// passed reads the file that a message carries, which must be sealed.
-func passed(t *testing.T, oob []byte) []byte {
-	t.Helper()
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fds[0])
-	seals, err := unix.FcntlInt(uintptr(fds[0]), unix.F_GET_SEALS, 0)
-	if err != nil || seals&unix.F_SEAL_WRITE == 0 {
-		t.Errorf("seals %#x, %v", seals, err)
-	}
-	data := make([]byte, 8<<20)
-	n, err := unix.Pread(fds[0], data, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data[:n]
 }
 
 // decode is the protocol's other side.
@@ -137,10 +110,35 @@ func TestHandler(t *testing.T) {
 	if got = next(); got["FDT_STACK"] != stack || got["MESSAGE"] != `lines: stack="first\nsecond"` {
 		t.Errorf("%v", got)
 	}
+	// As much as a datagram holds, and no more.
 	long := strings.Repeat("x", 1<<20)
-	log.Info("long", "text", long, strings.Repeat("k", 100), "cut")
-	if got = next(); got["FDT_TEXT"] != long || got["FDT_"+strings.Repeat("K", 60)] != "cut" {
-		t.Errorf("a long record arrived with %d bytes", len(got["FDT_TEXT"]))
+	log.Info("long", "text", long, "error", errors.New(long), strings.Repeat("k", 100), "cut")
+	got = next()
+	if got["FDT_TEXT"] != long[:maxValue]+"… (1048064 bytes more)" || got["FDT_ERROR"] != long[:maxError]+"… (1044480 bytes more)" ||
+		got["FDT_"+strings.Repeat("K", 60)] != "cut" {
+		t.Errorf("a long record arrived with %d and %d bytes", len(got["FDT_TEXT"]), len(got["FDT_ERROR"]))
+	}
+	many := make([]any, 0, 200)
+	for i := range cap(many) {
+		many = append(many, slog.String(fmt.Sprint("key", i), strings.Repeat("\x1b", maxValue)))
+	}
+	r := slog.Record{Message: long, Level: slog.LevelInfo}
+	r.Add(many...)
+	if err := h.Handle(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if got = next(); !strings.HasPrefix(got["MESSAGE"], long[:maxMessage]+"… (") || len(got["FDT_KEY0"]) != 6*maxValue || got["FDT_KEY199"] != "" {
+		t.Errorf("a long record arrived with %d fields, MESSAGE of %d bytes", len(got), len(got["MESSAGE"]))
+	}
+
+	// Nothing that a stranger chose reaches a terminal as it is.
+	log.Info("who\rtold", "user", "mal\x1b[2Jlory\x07", "name", "\u202eexe", "path", `a\b`, "bytes", "\xff\xfe", "plain", "Jürgen")
+	got = next()
+	if got["MESSAGE"] != `who\u000dtold: user="mal\x1b[2Jlory\a" name="\u202eexe" path="a\\b" bytes="\xff\xfe" plain=Jürgen` {
+		t.Errorf("MESSAGE is %s", got["MESSAGE"])
+	}
+	if got["FDT_USER"] != `mal\u001b[2Jlory\u0007` || got["FDT_NAME"] != `\u202eexe` || got["FDT_PATH"] != `a\b` || got["FDT_BYTES"] != `\xff\xfe` {
+		t.Errorf("%q", got)
 	}
 	if err := h.Handle(t.Context(), slog.Record{Message: "no place"}); err != nil {
 		t.Fatal(err)
@@ -150,47 +148,49 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// What journald does not take is not lost.
-func TestFallback(t *testing.T) {
-	var b bytes.Buffer
-	h, err := open(filepath.Join(t.TempDir(), "nobody"), &b, slog.LevelInfo)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slog.New(h).Error("lost?", "gid", "x")
-	if b.String() != "<3>lost?: gid=x\n" {
-		t.Errorf("fallback got %q", b.String())
-	}
-}
-
 func TestNew(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "stream"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	for stream, native := range map[string]bool{"": false, "1": false, "1:2": false, streamOf(t, f): true} {
 		t.Setenv("JOURNAL_STREAM", stream)
 		if _, got := New(f, slog.LevelInfo).(*Handler); got != native {
 			t.Errorf("JOURNAL_STREAM=%q: native is %v", stream, got)
 		}
 	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if Attached(f) {
+		t.Error("a closed file is attached to the journal")
+	}
+
+	// Started by systemd while there was no journald.
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := os.Unsetenv("JOURNAL_STREAM"); err != nil { // which Setenv brings back
+		t.Fatal(err)
+	}
+	for id, want := range map[string]bool{"": false, "0123": true} {
+		t.Setenv("INVOCATION_ID", id)
+		if Attached(null) != want {
+			t.Errorf("INVOCATION_ID=%q: attached is %v", id, !want)
+		}
+	}
 }
 
-// Without a descriptor to spare, what journald would get as a file, or at all, is text.
+// A program that cannot have a socket says so, and all else, as text.
 func TestNoDescriptors(t *testing.T) {
-	path, _ := journald(t)
 	f, err := os.Create(filepath.Join(t.TempDir(), "stream"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	t.Setenv("JOURNAL_STREAM", streamOf(t, f))
-	var b bytes.Buffer
-	h, err := open(path, &b, slog.LevelInfo)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var was unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
 		t.Fatal(err)
@@ -198,17 +198,16 @@ func TestNoDescriptors(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: was.Max}); err != nil {
 		t.Fatal(err)
 	}
-	plain := New(f, slog.LevelInfo)
-	slog.New(h).Error("long", "text", strings.Repeat("x", 1<<20))
+	plain, direct := New(f, slog.LevelInfo), Direct(f, slog.LevelInfo)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
 		t.Fatal(err)
 	}
-	if _, native := plain.(*Handler); native {
-		t.Error("a handler without a socket")
+	for _, h := range []slog.Handler{plain, direct} {
+		if _, native := h.(*Handler); native {
+			t.Error("a handler without a socket")
+		}
 	}
-	if n := b.Len(); n != len("<3>long: text=\n")+1<<20 {
-		t.Errorf("the fallback got %d bytes", n)
-	}
+	Flush(plain, time.Hour) // has nothing to wait for
 }
 
 func streamOf(t *testing.T, f *os.File) string {

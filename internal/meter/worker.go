@@ -28,17 +28,20 @@ type Worker struct {
 	Resources    map[string]Resource `json:"resources"`    // by name
 
 	// What all workers tell alike.
-	InDoubt int       `json:"in_doubt"`
-	Oldest  time.Time `json:"oldest,omitzero"`  // since when the oldest of them is in doubt
-	Scanned time.Time `json:"scanned,omitzero"` // last recovery that this worker ended
+	InDoubt     int       `json:"in_doubt"`
+	Oldest      time.Time `json:"oldest,omitzero"`      // since when the oldest of them is in doubt
+	Unexplained int       `json:"unexplained,omitzero"` // branches of a resource that nothing explains
+	Aside       int       `json:"aside,omitzero"`       // logs that were put aside with open transactions
+	Scanned     time.Time `json:"scanned,omitzero"`     // last recovery that this worker ended
 }
 
 // Listener is what one listener brought.
 type Listener struct {
-	Accepted uint64 `json:"accepted"`
-	Busy     int    `json:"busy"`
-	Idle     int    `json:"idle"`
-	Queue    int    `json:"queue"` // connections in the kernel's queue, which all workers share; of a unix socket 1 for any
+	Accepted uint64    `json:"accepted"`
+	Busy     int       `json:"busy"`
+	Idle     int       `json:"idle"`
+	Expires  time.Time `json:"expires,omitzero"` // when its certificate ends; zero: it has none
+	Queue    int       `json:"queue"`            // connections in the kernel's queue, which all workers share; of a unix socket 1 for any
 }
 
 // Calls are the calls of one procedure.
@@ -51,5 +54,13 @@ type Calls struct {
 type Resource struct {
 	InUse     int    `json:"in_use"`
 	Limit     int    `json:"limit"` // 0: it has none
+	Waiting   int    `json:"waiting"`
 	Exhausted uint64 `json:"exhausted"`
+
+	State    string    `json:"state,omitempty"` // as in control.Resource
+	Since    time.Time `json:"since,omitzero"`  // when it began
+	Latency  float64   `json:"latency"`         // seconds that its last answer took; 0 if there was none
+	Warnings int       `json:"warnings"`        // how many of its settings do not suit transactions
+	InDoubt  int       `json:"in_doubt"`        // what all workers tell alike: in doubt with a branch there
+	Untold   int       `json:"untold"`          // branches that this worker is yet to tell it of
 }

@@ -8,14 +8,16 @@ package notify
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/internal/printable"
 )
 
 const (
@@ -58,26 +60,61 @@ func Interval() (time.Duration, error) {
 }
 
 func statusLine(s string) string {
-	s = strings.ToValidUTF8(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' }), " "), "?")
-	if len(s) > maxStatus {
-		s = strings.ToValidUTF8(s[:maxStatus], "") + "…"
-	}
-	return "STATUS=" + s
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\t' }), " ")
+	return "STATUS=" + printable.Cut(printable.Line(s), maxStatus)
 }
 
+// socket is opened once and kept, so that a process that has run out of descriptors still speaks. It is not
+// connected: each message finds systemd by its path.
+var socket struct {
+	sync.Mutex
+	open bool
+	fd   int
+}
+
+// Open opens the socket now, if there is a systemd to tell; else the first message does.
+func Open() error {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return nil
+	}
+	_, err := descriptor()
+	return err
+}
+
+func descriptor() (int, error) {
+	socket.Lock()
+	defer socket.Unlock()
+	if !socket.open {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return 0, fmt.Errorf("notify: %w", os.NewSyscallError("socket", err))
+		}
+		socket.fd, socket.open = fd, true
+	}
+	return socket.fd, nil
+}
+
+// again is how long a message waits before it is tried once more, while systemd is busy.
+const again = 5 * time.Millisecond
+
 func send(within time.Duration, lines ...string) error {
-	path := os.Getenv("NOTIFY_SOCKET") // a leading @ stands for the abstract namespace, as in package net
+	path := os.Getenv("NOTIFY_SOCKET") // a leading @ stands for the abstract namespace, as in package unix
 	if path == "" {
 		return nil
 	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	fd, err := descriptor()
 	if err != nil {
-		return fmt.Errorf("notify: %w", err)
+		return err
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(within)) // fails only on a closed one
-	_, err = c.Write([]byte(strings.Join(lines, "\n")))
-	if err = errors.Join(err, c.Close()); err != nil {
-		return fmt.Errorf("notify: %w", err)
+	message, to := []byte(strings.Join(lines, "\n")), &unix.SockaddrUnix{Name: path}
+	for end := time.Now().Add(within); ; time.Sleep(again) {
+		switch err := unix.Sendto(fd, message, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, to); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EAGAIN):
+			return fmt.Errorf("notify: %w", os.NewSyscallError("sendto", err))
+		case time.Now().After(end):
+			return fmt.Errorf("notify: systemd does not read: %w", os.ErrDeadlineExceeded)
+		}
 	}
-	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fdtserver/fdt/internal/notify"
 )
 
@@ -28,8 +30,8 @@ func TestMessages(t *testing.T) {
 	}{
 		{notify.Ready("up"), "^READY=1\nSTATUS=up$"},
 		{notify.Stopping("draining 3"), "^STOPPING=1\nSTATUS=draining 3$"},
-		{notify.Status("two\nlines\tand \xff"), `^STATUS=two lines and \?$`},
-		{notify.Status(long), "^STATUS=ä{512}…$"},
+		{notify.Status("two\nlines\tand \xff\x1b"), `^STATUS=two lines and \\xff\\u001b$`},
+		{notify.Status(long), `^STATUS=ä{512}… \(2976 bytes more\)$`},
 		{notify.Watchdog(), "^WATCHDOG=1$"},
 		{notify.Reloading("to 8"), "^RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*\nSTATUS=to 8$"},
 	} {
@@ -52,7 +54,7 @@ func TestMessages(t *testing.T) {
 		t.Error("no error though nobody listens")
 	}
 	t.Setenv("NOTIFY_SOCKET", "")
-	if err := notify.Watchdog(); err != nil {
+	if err := errors.Join(notify.Watchdog(), notify.Open()); err != nil {
 		t.Errorf("without systemd: %v", err)
 	}
 }
@@ -67,5 +69,38 @@ func TestInterval(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "soon")
 	if _, err := notify.Interval(); err == nil {
 		t.Error("no error")
+	}
+}
+
+// Who has a socket needs no other, however many descriptors there are.
+func TestNoDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	none := func(f func() error) error {
+		err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: was.Max})
+		said := f()
+		return errors.Join(err, said, unix.Setrlimit(unix.RLIMIT_NOFILE, &was))
+	}
+	notify.CloseSocket()
+	for _, f := range []func() error{notify.Open, notify.Watchdog} {
+		if err := none(f); !errors.Is(err, unix.EMFILE) {
+			t.Errorf("without a descriptor: %v", err)
+		}
+	}
+	if err := errors.Join(notify.Open(), none(notify.Watchdog)); err != nil {
+		t.Errorf("with a socket of its own: %v", err)
+	}
+	b := make([]byte, 100)
+	if n, err := l.Read(b); err != nil || string(b[:n]) != "WATCHDOG=1" {
+		t.Errorf("%q, %v", b[:n], err)
 	}
 }

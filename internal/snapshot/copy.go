@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -62,11 +63,11 @@ func copyConfig(from, to string, durable bool) error {
 }
 
 func copyFile(from, to string, durable bool) error {
-	text, err := os.ReadFile(from)
+	text, err := config.ReadFile(from)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", from, err)
 	}
-	return write(to, text, 0o640, durable)
+	return write(to, []byte(text), 0o640, durable)
 }
 
 // mkdir makes a directory 0750 whatever the umask. A setgid bit that it inherits stays; it is never set here,
@@ -98,16 +99,37 @@ func write(name string, text []byte, mode fs.FileMode, durable bool) error {
 	return errors.Join(err, f.Close())
 }
 
-// replace puts a file in the place of another at once.
+// room is kept for the next text of a file that replace writes.
+const room = 8 << 10
+
+// replace puts a file in the place of another at once. It leaves name.new behind, with room for the next one: so a file of
+// that size can be replaced again where the disk, or the memory behind /run, is full.
 func replace(name string, text []byte, mode fs.FileMode) error {
 	temp := name + ".new"
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := fill(temp, text, mode); err != nil {
 		return err
 	}
-	if err := write(temp, text, mode, false); err != nil {
-		return errors.Join(err, os.Remove(temp))
+	if err := os.Rename(temp, name); err != nil {
+		return err
 	}
-	return os.Rename(temp, name)
+	_ = fill(temp, make([]byte, room), mode) // without it the next one needs room of its own
+	return nil
+}
+
+// fill writes a file from its beginning, in the room that it has.
+func fill(name string, text []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Truncate(int64(len(text)))
+	}
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // force writes a directory's entries to disk.

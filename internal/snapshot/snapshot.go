@@ -6,7 +6,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,6 +45,8 @@ type State struct {
 	PendingBinary string `json:"pending_binary,omitempty"` // BinaryHash when Pending began
 	Rejected      string `json:"rejected,omitempty"`       // why the configuration that was asked for last is not what serves
 	Step          string `json:"step,omitempty"`           // of the reload in progress
+	Healing       bool   `json:"healing,omitempty"`        // nobody asked for it: it brings back what Applied should have
+	Degraded      string `json:"degraded,omitempty"`       // why the last such one failed, until all is as it should be
 
 	Rollouts Rollouts `json:"rollouts"`
 }
@@ -55,6 +56,15 @@ type Rollouts struct {
 	Applied  uint64 `json:"applied"`
 	Failed   uint64 `json:"failed"`   // begun, and taken back
 	Rejected uint64 `json:"rejected"` // not even begun: the configuration has faults, or asks for what no reload can do
+}
+
+// Counts is what is told of a state to whoever wants to know how fdt fares: numbers, no name and no text of the
+// configuration. Fields are only ever added.
+type Counts struct {
+	Applied  int      `json:"applied"`
+	Wanted   int      `json:"wanted"`   // workers that the applied generation is configured to have; 0: not known
+	Rejected bool     `json:"rejected"` // the configuration that was asked for last is not what serves
+	Rollouts Rollouts `json:"rollouts"`
 }
 
 // Live returns the generations whose sockets and workers may exist, without repetition, in ascending order.
@@ -69,7 +79,23 @@ func (s State) Live() []int {
 	return slices.Compact(live)
 }
 
+// Cold is the state in which nothing serves: all the generations that have a snapshot are on their way out.
+func (s State) Cold(generations []int) State {
+	if s.Applied != 0 {
+		s.Previous = s.Applied
+	}
+	s.Applied, s.Pending, s.Step, s.Draining = 0, 0, "", generations
+	s.RestartWanted, s.Healing, s.Degraded = false, false, ""
+	return s
+}
+
 func (d Dir) statePath() string { return filepath.Join(string(d), "state.json") }
+
+func (d Dir) countsPath() string { return filepath.Join(string(d), "counts.json") }
+
+// Metrics is the directory in which workers tell their counts, and nothing else: a socket of each that lives, and the
+// last counts of those that have ended.
+func (d Dir) Metrics() string { return filepath.Join(string(d), "metrics") }
 
 func (d Dir) generations() string { return filepath.Join(string(d), "generation") }
 
@@ -108,7 +134,8 @@ func decodeState(b []byte) (State, error) {
 	return s, nil
 }
 
-// WriteState replaces the state as a whole; its Schema is set here.
+// WriteState replaces the state as a whole; its Schema is set here. The state is for root and the group of the directory,
+// if that is setgid; what [Dir.ReadCounts] returns is for everybody.
 func (d Dir) WriteState(s State) error {
 	s.Schema = Schema
 	b, err := json.Marshal(s)
@@ -118,7 +145,28 @@ func (d Dir) WriteState(s State) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", d.statePath(), err)
 	}
-	return replace(d.statePath(), append(b, '\n'), 0o644)
+	counts := Counts{Applied: s.Applied, Rejected: s.Rejected != "", Rollouts: s.Rollouts}
+	if c, err := d.LoadResolved(s.Applied); err == nil { // else there is none, or it cannot be read, as its user will tell
+		counts.Wanted = c.Workers.Count
+	}
+	told, _ := json.Marshal(counts) // numbers: cannot fail
+	if err := replace(d.countsPath(), append(told, '\n'), 0o644); err != nil {
+		return err
+	}
+	return replace(d.statePath(), append(b, '\n'), 0o640)
+}
+
+// ReadCounts returns what the last state was counted to be. The error is [fs.ErrNotExist] if there is none.
+func (d Dir) ReadCounts() (Counts, error) {
+	var c Counts
+	b, err := os.ReadFile(d.countsPath())
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	if err != nil {
+		return Counts{}, fmt.Errorf("%s: %w", d.countsPath(), err)
+	}
+	return c, nil
 }
 
 // Load reads a generation's configuration.
@@ -217,12 +265,12 @@ func Same(a, b string) (bool, error) {
 		return false, nil
 	}
 	for _, name := range namesA {
-		textA, errA := os.ReadFile(filepath.Join(a, name))
-		textB, errB := os.ReadFile(filepath.Join(b, name))
+		textA, errA := config.ReadFile(filepath.Join(a, name))
+		textB, errB := config.ReadFile(filepath.Join(b, name))
 		if err := errors.Join(errA, errB); err != nil {
 			return false, err
 		}
-		if !bytes.Equal(textA, textB) {
+		if textA != textB {
 			return false, nil
 		}
 	}

@@ -52,11 +52,54 @@ func TestState(t *testing.T) {
 		t.Errorf("live are %v", live)
 	}
 	st, err := os.Stat(d.statePath())
-	if err != nil || st.Mode().Perm() != 0o644 {
+	if err != nil || st.Mode().Perm() != 0o640 {
 		t.Errorf("%v, %v", st.Mode(), err)
 	}
-	if left, err := filepath.Glob(filepath.Join(string(d), "*.new")); err != nil || len(left) != 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+	left, err := filepath.Glob(filepath.Join(string(d), "*.new"))
+	if err != nil || len(left) != 2 {
+		t.Errorf("room is left for the next: %v, %v", left, err)
+	}
+	for _, name := range left {
+		if st, err := os.Lstat(name); err != nil || st.Size() != room {
+			t.Errorf("%s: %v, %v", name, st, err)
+		}
+	}
+}
+
+// TestCounts: what everybody may read holds numbers, and no text that the state has.
+func TestCounts(t *testing.T) {
+	d := Dir(t.TempDir())
+	if _, err := d.ReadCounts(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no counts are %v", err)
+	}
+	must(t, d.Take(7, etc(t, "config.yaml", "workers: {count: 3}\n")))
+	want := Counts{Applied: 7, Wanted: 3, Rejected: true, Rollouts: Rollouts{Applied: 7, Failed: 2, Rejected: 1}}
+	must(t, d.WriteState(State{Next: 9, Applied: 7, Rejected: "why", Rollouts: want.Rollouts}))
+	if got, err := d.ReadCounts(); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	text, err := os.ReadFile(d.countsPath())
+	if err != nil || strings.Contains(string(text), "why") {
+		t.Errorf("%s, %v", text, err)
+	}
+	if st, err := os.Stat(d.countsPath()); err != nil || st.Mode().Perm() != 0o644 {
+		t.Errorf("%v, %v", st, err)
+	}
+	must(t, d.WriteState(State{Next: 9, Applied: 8})) // its snapshot is lost
+	if got, err := d.ReadCounts(); err != nil || got != (Counts{Applied: 8}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	must(t, os.WriteFile(d.countsPath(), []byte("{"), 0o644))
+	if _, err := d.ReadCounts(); err == nil || !strings.Contains(err.Error(), "counts.json") {
+		t.Errorf("half a file is %v", err)
+	}
+	must(t, os.Remove(d.countsPath()+".new"))
+	must(t, os.MkdirAll(filepath.Join(d.countsPath()+".new", "full"), 0o755))
+	if err := d.WriteState(State{Next: 9, Applied: 7}); err == nil {
+		t.Error("wrote over a directory")
+	}
+	if s, err := d.ReadState(); err != nil || s.Applied != 8 {
+		t.Errorf("the state is ahead of what is told: %+v, %v", s, err)
 	}
 }
 
@@ -167,6 +210,14 @@ func TestTakeFails(t *testing.T) {
 	if err := d.Take(1, from); err == nil {
 		t.Error("a directory was copied as a file")
 	}
+	pipe := etc(t, "config.yaml", "")
+	must(t, errors.Join(os.Mkdir(filepath.Join(pipe, "config.d"), 0o755), syscall.Mkfifo(filepath.Join(pipe, "config.d/a.yaml"), 0o600)))
+	if err := d.Take(1, pipe); err == nil || !strings.Contains(err.Error(), "a.yaml: it is not a regular file") {
+		t.Errorf("a pipe in the place of a file: %v", err)
+	}
+	if _, err := Same(pipe, pipe); err == nil {
+		t.Error("a pipe is the same as itself")
+	}
 	if gens, err := d.Generations(); err != nil || len(gens) != 0 {
 		t.Errorf("%v, %v", gens, err)
 	}
@@ -206,6 +257,9 @@ func TestSave(t *testing.T) {
 	}
 	if err := Save(first, filepath.Join(to, "config.yaml", "below")); err == nil {
 		t.Error("saved below a file")
+	}
+	if err := copyFile(filepath.Join(first, "config.yaml"), filepath.Join(first, "config.d", "a.yaml"), true); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("copied over a file: %v", err)
 	}
 	if err := force(filepath.Join(to, "none")); err == nil {
 		t.Error("forced nothing")

@@ -18,6 +18,8 @@ var ErrNoPostgres = errors.New("no PostgreSQL server found in /usr/lib/postgresq
 // Postgres is one PostgreSQL cluster with the superuser "fdt", trust authentication and max_prepared_transactions=64.
 type Postgres struct {
 	server
+	bin      string // where its programs are
+	settings []string
 }
 
 // StartPostgres makes a cluster and starts it. Settings are "name=value", added to or overriding the defaults. The caller calls Close.
@@ -35,7 +37,21 @@ func StartPostgres(settings ...string) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Postgres{}
+	return postgres(bin, dir, cred, settings, "initdb", "-A", "trust", "-U", "fdt", "-E", "UTF8", "--locale=C", "--no-sync")
+}
+
+// Standby makes a copy of the cluster, which goes on receiving what changes there, and starts it. The caller calls Close.
+func (p *Postgres) Standby() (*Postgres, error) {
+	dir, err := directory("fdt-pg-", p.cred)
+	if err != nil {
+		return nil, err
+	}
+	return postgres(p.bin, dir, p.cred, p.settings, "pg_basebackup", "-h", p.dir, "-U", "fdt", "-R", "-X", "stream", "-c", "fast", "--no-sync")
+}
+
+// postgres has a program make a cluster in dir, and starts it.
+func postgres(bin, dir string, cred *syscall.Credential, settings []string, maker string, args ...string) (*Postgres, error) {
+	p := &Postgres{bin: bin, settings: settings}
 	p.server = server{name: "PostgreSQL", dir: dir, cred: cred, stop: syscall.SIGINT, death: syscall.SIGQUIT, ping: p.answer}
 	data := filepath.Join(dir, "data")
 	p.argv = []string{filepath.Join(bin, "postgres"), "-D", data}
@@ -46,7 +62,7 @@ func StartPostgres(settings ...string) (*Postgres, error) {
 	for _, s := range append(defaults, settings...) {
 		p.argv = append(p.argv, "-c", s)
 	}
-	err = run(dir, cred, filepath.Join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "fdt", "-E", "UTF8", "--locale=C", "--no-sync")
+	err := run(dir, cred, append([]string{filepath.Join(bin, maker), "-D", data}, args...)...)
 	if err == nil {
 		err = p.Start()
 	}

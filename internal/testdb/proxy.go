@@ -19,6 +19,7 @@ const (
 	Pass        Fate = iota // to the server
 	LoseReply               // to the server; its answer is thrown away and the connection cut
 	LoseRequest             // the connection is cut before the server sees it
+	Linger                  // to the server; its answer is thrown away and the client's side cut; the session lives on until Release
 	Late                    // the client's side is cut at once; the server gets the request at Release, on a connection that lived on
 )
 
@@ -126,7 +127,7 @@ func (p *Proxy) accept() {
 			_, _ = client.Close(), server.Close()
 		} else {
 			p.open[client], p.open[server] = struct{}{}, struct{}{}
-			lose := make(chan struct{})
+			lose := make(chan Fate, 1)
 			p.wg.Go(func() { p.requests(client, server, lose) })
 			p.wg.Go(func() { p.replies(client, server, lose) })
 		}
@@ -153,7 +154,7 @@ func (p *Proxy) fate(request []byte) Fate {
 	return rule(request)
 }
 
-func (p *Proxy) requests(client, server net.Conn, lose chan<- struct{}) {
+func (p *Proxy) requests(client, server net.Conn, lose chan<- Fate) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := client.Read(buf)
@@ -161,10 +162,10 @@ func (p *Proxy) requests(client, server net.Conn, lose chan<- struct{}) {
 			p.cut(client, server)
 			return
 		}
-		switch p.fate(buf[:n]) {
+		switch fate := p.fate(buf[:n]); fate {
 		case Pass:
-		case LoseReply:
-			close(lose)
+		case LoseReply, Linger:
+			lose <- fate
 			if _, err := server.Write(buf[:n]); err != nil {
 				p.cut(client, server)
 			}
@@ -173,7 +174,7 @@ func (p *Proxy) requests(client, server net.Conn, lose chan<- struct{}) {
 			p.cut(client, server)
 			return
 		case Late:
-			close(lose)
+			lose <- fate
 			p.cut(client)
 			<-p.release
 			_, _ = server.Write(buf[:n]) // the server may have ended the session, as it should
@@ -186,7 +187,7 @@ func (p *Proxy) requests(client, server net.Conn, lose chan<- struct{}) {
 	}
 }
 
-func (p *Proxy) replies(client, server net.Conn, lose <-chan struct{}) {
+func (p *Proxy) replies(client, server net.Conn, lose <-chan Fate) {
 	defer p.cut(client, server)
 	buf := make([]byte, 1<<16)
 	for {
@@ -195,7 +196,11 @@ func (p *Proxy) replies(client, server net.Conn, lose <-chan struct{}) {
 			return
 		}
 		select {
-		case <-lose:
+		case fate := <-lose:
+			if fate == Linger {
+				p.cut(client)
+				<-p.release
+			}
 			return
 		default:
 		}

@@ -203,27 +203,38 @@ func (s *server) Kill() error {
 		return nil
 	}
 	cmd, exited := s.process()
-	pid := cmd.Process.Pid
-	family := append(children(pid), pid)
-	for _, p := range family {
-		if err := syscall.Kill(p, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return err
-		}
+	if err := still(cmd.Process.Pid); err != nil { // or it has another child by now
+		return err
+	}
+	if err := s.each(syscall.SIGKILL); err != nil {
+		return err
 	}
 	<-exited
 	return nil
 }
 
 // Freeze stops the server's processes in place (SIGSTOP): it stays connected and answers nothing until Thaw.
-func (s *server) Freeze() error { return s.each(syscall.SIGSTOP) }
-
-// Thaw lets a frozen server go on.
-func (s *server) Thaw() error { return s.each(syscall.SIGCONT) }
-
-func (s *server) each(sig syscall.Signal) error {
+func (s *server) Freeze() error {
 	if !s.Running() {
 		return fmt.Errorf("%s is not running", s.name)
 	}
+	cmd, _ := s.process()
+	err := still(cmd.Process.Pid)
+	for _, child := range children(cmd.Process.Pid) {
+		err = errors.Join(err, still(child))
+	}
+	return err
+}
+
+// Thaw lets a frozen server go on.
+func (s *server) Thaw() error {
+	if !s.Running() {
+		return fmt.Errorf("%s is not running", s.name)
+	}
+	return s.each(syscall.SIGCONT)
+}
+
+func (s *server) each(sig syscall.Signal) error {
 	cmd, _ := s.process()
 	pid := cmd.Process.Pid
 	for _, p := range append(children(pid), pid) {
@@ -232,6 +243,37 @@ func (s *server) each(sig syscall.Signal) error {
 		}
 	}
 	return nil
+}
+
+// still stops a process, and returns when it stands still or has ended. Each of its threads takes the signal when it next runs, and on
+// a busy machine it answers until then.
+func still(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); errors.Is(err, syscall.ESRCH) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	for end := time.Now().Add(patience); !stopped(pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("process %d does not stop", pid)
+		}
+	}
+	return nil
+}
+
+// stopped tells whether none of a process's threads runs any more, by the state in proc_pid_stat(5).
+func stopped(pid int) bool {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, name := range tasks {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		if _, state, _ := bytes.Cut(text, []byte(") ")); len(state) > 0 && !bytes.ContainsAny(state[:1], "TtZX") {
+			return false
+		}
+	}
+	return true
 }
 
 // children lists the processes that pid forked itself; it is empty for a program of threads.

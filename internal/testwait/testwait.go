@@ -8,7 +8,7 @@ import (
 
 // Patience is how long a test waits for what must happen; nothing asserts that it is short. It leaves a test that fails most of
 // go test's ten minutes, in which its clean-up can end what it started.
-const Patience = time.Minute
+const Patience = 2 * time.Minute
 
 // For receives, or ends the test.
 func For[T any](tb testing.TB, what string, c <-chan T) T {

@@ -4,6 +4,7 @@
 package unit
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ const (
 	Master         = "fdt.service"
 	Stopper        = "fdt-stop.service"
 	Sockets        = "fdt-sockets.target"
+	Refresh        = "fdt-refresh.service"
 	Slice          = "system-fdt.slice"
 	WorkerPattern  = "fdt-worker@*.service"
 	SocketPattern  = "fdt-listen@*.socket"
@@ -26,6 +28,9 @@ const (
 	metricsPrefix = "fdt-metrics@"
 	serviceSuffix = ".service"
 	socketSuffix  = ".socket"
+
+	// Generator is where the package installs fdt-generator, systemd.generator(7).
+	Generator = "/usr/lib/systemd/system-generators/fdt-generator"
 
 	// DropIn is where the workers' generated settings belong, below a directory of units.
 	DropIn = "fdt-worker@.service.d/50-fdt.conf"
@@ -82,6 +87,11 @@ func FDNameOf(socket string) string {
 	return strings.ReplaceAll(name, ":", "_")
 }
 
+// IsSocket reports whether a unit is a listener's socket.
+func IsSocket(name string) bool {
+	return strings.HasPrefix(name, listenPrefix) && strings.HasSuffix(name, socketSuffix)
+}
+
 // SocketOf returns the socket unit of a companion, or the companion of a socket unit.
 func SocketOf(companion string) (socket string, ok bool) {
 	instance, ok := strings.CutPrefix(companion, listenPrefix)
@@ -104,6 +114,11 @@ func CompanionOf(socket string) (companion string, ok bool) {
 
 // literal protects a value from the expansion of specifiers, systemd.unit(5).
 func literal(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+
+// command is one literal argument of a command line, systemd.service(5).
+func command(s string) string {
+	return `"` + strings.NewReplacer("%", "%%", "$", "$$", `\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
 
 // quoted is one literal word of a list of words, systemd.syntax(7).
 func quoted(s string) string {
@@ -130,6 +145,10 @@ func RenderSocket(l config.Listener, a config.Address) string {
 	line("Documentation=man:fdt.yaml(5)")
 	line("PartOf=%s", Sockets)
 	line("StartLimitIntervalSec=0")
+	line("Wants=%s", Refresh)
+	line("After=%s", Refresh)
+	line("Upholds=%s", Stopper) // systemctl stop fdt closes it, also where no connection has started fdt yet
+	line("IgnoreOnIsolate=yes")
 	line("")
 	line("[Socket]")
 	line("ListenStream=%s", literal(a.Address))
@@ -141,11 +160,10 @@ func RenderSocket(l config.Listener, a config.Address) string {
 	switch a.Network {
 	case "unix":
 		line("SocketMode=%04o", l.Mode.Perm())
-		if l.Group != "" {
-			line("SocketGroup=%s", literal(l.Group))
-		}
+		line("SocketGroup=%s", literal(cmp.Or(l.Group, "root"))) // the directory's setgid bit gives another
 		line("DirectoryMode=0755")
 		line("RemoveOnStop=yes")
+		line("ExecStartPre=%s -guard %s", Generator, command(a.Address))
 	case "tcp6":
 		line("BindIPv6Only=ipv6-only")
 		fallthrough

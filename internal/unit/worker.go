@@ -3,6 +3,7 @@ package unit
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,9 @@ import (
 
 // stopMargin is what a worker has beyond its longest drain before systemd kills it.
 const stopMargin = 30 * time.Second
+
+// mostMemory is the largest limit that can be doubled.
+const mostMemory = math.MaxInt64 / 2
 
 // Listening is one address together with the listener that it belongs to.
 type Listening struct {
@@ -40,37 +44,63 @@ func Listeners(configs ...*config.Config) []Listening {
 	return sorted
 }
 
-// RenderWorker is the drop-in of fdt-worker@.service for all configurations that are live at once: the sockets of
-// those that serve, and of all, the leaving ones too, the longest drain and what their resources need beyond the
-// template's sandbox. A socket of the leaving ones alone is not named: Sockets= implies Wants=, so the next worker
-// to start would open it again.
-//
-// TimeoutStopSec= covers the longest drain because a daemon-reload starts a draining unit's timer anew.
-func RenderWorker(serving, leaving []*config.Config) string {
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	var stop time.Duration
-	tcp := false
+// Needs is what the resources of configurations need beyond a sandbox without any.
+type Needs struct {
+	Writable []string // directories, sorted
+	Network  bool
+}
+
+// NeedsOf returns what all of the configurations need together.
+func NeedsOf(configs ...*config.Config) Needs {
+	var needs Needs
 	spools := make(map[string]bool)
-	for _, c := range slices.Concat(serving, leaving) {
-		stop = max(stop, c.Drain.Timeout, c.Drain.Shutdown)
+	for _, c := range configs {
 		for _, r := range c.Resources {
-			tcp = tcp || r.DialsTCP()
+			needs.Network = needs.Network || r.DialsTCP()
 			if r.Type == config.TypeSpool {
 				spools[r.Directory] = true
 			}
 		}
 	}
+	needs.Writable = slices.Sorted(maps.Keys(spools))
+	return needs
+}
+
+// RenderWorker is the drop-in of fdt-worker@.service for all configurations that are live at once: the sockets of
+// those that serve, and of all, the leaving ones too, the longest drain and what their resources need beyond the
+// template's sandbox. A socket of the leaving ones alone is not named: Sockets= implies Wants=, so the next worker
+// to start would open it again.
+//
+// TimeoutStopSec= covers the longest drain because a daemon-reload starts a draining unit's timer anew. The limits of
+// memory leave room above workers.recycle.memory, at which the master replaces a worker in order; without that limit
+// there are none here.
+func RenderWorker(serving, leaving []*config.Config) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	var stop time.Duration
+	var memory int64
+	unlimited := false
+	for _, c := range slices.Concat(serving, leaving) {
+		stop = max(stop, c.Drain.Timeout, c.Drain.Shutdown)
+		memory = max(memory, c.Workers.Recycle.Memory)
+		unlimited = unlimited || c.Workers.Recycle.Memory == 0 || c.Workers.Recycle.Memory > mostMemory
+	}
+	needs := NeedsOf(slices.Concat(serving, leaving)...)
 	b.WriteString(header)
 	line("[Service]")
 	for _, l := range Listeners(serving...) {
 		line("Sockets=%s", SocketName(l.Address))
 	}
 	line("TimeoutStopSec=%d", int64((stop+stopMargin+time.Second-1)/time.Second))
-	for _, dir := range slices.Sorted(maps.Keys(spools)) {
+	if unlimited {
+		line("MemoryHigh=infinity\nMemoryMax=infinity")
+	} else if memory > 0 {
+		line("MemoryHigh=%d\nMemoryMax=%d", memory/2*3, memory*2)
+	}
+	for _, dir := range needs.Writable {
 		line("ReadWritePaths=%s", quoted("-"+dir)) // absent: the worker says so better than systemd
 	}
-	if tcp {
+	if needs.Network {
 		line("PrivateNetwork=no")
 		line("RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX")
 		line("IPAddressDeny=")

@@ -59,6 +59,7 @@ func tree(t *testing.T, dir string) string {
 const (
 	small = `
 listen: {local: {address: /run/fdt/.s.PGSQL.7432, mode: 0660, group: staff}}
+workers: {recycle: {memory: 512MiB}}
 drain: {timeout: 1m, shutdown: 90s}
 metrics: {address: "127.0.0.1:9432"}
 resources: {outbox: {type: spool, directory: /var/lib/fdt/outbox}}
@@ -82,7 +83,8 @@ func TestUnits(t *testing.T) {
 		"large":   {serving: []string{large}},
 		"both":    {serving: []string{small, large}}, // the first one's rules for the address that both have
 		"leaving": {serving: []string{small}, leaving: []string{large}},
-		"inner":   {serving: []string{`metrics: {address: "[::1]:9432"}`}},
+		"inner":   {serving: []string{`{metrics: {address: "[::1]:9432"}, workers: {recycle: {memory: 0}}}`}},
+		"huge":    {serving: []string{`workers: {recycle: {memory: 8000000TiB}}`}},
 		"none":    {},
 	} {
 		t.Run(name, func(t *testing.T) {

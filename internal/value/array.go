@@ -2,7 +2,13 @@ package value
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // maxDimensions bounds how deep an array nests, as MAXDIM does.
@@ -19,46 +25,121 @@ type element struct {
 }
 
 // grid is an array: the length of each dimension and all elements in order.
-// An empty array has no dimension. Lower bounds are always 1.
+// An empty array has no dimension.
 type grid struct {
 	dims  []int
+	lower []int // bound of each dimension; nil if all are 1
 	cells []element
 	size  int // bytes of text
+}
+
+// gridOf reads an array of the canonical form.
+func gridOf(v Value) grid {
+	p := arrayParser{t: v.Type, src: v.Text, rest: v.Text, raw: true}
+	var g grid
+	_ = p.array(&g)
+	return g
 }
 
 func (t *Type) malformed(s string) error {
 	return errorf("22P02", "malformed array literal: %q", s)
 }
 
-// parseArray reads {1,2,{…}}; explicit lower bounds are not taken.
-func parseArray(t *Type, s string) (string, error) {
-	p := arrayParser{t: t, src: s, rest: strings.Trim(s, white)}
+// parseArray reads {1,2,{…}}, with bounds as in [0:1]={1,2}.
+func parseArray(t *Type, s string, loc *time.Location) (string, error) {
+	p := arrayParser{t: t, src: s, rest: strings.Trim(s, white), loc: loc}
 	var g grid
-	if p.rest == "{}" {
-		return "{}", nil
-	}
-	if !strings.HasPrefix(p.rest, "{") {
-		return "", t.malformed(s)
-	}
-	if _, err := p.level(&g, 0); err != nil {
+	if err := p.array(&g); err != nil {
 		return "", err
 	}
-	if p.rest != "" {
-		return "", t.malformed(s)
-	}
-	return g.text(t), nil
+	return g.text(), nil
 }
 
 type arrayParser struct {
 	t    *Type
 	src  string // for messages
 	rest string
+	loc  *time.Location // of elements without a zone
+	raw  bool           // elements are taken as they are: they are canonical
+}
+
+// array reads the whole.
+func (p *arrayParser) array(g *grid) error {
+	bounds, err := p.bounds()
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(p.rest, "{") {
+		return p.t.malformed(p.src)
+	}
+	if inner := strings.TrimLeft(p.rest[1:], white); strings.HasPrefix(inner, "}") && bounds == nil {
+		p.rest = inner[1:]
+	} else if _, err := p.level(g, 0); err != nil {
+		return err
+	}
+	if p.rest != "" || bounds != nil && len(bounds) != len(g.dims) {
+		return p.t.malformed(p.src)
+	}
+	for i, b := range bounds {
+		if b[1]-b[0]+1 != g.dims[i] {
+			return p.t.malformed(p.src)
+		}
+		if b[0] != 1 {
+			g.lower = make([]int, len(bounds))
+		}
+	}
+	for i := range g.lower {
+		g.lower[i] = bounds[i][0]
+	}
+	return nil
+}
+
+// bounds reads [1:2][0:1]= in front; nil if there are none.
+func (p *arrayParser) bounds() (list [][2]int, err error) {
+	rest := p.rest
+	for strings.HasPrefix(rest, "[") {
+		if len(list) == maxDimensions {
+			return nil, tooDeep()
+		}
+		inner, behind, ok := strings.Cut(rest[1:], "]")
+		low, high, both := strings.Cut(inner, ":")
+		if !both {
+			low, high = "1", inner
+		}
+		a, err1 := strconv.ParseInt(low, 10, 32)
+		b, err2 := strconv.ParseInt(high, 10, 32)
+		switch {
+		case !ok, errors.Is(err1, strconv.ErrSyntax), errors.Is(err2, strconv.ErrSyntax):
+			return nil, p.t.malformed(p.src)
+		case err1 != nil || err2 != nil:
+			return nil, errorf("22003", "array bound is out of integer range")
+		case b == math.MaxInt32:
+			return nil, errorf("54000", "array upper bound is too large: %d", b)
+		case b < a:
+			return nil, errorf("2202E", "upper bound cannot be less than lower bound")
+		}
+		list = append(list, [2]int{int(a), int(b)})
+		rest = strings.TrimLeft(behind, white)
+	}
+	if list == nil {
+		return nil, nil
+	}
+	rest, ok := strings.CutPrefix(rest, "=")
+	if !ok {
+		return nil, p.t.malformed(p.src)
+	}
+	p.rest = strings.TrimLeft(rest, white)
+	return list, nil
+}
+
+func tooDeep() error {
+	return errorf("54000", "number of array dimensions exceeds the maximum allowed (%d)", maxDimensions)
 }
 
 // level reads one pair of braces at the depth and returns how many it held.
 func (p *arrayParser) level(g *grid, depth int) (int, error) {
 	if depth == maxDimensions {
-		return 0, errorf("54000", "number of array dimensions exceeds the maximum allowed (%d)", maxDimensions)
+		return 0, tooDeep()
 	}
 	if depth == len(g.dims) {
 		if len(g.cells) > 0 { // deeper than the first path went
@@ -143,7 +224,11 @@ func (p *arrayParser) cell(g *grid) error {
 			return nil
 		}
 	}
-	text, err := p.t.Elem.parse(p.t.Elem, s)
+	if p.raw {
+		g.cells = append(g.cells, element{text: s})
+		return nil
+	}
+	text, err := p.t.Elem.read(p.loc, s)
 	if err != nil {
 		return err
 	}
@@ -160,11 +245,17 @@ func (g *grid) add(text string) error {
 }
 
 // text prints the array as array_out does.
-func (g *grid) text(t *Type) string {
+func (g *grid) text() string {
 	if len(g.cells) == 0 {
 		return "{}"
 	}
 	var b strings.Builder
+	for i, low := range g.lower {
+		fmt.Fprintf(&b, "[%d:%d]", low, low+g.dims[i]-1)
+	}
+	if g.lower != nil {
+		b.WriteByte('=')
+	}
 	next := 0
 	var level func(depth int)
 	level = func(depth int) {
@@ -207,11 +298,7 @@ func (e element) write(b *strings.Builder) {
 // encodeArray writes dimensions, whether there are nulls, the element's OID,
 // each dimension's length and lower bound, and the elements with lengths.
 func encodeArray(t *Type, dst []byte, s string) []byte {
-	p := arrayParser{t: t, src: s, rest: s}
-	var g grid
-	if s != "{}" {
-		_, _ = p.level(&g, 0) // canonical
-	}
+	g := gridOf(Value{Type: t, Text: s})
 	nulls := uint32(0)
 	for _, e := range g.cells {
 		if e.null {
@@ -222,9 +309,13 @@ func encodeArray(t *Type, dst []byte, s string) []byte {
 	put(uint32(len(g.dims))) //nolint:gosec // at most maxDimensions
 	put(nulls)
 	put(t.Elem.OID)
-	for _, n := range g.dims {
+	for i, n := range g.dims {
 		put(uint32(n)) //nolint:gosec // came out of a text in memory
-		put(1)
+		low := 1
+		if g.lower != nil {
+			low = g.lower[i]
+		}
+		put(uint32(low)) //nolint:gosec // two's complement
 	}
 	for _, e := range g.cells {
 		at := len(dst)
@@ -239,11 +330,14 @@ func encodeArray(t *Type, dst []byte, s string) []byte {
 
 func decodeArray(t *Type, src []byte) (string, error) {
 	if len(src) < 12 {
-		return "", t.binary()
+		return "", short()
 	}
 	dims := binary.BigEndian.Uint32(src)
 	if dims > maxDimensions {
-		return "", errorf("54000", "number of array dimensions exceeds the maximum allowed (%d)", maxDimensions)
+		return "", tooDeep()
+	}
+	if flags := binary.BigEndian.Uint32(src[4:]); flags > 1 {
+		return "", errorf("22P03", "invalid array flags")
 	}
 	if oid := binary.BigEndian.Uint32(src[8:]); oid != t.Elem.OID {
 		return "", errorf("42804", "wrong element type: %d is not %s", oid, t.Elem.Name)
@@ -253,19 +347,27 @@ func decodeArray(t *Type, src []byte) (string, error) {
 	cells := uint64(1)
 	for range dims {
 		if len(src) < 8 {
-			return "", t.binary()
+			return "", short()
 		}
 		n := binary.BigEndian.Uint32(src)
 		cells *= uint64(n)
 		if cells > uint64(len(src)) { // every element takes four bytes at least
-			return "", t.binary()
+			return "", short()
+		}
+		low := int32(binary.BigEndian.Uint32(src[4:])) //nolint:gosec // two's complement
+		if int64(low)+int64(n) > math.MaxInt32 {
+			return "", errorf("22003", "array lower bound is too large: %d", low)
 		}
 		g.dims = append(g.dims, int(n))
+		g.lower = append(g.lower, int(low))
 		src = src[8:]
+	}
+	if !slices.ContainsFunc(g.lower, func(low int) bool { return low != 1 }) {
+		g.lower = nil
 	}
 	for range cells * uint64(min(dims, 1)) {
 		if len(src) < 4 {
-			return "", t.binary()
+			return "", short()
 		}
 		n := int(int32(binary.BigEndian.Uint32(src))) //nolint:gosec // -1 is null
 		src = src[4:]
@@ -274,7 +376,7 @@ func decodeArray(t *Type, src []byte) (string, error) {
 			continue
 		}
 		if n < 0 || n > len(src) {
-			return "", t.binary()
+			return "", errorf("22P03", "insufficient data left in message")
 		}
 		v, err := t.Elem.Decode(src[:n])
 		if err != nil {
@@ -288,24 +390,19 @@ func decodeArray(t *Type, src []byte) (string, error) {
 	if len(src) != 0 {
 		return "", t.binary()
 	}
-	return g.text(t), nil
+	return g.text(), nil
 }
 
 // recast converts an array element by element.
-func (v Value) recast(t *Type) (Value, error) {
-	if v.Text == "{}" {
-		return Value{Type: t, Text: v.Text}, nil
-	}
-	p := arrayParser{t: v.Type, src: v.Text, rest: v.Text}
-	var from grid
-	_, _ = p.level(&from, 0) // canonical
-	to := grid{dims: from.dims}
+func (v Value) recast(loc *time.Location, t *Type) (Value, error) {
+	from := gridOf(v)
+	to := grid{dims: from.dims, lower: from.lower}
 	for _, e := range from.cells {
 		if e.null {
 			to.cells = append(to.cells, e)
 			continue
 		}
-		c, err := Value{Type: v.Type.Elem, Text: e.text}.As(t.Elem)
+		c, err := Value{Type: v.Type.Elem, Text: e.text}.AsIn(loc, t.Elem)
 		if err != nil {
 			return Value{}, err
 		}
@@ -313,13 +410,13 @@ func (v Value) recast(t *Type) (Value, error) {
 			return Value{}, err
 		}
 	}
-	return Value{Type: t, Text: to.text(t)}, nil
+	return Value{Type: t, Text: to.text()}, nil
 }
 
-// MakeArray returns the array of the values, each converted to the type's element;
+// MakeArray returns the array of the values, each converted to the type's element as [Value.AsIn] does;
 // those that are arrays themselves are the rows of its next dimension. The
 // error is an *[Error].
-func (t *Type) MakeArray(list []Value) (Value, error) {
+func (t *Type) MakeArray(loc *time.Location, list []Value) (Value, error) {
 	if len(list) == 0 {
 		return Value{Type: t, Text: "{}"}, nil
 	}
@@ -332,7 +429,7 @@ func (t *Type) MakeArray(list []Value) (Value, error) {
 		if v.Type.Elem != nil {
 			to = t
 		}
-		v, err := v.As(to)
+		v, err := v.AsIn(loc, to)
 		if err != nil {
 			return Value{}, err
 		}

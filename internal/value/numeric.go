@@ -32,10 +32,10 @@ const (
 // parseNumeric gives sign, digits, and the point with the scale as written.
 func parseNumeric(t *Type, s string) (string, error) {
 	in := strings.Trim(s, white)
-	switch strings.ToLower(strings.TrimPrefix(in, "+")) {
+	switch strings.ToLower(in) {
 	case "nan":
 		return "NaN", nil
-	case "inf", "infinity":
+	case "inf", "infinity", "+inf", "+infinity":
 		return "Infinity", nil
 	case "-inf", "-infinity":
 		return "-Infinity", nil
@@ -142,14 +142,34 @@ func encodeNumeric(dst []byte, s string) []byte {
 }
 
 func decodeNumeric(t *Type, src []byte) (string, error) {
-	if len(src) < 8 || len(src)%2 != 0 {
-		return "", t.binary()
+	if len(src) < 8 {
+		return "", short()
 	}
 	n := int(binary.BigEndian.Uint16(src))
 	weight := int(int16(binary.BigEndian.Uint16(src[2:]))) //nolint:gosec // two's complement
 	sign := binary.BigEndian.Uint16(src[4:])
 	scale := int(binary.BigEndian.Uint16(src[6:]))
-	if len(src) != 8+2*n {
+	if sign != signPositive && sign != signNegative && sign != signNaN && sign != signInfinite && sign != signMinusInf {
+		return "", errorf("22P03", "invalid sign in external \"numeric\" value")
+	}
+	if scale > maxFraction {
+		return "", errorf("22P03", "invalid scale in external \"numeric\" value")
+	}
+	var b strings.Builder
+	src = src[8:]
+	for range n {
+		if len(src) < 2 {
+			return "", short()
+		}
+		d := binary.BigEndian.Uint16(src)
+		src = src[2:]
+		if d > 9999 {
+			return "", errorf("22P03", "invalid digit in external \"numeric\" value")
+		}
+		s := strconv.Itoa(int(d))
+		b.WriteString("0000"[len(s):] + s)
+	}
+	if len(src) > 0 {
 		return "", t.binary()
 	}
 	prefix := ""
@@ -162,21 +182,6 @@ func decodeNumeric(t *Type, src []byte) (string, error) {
 		return "-Infinity", nil
 	case signNegative:
 		prefix = "-"
-	case signPositive:
-	default:
-		return "", errorf("22P03", "invalid sign in external \"numeric\" value")
-	}
-	if scale > maxFraction {
-		return "", errorf("22P03", "invalid scale in external \"numeric\" value")
-	}
-	var b strings.Builder
-	for i := range n {
-		d := binary.BigEndian.Uint16(src[8+2*i:])
-		if d > 9999 {
-			return "", errorf("22P03", "invalid digit in external \"numeric\" value")
-		}
-		s := strconv.Itoa(int(d))
-		b.WriteString("0000"[len(s):] + s)
 	}
 	digits := b.String()
 	point := 4 * (weight + 1) // where the point stands in digits

@@ -3,10 +3,8 @@ package value
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"math"
-	"math/big"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -122,7 +120,11 @@ func decodeInt(_ *Type, src []byte) (string, error) {
 
 func parseUint(bits int) func(*Type, string) (string, error) {
 	return func(t *Type, s string) (string, error) {
-		n, err := strconv.ParseUint(strings.Trim(s, white), 10, bits)
+		in := strings.Trim(s, white)
+		if len(in) > 1 && in[0] == '0' && t.OID != oidOID { // octal to PostgreSQL
+			return "", t.input(s)
+		}
+		n, err := strconv.ParseUint(in, 10, bits)
 		if err != nil {
 			return "", t.number(s, err)
 		}
@@ -152,6 +154,9 @@ func parseFloat(bits int) func(*Type, string) (string, error) {
 		if strings.ContainsAny(in, "_xXpP") { // Go's own forms
 			return "", t.input(s)
 		}
+		if len(in) == 4 && strings.EqualFold(in[1:], "nan") && strings.IndexByte("+-", in[0]) >= 0 {
+			in = in[1:]
+		}
 		f, err := strconv.ParseFloat(in, bits)
 		if err != nil {
 			return "", t.number(s, err)
@@ -174,7 +179,7 @@ func formatFloat(f float64, bits int) string {
 	case math.IsInf(f, -1):
 		return "-Infinity"
 	}
-	e := strconv.FormatFloat(f, 'e', -1, bits)
+	e := shortest(f, bits)
 	exp, _ := strconv.Atoi(e[strings.IndexByte(e, 'e')+1:])
 	limit := 15
 	if bits == 32 {
@@ -183,7 +188,72 @@ func formatFloat(f float64, bits int) string {
 	if exp < -4 || exp >= limit {
 		return e
 	}
-	return strconv.FormatFloat(f, 'f', -1, bits)
+	digits, _, _ := strings.Cut(e, "e")
+	digits, negative := strings.CutPrefix(digits, "-")
+	digits = strings.Replace(digits, ".", "", 1)
+	var s string
+	switch {
+	case exp < 0:
+		s = "0." + strings.Repeat("0", -exp-1) + digits
+	case exp+1 >= len(digits):
+		s = digits + strings.Repeat("0", exp+1-len(digits))
+	default:
+		s = digits[:exp+1] + "." + digits[exp+1:]
+	}
+	if negative {
+		s = "-" + s
+	}
+	return s
+}
+
+// shortest prints a finite number with an exponent, in as few digits as are
+// nearer to it than to any other. Go's own shortest form may lie just between
+// two numbers, where the even one wins; PostgreSQL's never does (d2s.c,
+// without STRICTLY_SHORTEST).
+func shortest(f float64, bits int) string {
+	e := strconv.FormatFloat(f, 'e', -1, bits)
+	mantissa, _, _ := strings.Cut(e, "e")
+	n := len(strings.NewReplacer(".", "", "-", "").Replace(mantissa)) // digits
+	even := strconv.FormatFloat(f, 'e', n-1, bits)                    // of two that are as near, the even one
+	if g, _ := strconv.ParseFloat(even, bits); g == f {
+		e = even
+	}
+	for ; between(e, f, bits); n++ {
+		e = strconv.FormatFloat(f, 'e', n, bits)
+	}
+	return e
+}
+
+// between tells whether a text that reads as f is as near to a neighbour of it: then
+// a little more or less reads as the neighbour.
+func between(e string, f float64, bits int) bool {
+	digits, exp, _ := strings.Cut(e, "e")
+	point := ""
+	if !strings.Contains(digits, ".") {
+		point = "."
+	}
+	if f == 0 {
+		return false
+	}
+	last := len(digits) - 1
+	for digits[last] == '0' || digits[last] == '.' {
+		last--
+	}
+	less := []byte(digits)
+	for i := last; i < len(less); i++ {
+		switch {
+		case i == last:
+			less[i]--
+		case less[i] != '.':
+			less[i] = '9'
+		}
+	}
+	for _, near := range []string{digits + point + strings.Repeat("0", 60) + "1", string(less) + point + strings.Repeat("9", 60)} {
+		if g, err := strconv.ParseFloat(near+"e"+exp, bits); g != f || err != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func encodeFloat4(dst []byte, s string) []byte {
@@ -208,29 +278,16 @@ func decodeFloat8(_ *Type, src []byte) (string, error) {
 	return formatFloat(math.Float64frombits(binary.BigEndian.Uint64(src)), 64), nil
 }
 
-// round turns a decimal into an integer, halves away from zero as numeric does.
-func round(s string) (string, error) {
-	if len(s) > 400 || strings.ContainsAny(s, "NI") {
-		return "", strconv.ErrRange
-	}
-	r, ok := new(big.Rat).SetString(s)
-	if !ok {
-		return "", strconv.ErrSyntax
-	}
-	return r.FloatString(0), nil
-}
-
 // parseBytea takes the hex and the escape format.
 func parseBytea(t *Type, s string) (string, error) {
 	if digits, ok := strings.CutPrefix(s, `\x`); ok {
-		b, err := hex.DecodeString(strings.Map(func(r rune) rune {
-			if strings.ContainsRune(" \t\n\r", r) {
-				return -1
+		b := make([]byte, 0, len(digits)/2)
+		for digits = strings.TrimLeft(digits, hexWhite); digits != ""; digits = strings.TrimLeft(digits, hexWhite) {
+			var err error
+			if b, err = hex.AppendDecode(b, []byte(digits[:min(2, len(digits))])); err != nil {
+				return "", errorf("22023", "invalid hexadecimal data")
 			}
-			return r
-		}, digits))
-		if err != nil {
-			return "", errorf("22023", "invalid hexadecimal data")
+			digits = digits[2:]
 		}
 		return `\x` + hex.EncodeToString(b), nil
 	}
@@ -256,34 +313,15 @@ func parseBytea(t *Type, s string) (string, error) {
 	return `\x` + hex.EncodeToString(b), nil
 }
 
+// hexWhite may stand between two bytes in hexadecimal.
+const hexWhite = " \t\n\r"
+
 func encodeBytea(dst []byte, s string) []byte {
 	dst, _ = hex.AppendDecode(dst, []byte(s[2:])) // canonical
 	return dst
 }
 
 func decodeBytea(_ *Type, src []byte) (string, error) { return `\x` + hex.EncodeToString(src), nil }
-
-func parseJSON(t *Type, s string) (string, error) {
-	if err := checkText(s); err != nil {
-		return "", err
-	}
-	if !json.Valid([]byte(s)) {
-		return "", errorf("22P02", "invalid input syntax for type %s", t.Name)
-	}
-	return s, nil
-}
-
-// jsonbVersion is the first byte of jsonb's binary format.
-const jsonbVersion = 1
-
-func encodeJSONB(dst []byte, s string) []byte { return append(append(dst, jsonbVersion), s...) }
-
-func decodeJSONB(t *Type, src []byte) (string, error) {
-	if len(src) == 0 || src[0] != jsonbVersion {
-		return "", errorf("22P03", "unsupported jsonb version number")
-	}
-	return parseJSON(t, string(src[1:]))
-}
 
 // parseUUID takes hexadecimal digits with a hyphen after any four of them,
 // and braces around all.

@@ -1,8 +1,8 @@
 // Package value is the data types that pass between clients, procedures and
 // resources. A [Value] is always valid for its type and its text is canonical:
 // what PostgreSQL prints with DateStyle ISO, IntervalStyle postgres, TimeZone
-// UTC and bytea_output hex, so that equal values have equal texts; but json and
-// jsonb are kept as they were written.
+// UTC and bytea_output hex, so that equal values have equal texts; but json is
+// kept as it was written.
 //
 // Names, OIDs and binary formats are those of PostgreSQL's pg_type.dat and
 // its type input and output functions.
@@ -11,6 +11,7 @@ package value
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Type is a data type. The types of this package are the only ones; they are
@@ -22,7 +23,10 @@ type Type struct {
 	Elem  *Type // nil unless this is an array
 	Array *Type // the array of this type, nil if there is none
 
-	parse  func(t *Type, text string) (string, error)
+	// System is set of what only queries of the catalogue meet.
+	System bool
+
+	parse  func(t *Type, text string) (string, error) // nil where it takes a zone: see read
 	encode func(dst []byte, text string) []byte
 	decode func(t *Type, src []byte) (string, error)
 }
@@ -55,24 +59,46 @@ func (t *Type) binary() error {
 	return errorf("22P03", "incorrect binary data format for type %s", t.Name)
 }
 
+// short is PostgreSQL's complaint about bytes that end too early.
+func short() error { return errorf("08P01", "insufficient data left in message") }
+
 // String returns the type's name.
 func (t *Type) String() string { return t.Name }
 
-// Parse reads a value from text, in any form that PostgreSQL takes for the
-// common cases; the error is an *[Error].
-func (t *Type) Parse(text string) (Value, error) {
-	s, err := t.parse(t, text)
+// Parse is [Type.ParseIn] in UTC.
+func (t *Type) Parse(text string) (Value, error) { return t.ParseIn(nil, text) }
+
+// ParseIn reads a value from text, in any form that PostgreSQL takes for the
+// common cases. A timestamptz without a zone is a time in loc, nil for UTC. The
+// error is an *[Error].
+func (t *Type) ParseIn(loc *time.Location, text string) (Value, error) {
+	s, err := t.read(loc, text)
 	if err != nil {
 		return Value{}, err
 	}
 	return Value{Type: t, Text: s}, nil
 }
 
+func (t *Type) read(loc *time.Location, text string) (string, error) {
+	switch {
+	case t.OID == timestamptzOID:
+		return parseTimestamptz(t, text, loc)
+	case t.Elem != nil:
+		return parseArray(t, text, loc)
+	}
+	return t.parse(t, text)
+}
+
 // Decode reads a value from PostgreSQL's binary format; the error is an
 // *[Error].
 func (t *Type) Decode(src []byte) (Value, error) {
-	if t.Size > 0 && t.OID != nameOID && len(src) != int(t.Size) {
-		return Value{}, t.binary()
+	if t.Size > 0 && t.OID != nameOID {
+		if len(src) < int(t.Size) {
+			return Value{}, short()
+		}
+		if len(src) > int(t.Size) {
+			return Value{}, t.binary()
+		}
 	}
 	s, err := t.decode(t, src)
 	if err != nil {
@@ -84,17 +110,43 @@ func (t *Type) Decode(src []byte) (Value, error) {
 // Null returns the type's null.
 func (t *Type) Null() Value { return Value{Type: t, Null: true} }
 
-// Append appends the value in PostgreSQL's binary format if binary, else as
-// text. It must not be called for a null.
-func (v Value) Append(dst []byte, binary bool) []byte {
-	if !binary {
-		return append(dst, v.Text...)
+// Append is [Value.AppendIn] in UTC.
+func (v Value) Append(dst []byte, binary bool) []byte { return v.AppendIn(nil, dst, binary) }
+
+// AppendIn appends the value in PostgreSQL's binary format if binary, else as
+// text, a timestamptz as the time in loc, nil for UTC. It must not be called
+// for a null.
+func (v Value) AppendIn(loc *time.Location, dst []byte, binary bool) []byte {
+	if binary {
+		return v.Type.encode(dst, v.Text)
 	}
-	return v.Type.encode(dst, v.Text)
+	return append(dst, v.textIn(loc)...)
 }
 
-// nameOID is the type name's, whose binary format is not of its fixed length.
-const nameOID = 19
+// textIn is the text in a zone.
+func (v Value) textIn(loc *time.Location) string {
+	switch {
+	case loc == nil:
+	case v.Type.OID == timestamptzOID:
+		us, _ := readMoment(v.Type, v.Text, nil) // canonical
+		return moment(us, loc)
+	case v.Type.Elem != nil && v.Type.Elem.OID == timestamptzOID:
+		g := gridOf(v)
+		for i := range g.cells {
+			if !g.cells[i].null {
+				g.cells[i].text = Value{Type: v.Type.Elem, Text: g.cells[i].text}.textIn(loc)
+			}
+		}
+		return g.text()
+	}
+	return v.Text
+}
+
+const (
+	oidOID         = 26
+	nameOID        = 19 // whose binary format is not of its fixed length
+	timestamptzOID = 1184
+)
 
 // Names of the types, with all their aliases; in pg_type's order.
 var (
@@ -116,11 +168,11 @@ var (
 	Date        = scalar("date", 1082, 4, parseDate, encodeDate, decodeDate)
 	Time        = scalar("time without time zone", 1083, 8, parseTime, encodeTime, decodeTime)
 	Timestamp   = scalar("timestamp without time zone", 1114, 8, parseTimestamp, encodeTimestamp, decodeTimestamp)
-	Timestamptz = scalar("timestamp with time zone", 1184, 8, parseTimestamptz, encodeTimestamp, decodeTimestamptz)
+	Timestamptz = scalar("timestamp with time zone", 1184, 8, nil, encodeTimestamp, decodeTimestamptz)
 	Numeric     = scalar("numeric", 1700, -1, parseNumeric, encodeNumeric, decodeNumeric)
 	Void        = scalar("void", 2278, 4, parseVoid, encodeVoid, decodeVoid)
 	UUID        = scalar("uuid", 2950, 16, parseUUID, encodeUUID, decodeUUID)
-	JSONB       = scalar("jsonb", 3802, -1, parseJSON, encodeJSONB, decodeJSONB)
+	JSONB       = scalar("jsonb", 3802, -1, parseJSONB, encodeJSONB, decodeJSONB)
 	XID8        = scalar("xid8", 5069, 8, parseUint(64), encodeUint(8), decodeUint)
 )
 
@@ -130,16 +182,20 @@ func scalar(name string, oid uint32, size int16, parse func(*Type, string) (stri
 	return &Type{Name: name, OID: oid, Size: size, parse: parse, encode: encode, decode: decode}
 }
 
+// spelling is a type with the OID of its array, 0 for none, and its other
+// names, comma-separated.
+type spelling struct {
+	t       *Type
+	array   uint32
+	aliases string
+}
+
 // known maps every OID and every spelling of a name to its type.
 var known, spelled = register()
 
 func register() (map[uint32]*Type, map[string]*Type) {
 	oids, names := map[uint32]*Type{}, map[string]*Type{}
-	for _, r := range []struct {
-		t       *Type
-		array   uint32 // 0: none
-		aliases string // comma-separated
-	}{
+	for _, r := range append([]spelling{
 		{Bool, 1000, "bool"},
 		{Bytea, 1001, ""},
 		{Name, 1003, ""},
@@ -164,14 +220,14 @@ func register() (map[uint32]*Type, map[string]*Type) {
 		{UUID, 2951, ""},
 		{JSONB, 3807, ""},
 		{XID8, 271, ""},
-	} {
+	}, systemArrays...) {
 		oids[r.t.OID], names[r.t.Name] = r.t, r.t
 		spellings := []string{r.t.Name}
 		if r.aliases != "" {
 			spellings = append(spellings, strings.Split(r.aliases, ",")...)
 		}
 		if r.array != 0 {
-			a := &Type{Name: r.t.Name + "[]", OID: r.array, Size: -1, Elem: r.t, parse: parseArray, decode: decodeArray}
+			a := &Type{Name: r.t.Name + "[]", OID: r.array, Size: -1, Elem: r.t, System: r.t.System, decode: decodeArray}
 			a.encode = func(dst []byte, text string) []byte { return encodeArray(a, dst, text) }
 			r.t.Array, oids[r.array] = a, a
 		}
@@ -199,9 +255,18 @@ func ByOID(oid uint32) (*Type, bool) {
 
 // widening lists the implicit casts of pg_cast between these types.
 var widening = map[*Type][]*Type{
-	Int2:      {Int4, Int8, Numeric, Float4, Float8},
-	Int4:      {Int8, Numeric, Float4, Float8},
-	Int8:      {Numeric, Float4, Float8},
+	Int2:    {Int4, Int8, Numeric, Float4, Float8, OID, RegProc, RegProcedure, RegOper, RegOperator, RegConfig, RegDict, RegCollation, RegClass, RegType, RegNamespace, RegRole},
+	Int4:    {Int8, Numeric, Float4, Float8, OID, RegProc, RegProcedure, RegOper, RegOperator, RegConfig, RegDict, RegCollation, RegClass, RegType, RegNamespace, RegRole},
+	Int8:    {Numeric, Float4, Float8, OID, RegProc, RegProcedure, RegOper, RegOperator, RegConfig, RegDict, RegCollation, RegClass, RegType, RegNamespace, RegRole},
+	OID:     {RegProc, RegProcedure, RegOper, RegOperator, RegConfig, RegDict, RegCollation, RegClass, RegType, RegNamespace, RegRole},
+	RegProc: {OID, RegProcedure}, RegProcedure: {OID, RegProc}, RegOper: {OID, RegOperator},
+	RegOperator:  {OID, RegOper},
+	RegConfig:    {OID},
+	RegDict:      {OID},
+	RegCollation: {OID}, RegClass: {OID}, RegType: {OID}, RegNamespace: {OID}, RegRole: {OID},
+	Char:      {Text},
+	NodeTree:  {Text},
+	Time:      {Interval},
 	Numeric:   {Float4, Float8},
 	Float4:    {Float8},
 	Name:      {Text},
@@ -222,6 +287,9 @@ func Implicit(from, to *Type) bool {
 	if from.Elem != nil && to.Elem != nil {
 		return Implicit(from.Elem, to.Elem)
 	}
+	if from == Int2Vector || from == OIDVector {
+		return to == from.ElementType().Array
+	}
 	for _, t := range widening[from] {
 		if t == to {
 			return true
@@ -230,31 +298,54 @@ func Implicit(from, to *Type) bool {
 	return false
 }
 
-// As converts the value to the type through its text, as an explicit cast
-// does; the error is an *[Error].
-func (v Value) As(t *Type) (Value, error) {
+// As is [Value.AsIn] in UTC.
+func (v Value) As(t *Type) (Value, error) { return v.AsIn(nil, t) }
+
+// AsIn converts the value to the type, through its text where there is no other
+// rule, as an explicit cast does in a session whose zone is loc, nil for UTC;
+// the error is an *[Error].
+func (v Value) AsIn(loc *time.Location, t *Type) (Value, error) {
 	switch {
 	case v.Null:
 		return t.Null(), nil
 	case v.Type == t:
 		return v, nil
+	case v.Type == Int2Vector && t.Elem != nil, v.Type == OIDVector && t.Elem != nil:
+		a, _ := v.AsArray()
+		return a.AsIn(loc, t)
 	case v.Type.Elem != nil && t.Elem != nil:
-		return v.recast(t)
+		return v.recast(loc, t)
+	case v.Type == Interval && t == Time:
+		us := SpanOf(v).Micros
+		return Value{Type: t, Text: formatClock(us - floorDiv(us, day)*day)}, nil
+	case t == Bool && integral(v.Type):
+		if v.Text == "0" {
+			return Value{Type: t, Text: "f"}, nil
+		}
+		return Value{Type: t, Text: "t"}, nil
 	case v.Type == Bool && (t == Int4):
 		return t.Parse(map[string]string{"t": "1", "f": "0"}[v.Text])
 	case v.Type == Bool && (t == Text || t == Varchar):
 		return t.Parse(map[string]string{"t": "true", "f": "false"}[v.Text])
-	case integral(t) && (v.Type == Numeric || v.Type == Float4 || v.Type == Float8):
-		s, err := round(v.Text)
-		if err != nil {
-			return Value{}, errorf("22003", "%s out of range", t.Name)
+	case v.Type == Numeric && integral(t):
+		return v.whole(t)
+	case v.Type == Float4 || v.Type == Float8:
+		return v.floating(t)
+	case v.Type == JSONB && (t == Bool || t == Numeric || integral(t) || t == Float4 || t == Float8):
+		return v.member(t)
+	case t == Time && (v.Type == Timestamp || v.Type == Timestamptz):
+		us, _ := readTimestamp(v.Type, v.textIn(loc)) // what it printed
+		if _, ok := endless(us); ok {
+			return t.Null(), nil
 		}
-		return t.Parse(s)
+		return Value{Type: t, Text: formatClock(us - floorDiv(us, day)*day)}, nil
+	case v.Type == Bpchar && (t == Text || t == Varchar || t == Name):
+		return t.Parse(strings.TrimRight(v.Text, " "))
 	case t == Date && (v.Type == Timestamp || v.Type == Timestamptz):
-		day, _, _ := strings.Cut(v.Text, " ")
-		return t.Parse(day)
+		us, _ := readTimestamp(v.Type, v.textIn(loc)) // what it printed
+		return Value{Type: t, Text: dateOf(us)}, nil
 	}
-	return t.Parse(v.Text)
+	return t.ParseIn(loc, v.textIn(loc))
 }
 
 func integral(t *Type) bool { return t == Int2 || t == Int4 || t == Int8 }

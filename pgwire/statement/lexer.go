@@ -39,13 +39,14 @@ type lexer struct {
 }
 
 func (l *lexer) errorf(pos int, code, format string, args ...any) *Error {
-	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Position: position(l.src, pos)}
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...), at: pos}
 }
 
-// position turns a byte offset into the 1-based count of characters that the
-// protocol's Position field wants.
-func position(src string, pos int) int {
-	return utf8.RuneCountInString(src[:pos]) + 1
+// Position turns a byte offset into the 1-based count of characters that the
+// protocol's Position field wants. It reads all the text before: it is for an
+// error, and not for what may be none.
+func Position(src string, offset int) int {
+	return utf8.RuneCountInString(src[:offset]) + 1
 }
 
 func space(c byte) bool {
@@ -136,7 +137,7 @@ func (l *lexer) scan() (token, error) {
 	case (c == 'b' || c == 'B' || c == 'x' || c == 'X') && strings.HasPrefix(rest[1:], "'"):
 		return token{}, l.errorf(l.pos, codeUnsupported, "fdt does not take bit string constants")
 	case (c == 'u' || c == 'U') && (strings.HasPrefix(rest[1:], "&'") || strings.HasPrefix(rest[1:], `&"`)):
-		return token{}, l.errorf(l.pos, codeUnsupported, "fdt does not take U& constants; write E'\\uXXXX'")
+		return l.unicodeQuoted()
 	case c == '"':
 		return l.name()
 	case c == '$':
@@ -149,30 +150,42 @@ func (l *lexer) scan() (token, error) {
 	return l.mark(c)
 }
 
-// marks are the operators of more than one character that the grammar knows.
-var marks = [...]string{"::", ":=", "=>", "<>", "!=", "<=", ">="}
+// operatorChars are those of which operators are made.
+const operatorChars = "+-*/<>=~!@#%^&|`?"
 
+// mark reads an operator, or punctuation. An operator ends before a comment,
+// and does not end in a sign unless it has a character that marks it as no
+// arithmetic (PostgreSQL's manual, 4.1.3).
 func (l *lexer) mark(c byte) (token, error) {
+	rest := l.src[l.pos:]
 	if c < ' ' || c > '~' || c == '\\' {
-		_, size := utf8.DecodeRuneInString(l.src[l.pos:])
-		return token{}, l.errorf(l.pos, codeSyntax, "syntax error at or near %q", l.src[l.pos:l.pos+size])
+		_, size := utf8.DecodeRuneInString(rest)
+		return token{}, l.errorf(l.pos, codeSyntax, "syntax error at or near %q", rest[:size])
 	}
-	for _, m := range marks {
-		if strings.HasPrefix(l.src[l.pos:], m) {
-			l.pos += len(m)
-			return token{kind: tokenMark, text: m}, nil
+	n := 1
+	switch {
+	case strings.HasPrefix(rest, "::"), strings.HasPrefix(rest, ":="):
+		n = 2
+	case strings.IndexByte(operatorChars, c) >= 0:
+		for n < len(rest) && strings.IndexByte(operatorChars, rest[n]) >= 0 && !comment(rest[n:]) {
+			n++
+		}
+		for n > 1 && (rest[n-1] == '+' || rest[n-1] == '-') && !strings.ContainsAny(rest[:n], "~!@#%^&|`?") {
+			n--
 		}
 	}
-	l.pos++
-	return token{kind: tokenMark, text: string(c)}, nil
+	l.pos += n
+	return token{kind: tokenMark, text: rest[:n]}, nil
 }
+
+func comment(s string) bool { return strings.HasPrefix(s, "--") || strings.HasPrefix(s, "/*") }
 
 func (l *lexer) word() token {
 	start := l.pos
 	for l.pos < len(l.src) && identPart(l.src[l.pos]) {
 		l.pos++
 	}
-	return token{kind: tokenWord, text: shorten(lower(l.src[start:l.pos]))}
+	return token{kind: tokenWord, text: Shorten(lower(l.src[start:l.pos]))}
 }
 
 // lower folds ASCII only, as PostgreSQL does in a UTF-8 database.
@@ -191,8 +204,9 @@ func lower(s string) string {
 	return s
 }
 
-// shorten cuts an identifier to maxName bytes, never inside a character.
-func shorten(s string) string {
+// Shorten cuts a name to the 63 bytes of an identifier that count (NAMEDATALEN - 1), never inside a character, as
+// PostgreSQL does with those in texts and in messages.
+func Shorten(s string) string {
 	if len(s) <= maxName {
 		return s
 	}
@@ -221,7 +235,7 @@ func (l *lexer) name() (token, error) {
 		if b.Len() == 0 {
 			return token{}, l.errorf(start, codeSyntax, `zero-length delimited identifier at or near "%s"`, l.src[start:l.pos])
 		}
-		return token{kind: tokenName, text: shorten(b.String())}, nil
+		return token{kind: tokenName, text: Shorten(b.String())}, nil
 	}
 	return token{}, l.errorf(start, codeSyntax, `unterminated quoted identifier at or near "%s"`, l.src[start:])
 }

@@ -10,12 +10,26 @@ import (
 // the stack.
 const maxDepth = 64
 
+// Meter is told, as a text is parsed, how many more bytes of memory the text
+// and what was parsed of it may hold. Its error ends the parsing. It is called at least once for
+// every few hundred tokens, so that it can tell, too, that the time is up.
+type Meter func(bytes int) error
+
+// tokenCost bounds the memory in bytes of what is parsed and planned of one token, besides
+// its text: a node of an expression, and its place in a list that grows.
+const tokenCost = 256
+
+// metering is after how many bytes the meter is told.
+const metering = 64 << 10
+
 // parser holds one token of lookahead.
 type parser struct {
 	lex   lexer
 	tok   token
-	err   error // of the lexer
+	err   error // of the lexer, or the meter
 	depth int
+	meter Meter
+	taken int // bytes of which the meter was not told
 }
 
 // unsupported is thrown out of the grammar at valid SQL that is not served.
@@ -26,9 +40,28 @@ func (u *unsupported) Error() string { return u.what }
 // Parse splits a query text at its semicolons and parses every statement.
 // Empty statements are left out; a text of nothing but white space, comments
 // and semicolons gives none. As in PostgreSQL, one statement that does not
-// parse spoils the whole text. The error is an *[Error].
-func Parse(text string) ([]Statement, error) {
-	p := &parser{lex: lexer{src: text}}
+// parse spoils the whole text. The time that it takes grows with the length of
+// the text, and not faster. The error is an *[Error].
+func Parse(text string) ([]Statement, error) { return ParseMetered(text, nil) }
+
+// ParseMetered is Parse with a meter, whose error it returns as it is.
+func ParseMetered(text string, meter Meter) ([]Statement, error) {
+	p := &parser{lex: lexer{src: text}, meter: meter, taken: len(text)}
+	list, err := p.all()
+	if e, ok := err.(*Error); ok && e.at >= 0 { //nolint:errorlint // made here, never wrapped
+		e.Position = Position(text, e.at)
+	}
+	if err == nil {
+		err = p.tell()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// all parses the statements of the text.
+func (p *parser) all() ([]Statement, error) {
 	p.advance()
 	var list []Statement
 	for {
@@ -70,6 +103,10 @@ func (p *parser) ended() bool { return p.tok.kind == tokenEnd || p.is(";") }
 // is wrong with it is the error of the whole.
 func (p *parser) advance() {
 	t, err := p.lex.next()
+	p.taken += tokenCost + len(t.text)
+	if err == nil && p.taken >= metering {
+		err = p.tell()
+	}
 	if err != nil && p.err == nil {
 		p.err = err
 	}
@@ -77,6 +114,16 @@ func (p *parser) advance() {
 		t = token{kind: tokenEnd, pos: p.lex.pos}
 	}
 	p.tok = t
+}
+
+// tell tells the meter what was taken.
+func (p *parser) tell() error {
+	taken := p.taken
+	p.taken = 0
+	if p.meter == nil {
+		return nil
+	}
+	return p.meter(taken)
 }
 
 // syntax is PostgreSQL's complaint about the current token.
@@ -119,6 +166,14 @@ func (p *parser) expect(texts ...string) error {
 
 // name reads an identifier.
 func (p *parser) name() (string, error) {
+	if p.tok.kind == tokenWord && strings.Contains(functionWords, " "+p.tok.text+" ") {
+		return "", p.syntax()
+	}
+	return p.functionName()
+}
+
+// functionName reads what may name a function or a type.
+func (p *parser) functionName() (string, error) {
 	if p.tok.kind != tokenName && (p.tok.kind != tokenWord || reserved(p.tok.text)) {
 		return "", p.syntax()
 	}
@@ -147,12 +202,17 @@ const words = ` all analyse analyze and any array as asc asymmetric both case ca
 
 func reserved(word string) bool { return strings.Contains(words, " "+word+" ") }
 
+// functionWords are the key words that may name a function or a type, and
+// nothing else.
+const functionWords = ` authorization binary collation concurrently cross current_schema freeze full ilike inner is isnull join left ` +
+	`like natural notnull outer overlaps right similar tablesample verbose `
+
 // statements maps a statement's first keyword to the rest of its grammar.
 func (p *parser) statement() (Statement, error) {
+	if p.startsQuery() || p.is("(") {
+		return p.queryStatement()
+	}
 	if p.tok.kind != tokenWord {
-		if p.is("(") {
-			return nil, &unsupported{"a query"}
-		}
 		return nil, p.syntax()
 	}
 	first := p.tok.text
@@ -168,9 +228,8 @@ func (p *parser) statement() (Statement, error) {
 }
 
 // commands are SQL's other statements: valid, and not for fdt.
-const commands = ` alter analyze analyse checkpoint cluster comment copy create declare delete do drop execute explain fetch ` +
-	`grant import insert listen load lock merge move notify reassign refresh reindex revoke security table truncate ` +
-	`update vacuum values with `
+const commands = ` alter analyze analyse checkpoint cluster comment copy create delete do drop execute explain ` +
+	`grant import insert listen load lock merge notify reassign refresh reindex revoke security truncate update vacuum `
 
 func rules(first string) (func(*parser) (Statement, error), bool) {
 	switch first {
@@ -190,8 +249,6 @@ func rules(first string) (func(*parser) (Statement, error), bool) {
 		return (*parser).prepare, true
 	case "call":
 		return (*parser).call, true
-	case "select":
-		return (*parser).query, true
 	case "set":
 		return (*parser).set, true
 	case "show":
@@ -202,8 +259,14 @@ func rules(first string) (func(*parser) (Statement, error), bool) {
 		return (*parser).discard, true
 	case "deallocate":
 		return (*parser).deallocate, true
-	case "unlisten", "close":
-		return func(p *parser) (Statement, error) { return p.nothing(first) }, true
+	case "unlisten":
+		return (*parser).unlisten, true
+	case "declare":
+		return (*parser).declare, true
+	case "fetch", "move":
+		return func(p *parser) (Statement, error) { return p.fetch(first == "move") }, true
+	case "close":
+		return (*parser).closeCursor, true
 	}
 	return nil, false
 }
@@ -293,6 +356,10 @@ func (p *parser) commit(prepared bool) (Statement, error) {
 // chain reads [WORK | TRANSACTION] [AND [NO] CHAIN].
 func (p *parser) chain() (bool, error) {
 	p.accept("work", "transaction")
+	return p.andChain()
+}
+
+func (p *parser) andChain() (bool, error) {
 	if !p.accept("and") {
 		return false, nil
 	}
@@ -312,7 +379,7 @@ func (p *parser) rollback(full bool) (Statement, error) {
 		name, err := p.afterSavepoint()
 		return RollbackTo{Name: name}, err
 	}
-	chain, err := p.chain()
+	chain, err := p.andChain()
 	return Rollback{Chain: chain}, err
 }
 
@@ -350,35 +417,44 @@ func (p *parser) prepare() (Statement, error) {
 }
 
 func (p *parser) call() (Statement, error) {
-	pos := position(p.lex.src, p.tok.pos)
-	name, err := p.qualified()
-	if err != nil {
+	f := &Func{At: p.tok.pos}
+	var err error
+	if f.Name, err = p.qualified(); err != nil {
 		return nil, err
 	}
-	args, err := p.args()
-	return Call{Func: Func{Name: name, Args: args, Position: pos}}, err
+	if !p.is("(") {
+		return nil, p.syntax()
+	}
+	if err = p.callArgs(f); err != nil {
+		return nil, err
+	}
+	if f.Star || f.Distinct || f.OrderBy != nil || f.Filter != nil || f.Over != nil {
+		return nil, p.lex.errorf(f.At, "42809", "%s is not an aggregate function", f.Name)
+	}
+	return Call{Func: *f}, nil
 }
 
 // qualified reads a name with an optional schema, of which only pg_catalog
 // goes unsaid; fdt has no schemas, and public means none too.
 func (p *parser) qualified() (string, error) {
-	name, err := p.name()
+	at := p.tok.pos
+	list, err := p.dotted()
 	if err != nil {
 		return "", err
 	}
-	for p.is(".") {
+	return p.unqualified(list, at)
+}
+
+// dotted reads the parts of a name.
+func (p *parser) dotted() ([]string, error) {
+	name, err := p.functionName()
+	list := []string{name}
+	for err == nil && p.is(".") {
 		p.advance()
-		part, err := p.label()
-		if err != nil {
-			return "", err
-		}
-		if name == "pg_catalog" || name == "public" {
-			name = part
-		} else {
-			name += "." + part
-		}
+		name, err = p.label()
+		list = append(list, name)
 	}
-	return name, nil
+	return list, err
 }
 
 // label reads a name that may also be a reserved word, as after a point or AS.
@@ -391,23 +467,13 @@ func (p *parser) label() (string, error) {
 	return s, nil
 }
 
-// nothing reads UNLISTEN and CLOSE; nothing can be listened to or open here.
-func (p *parser) nothing(first string) (Statement, error) {
-	switch {
-	case first == "unlisten" && p.is("*"):
-		p.advance()
+// unlisten reads UNLISTEN; nothing can be listened to here.
+func (p *parser) unlisten() (Statement, error) {
+	if p.accept("*") {
 		return Nothing{Tag: "UNLISTEN"}, nil
-	case first == "close" && p.word("all"):
-		p.advance()
-		return Nothing{Tag: "CLOSE CURSOR ALL"}, nil
 	}
-	if _, err := p.name(); err != nil {
-		return nil, err
-	}
-	if first == "close" {
-		return nil, &unsupported{"CLOSE of a cursor"}
-	}
-	return Nothing{Tag: "UNLISTEN"}, nil
+	_, err := p.name()
+	return Nothing{Tag: "UNLISTEN"}, err
 }
 
 // number checks that a parameter's number fits the protocol.
@@ -416,6 +482,7 @@ func (p *parser) param() (Expr, error) {
 	if err != nil || n < 1 || n > 65535 {
 		return nil, p.lex.errorf(p.tok.pos, "42P02", "there is no parameter $%s", p.tok.text)
 	}
+	at := p.tok.pos
 	p.advance()
-	return Param{N: n}, nil
+	return Param{N: n, At: at}, nil
 }

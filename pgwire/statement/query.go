@@ -1,443 +1,452 @@
 package statement
 
-import "strings"
+import (
+	"strings"
+)
 
-// query parses what follows SELECT. Whatever is more than fdt serves is
-// unsupported, not a syntax error: the whole of SQL's grammar is not here.
-func (p *parser) query() (Statement, error) {
-	s, err := p.selection()
-	if err == nil && !p.ended() {
-		return nil, &unsupported{"this query"}
+// maxChain bounds how many operators, casts, joins or other things that nest
+// to the left follow each other.
+const maxChain = 500
+
+// nest counts a level of nesting, as long as what it returns is not called.
+func (p *parser) nest() (func(), error) {
+	p.depth++
+	if p.depth > maxDepth {
+		p.depth--
+		return nil, p.lex.errorf(p.tok.pos, codeTooComplex, "expressions nest deeper than %d", maxDepth)
 	}
-	e, ok := err.(*Error) //nolint:errorlint // made here, never wrapped
-	if ok && e.Code == codeSyntax && p.tok.kind != tokenEnd && e.Position == position(p.lex.src, p.tok.pos) {
-		return nil, &unsupported{"this query"} // the token is sound, it is the grammar here that ends
+	return func() { p.depth-- }, nil
+}
+
+// chained refuses the nth of a chain.
+func (p *parser) chained(n int, what string) error {
+	if n >= maxChain {
+		return p.lex.errorf(p.tok.pos, codeTooComplex, "more than %d %s in a row", maxChain, what)
+	}
+	return nil
+}
+
+// queryStatement parses a whole query.
+func (p *parser) queryStatement() (Statement, error) {
+	s, err := p.query()
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// startsQuery tells whether a query begins here, but for parentheses.
+func (p *parser) startsQuery() bool { return p.word("select", "values", "with", "table") }
+
+// query reads a query with its WITH, ORDER BY and limits.
+func (p *parser) query() (*Select, error) {
+	done, err := p.nest()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var with []CTE
+	recursive := false
+	if p.accept("with") {
+		recursive = p.accept("recursive")
+		if with, err = p.with(); err != nil {
+			return nil, err
+		}
+	}
+	first, err := p.simple()
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.sets(first)
+	if err != nil {
+		return nil, err
+	}
+	if s, err = p.tail(s); err == nil && with != nil {
+		if s.With != nil {
+			s = &Select{Terms: []Term{{Query: s}}}
+		}
+		s.With, s.Recursive = with, recursive
 	}
 	return s, err
 }
 
-func (p *parser) selection() (Statement, error) {
+// closed tells whether a query has an end of its own already.
+func (s *Select) closed() bool { return s.OrderBy != nil || s.Limit != nil || s.Offset != nil }
+
+// tail reads what may stand behind a query's body.
+func (p *parser) tail(s *Select) (*Select, error) {
+	if s.closed() && p.word("order", "limit", "offset", "fetch") { // its own stands in parentheses
+		s = &Select{Terms: []Term{{Query: s}}}
+	}
+	var err error
+	if s.OrderBy, err = p.orderBy(s.OrderBy); err != nil {
+		return nil, err
+	}
+	for {
+		switch {
+		case p.word("limit") && s.Limit == nil:
+			p.advance()
+			if p.accept("all") {
+				s.Limit = Const{Kind: Null}
+				continue
+			}
+			s.Limit, err = p.expr()
+		case p.word("offset") && s.Offset == nil:
+			p.advance()
+			s.Offset, err = p.expr()
+			p.accept("row", "rows")
+		case p.word("fetch") && s.Limit == nil:
+			s.Limit, err = p.fetchFirst()
+		case p.word("for"):
+			return nil, &unsupported{"FOR UPDATE and its like"}
+		default:
+			return s, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fetchFirst reads FETCH FIRST n ROWS ONLY.
+func (p *parser) fetchFirst() (limit Expr, err error) {
+	p.advance()
+	if !p.accept("first", "next") {
+		return nil, p.syntax()
+	}
+	limit = Const{Kind: Integer, Text: "1"}
+	if !p.word("row", "rows") {
+		if limit, err = p.primary(); err != nil {
+			return nil, err
+		}
+	}
+	if !p.accept("row", "rows") {
+		return nil, p.syntax()
+	}
+	if p.word("with") {
+		return nil, &unsupported{"FETCH … WITH TIES"}
+	}
+	return limit, p.expect("only")
+}
+
+func (p *parser) with() (list []CTE, err error) {
+	for {
+		var c CTE
+		if c.Name, err = p.name(); err != nil {
+			return nil, err
+		}
+		if p.is("(") {
+			if c.Columns, err = p.names(); err != nil {
+				return nil, err
+			}
+		}
+		if err = p.expect("as"); err != nil {
+			return nil, err
+		}
+		if p.word("not") {
+			p.advance()
+		}
+		p.accept("materialized")
+		if err = p.expect("("); err != nil {
+			return nil, err
+		}
+		if p.word("insert", "update", "delete", "merge") {
+			return nil, &unsupported{"WITH of a statement that writes"}
+		}
+		if c.Query, err = p.query(); err != nil {
+			return nil, err
+		}
+		if err = p.expect(")"); err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+		if !p.accept(",") {
+			if p.word("insert", "update", "delete", "merge") {
+				return nil, &unsupported{strings.ToUpper(p.tok.text)}
+			}
+			return list, nil
+		}
+	}
+}
+
+// names reads a list of names in parentheses.
+func (p *parser) names() (list []string, err error) {
+	if err := p.expect("("); err != nil {
+		return nil, err
+	}
+	for {
+		n, err := p.name()
+		if err != nil {
+			return nil, err
+		}
+		if len(list) == MaxColumns {
+			return nil, p.lex.errorf(-1, codeColumns, "target lists can have at most %d entries", MaxColumns)
+		}
+		list = append(list, n)
+		if !p.accept(",") {
+			return list, p.expect(")")
+		}
+	}
+}
+
+// sets reads what UNION, EXCEPT and INTERSECT join to a first query.
+func (p *parser) sets(first *Select) (*Select, error) {
+	first, err := p.intersected(first)
+	if err != nil || !p.word("union", "except") {
+		return first, err
+	}
+	s := &Select{Terms: []Term{{Query: first}}}
+	for p.word("union", "except") {
+		t := Term{Op: p.tok.text}
+		p.advance()
+		t.All = p.accept("all")
+		if !t.All {
+			p.accept("distinct")
+		}
+		q, err := p.simple()
+		if err == nil {
+			t.Query, err = p.intersected(q)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.Terms = append(s.Terms, t)
+	}
+	return s, nil
+}
+
+// intersected reads the INTERSECTs, which bind closer.
+func (p *parser) intersected(first *Select) (*Select, error) {
+	if !p.word("intersect") {
+		return first, nil
+	}
+	s := &Select{Terms: []Term{{Query: first}}}
+	for p.word("intersect") {
+		t := Term{Op: p.tok.text}
+		p.advance()
+		t.All = p.accept("all")
+		if !t.All {
+			p.accept("distinct")
+		}
+		var err error
+		if t.Query, err = p.simple(); err != nil {
+			return nil, err
+		}
+		s.Terms = append(s.Terms, t)
+	}
+	return s, nil
+}
+
+// simple reads SELECT, VALUES, TABLE, or a query in parentheses.
+func (p *parser) simple() (*Select, error) {
+	switch {
+	case p.is("("):
+		p.advance()
+		s, err := p.query()
+		if err != nil {
+			return nil, err
+		}
+		return s, p.expect(")")
+	case p.accept("values"):
+		return p.valuesList()
+	case p.accept("table"):
+		t := &Table{At: p.tok.pos}
+		var err error
+		t.Name, err = p.dotted()
+		return &Select{Items: []Item{{}}, From: []*Table{t}}, err
+	case p.accept("select"):
+		return p.selection()
+	}
+	return nil, p.syntax()
+}
+
+func (p *parser) valuesList() (*Select, error) {
 	var s Select
-	p.accept("all")
+	for {
+		at := p.tok.pos
+		if err := p.expect("("); err != nil {
+			return nil, err
+		}
+		row, err := p.list()
+		if err != nil {
+			return nil, err
+		}
+		if len(s.Values) > 0 && len(s.Values[0]) != len(row) {
+			return nil, p.lex.errorf(at+1, codeSyntax, "VALUES lists must all be the same length")
+		}
+		s.Values = append(s.Values, row)
+		if !p.accept(",") {
+			return &s, nil
+		}
+	}
+}
+
+// list reads expressions up to a closing parenthesis.
+func (p *parser) list() (list []Expr, err error) {
+	for {
+		e, err := p.expr()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, e)
+		if !p.accept(",") {
+			return list, p.expect(")")
+		}
+	}
+}
+
+// selection reads what follows SELECT.
+func (p *parser) selection() (*Select, error) {
+	var s Select
+	var err error
+	switch {
+	case p.accept("all"):
+	case p.accept("distinct"):
+		s.Distinct = true
+		if p.accept("on") {
+			if err := p.expect("("); err != nil {
+				return nil, err
+			}
+			if s.On, err = p.list(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if s.Items, err = p.items(); err != nil {
+		return nil, err
+	}
+	if p.word("into") {
+		return nil, &unsupported{"SELECT INTO"}
+	}
+	if p.accept("from") {
+		if s.From, err = p.tables(); err != nil {
+			return nil, err
+		}
+	}
+	if p.accept("where") {
+		if s.Where, err = p.expr(); err != nil {
+			return nil, err
+		}
+	}
+	if p.word("group") {
+		if s.GroupBy, err = p.groupBy(); err != nil {
+			return nil, err
+		}
+	}
+	if p.accept("having") {
+		if s.Having, err = p.expr(); err != nil {
+			return nil, err
+		}
+	}
+	if p.word("window") {
+		return nil, &unsupported{"WINDOW"}
+	}
+	return &s, nil
+}
+
+// items reads the columns of a query; there may be none.
+func (p *parser) items() (list []Item, err error) {
+	if p.ended() || p.is(")") || p.word("from", "where", "group", "having", "union", "except", "intersect", "order", "limit", "offset", "into") {
+		return nil, nil
+	}
 	for {
 		item, err := p.item()
 		if err != nil {
 			return nil, err
 		}
-		s.Items = append(s.Items, item)
-		if !p.accept(",") {
-			break
+		if len(list) == MaxColumns {
+			return nil, p.lex.errorf(-1, codeColumns, "target lists can have at most %d entries", MaxColumns)
 		}
-	}
-	if !p.accept("from") {
-		return s, nil
-	}
-	from, err := p.from()
-	if err != nil {
-		return nil, err
-	}
-	s.From = from
-	if s.Where, err = p.where(); err != nil {
-		return nil, err
-	}
-	s.OrderBy, err = p.orderBy()
-	return s, err
-}
-
-func (p *parser) item() (Item, error) {
-	if p.is("*") {
-		p.advance()
-		return Item{}, nil
-	}
-	e, err := p.expr()
-	if err != nil {
-		return Item{}, err
-	}
-	alias, err := p.alias()
-	return Item{Expr: e, Alias: alias}, err
-}
-
-// alias reads [AS] name.
-func (p *parser) alias() (string, error) {
-	if p.accept("as") {
-		return p.label()
-	}
-	if p.tok.kind == tokenName || p.tok.kind == tokenWord && !reserved(p.tok.text) {
-		return p.label()
-	}
-	return "", nil
-}
-
-func (p *parser) from() (*From, error) {
-	pos := position(p.lex.src, p.tok.pos)
-	name, err := p.qualified()
-	if err != nil {
-		return nil, err
-	}
-	f := &From{Relation: name}
-	if p.is("(") {
-		args, err := p.args()
-		if err != nil {
-			return nil, err
-		}
-		f.Relation, f.Func = "", &Func{Name: name, Args: args, Position: pos}
-	}
-	f.Alias, err = p.alias()
-	return f, err
-}
-
-func (p *parser) where() (list []Condition, err error) {
-	for ok := p.accept("where"); ok; ok = p.accept("and") {
-		c, err := p.condition()
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, c)
-	}
-	return list, nil
-}
-
-func (p *parser) condition() (c Condition, err error) {
-	if c.Left, err = p.expr(); err != nil {
-		return c, err
-	}
-	switch {
-	case p.is("="), p.is("<>"), p.word("like"):
-		c.Op = p.tok.text
-	case p.is("!="):
-		c.Op = "<>"
-	default:
-		return c, &unsupported{"this condition"}
-	}
-	p.advance()
-	c.Right, err = p.expr()
-	return c, err
-}
-
-func (p *parser) orderBy() (list []Order, err error) {
-	if !p.word("order") {
-		return nil, nil
-	}
-	if err := p.expect("order", "by"); err != nil {
-		return nil, err
-	}
-	for {
-		var o Order
-		if o.Column, err = p.name(); err != nil {
-			return nil, err
-		}
-		o.Desc = p.word("desc")
-		p.accept("asc", "desc")
-		list = append(list, o)
+		list = append(list, item)
 		if !p.accept(",") {
 			return list, nil
 		}
 	}
 }
 
-// args reads the arguments of a call in their parentheses.
-func (p *parser) args() ([]Arg, error) {
-	if err := p.expect("("); err != nil {
+func (p *parser) groupBy() ([]Expr, error) {
+	if err := p.expect("group", "by"); err != nil {
 		return nil, err
 	}
-	if p.is(")") {
-		p.advance()
-		return nil, nil
-	}
-	var list []Arg
+	p.accept("all", "distinct")
+	var list []Expr
 	for {
-		start := p.tok.pos
-		a, err := p.arg()
-		if err != nil {
-			return nil, err
+		if p.word("rollup", "cube") && p.next("(") || p.word("grouping") && p.next("sets") {
+			return nil, &unsupported{"grouping sets"}
 		}
-		if a.Name == "" && len(list) > 0 && list[len(list)-1].Name != "" {
-			return nil, p.lex.errorf(start, codeSyntax, "positional argument cannot follow named argument")
-		}
-		list = append(list, a)
-		if p.accept(",") {
-			continue
-		}
-		if p.tok.kind == tokenMark && !p.is(")") && !p.is(";") {
-			return nil, &unsupported{"an operator in an argument"}
-		}
-		return list, p.expect(")")
-	}
-}
-
-// arg reads value, or name => value, or the older name := value.
-func (p *parser) arg() (Arg, error) {
-	if p.word("variadic") {
-		return Arg{}, &unsupported{"VARIADIC"}
-	}
-	if p.tok.kind == tokenName || p.tok.kind == tokenWord {
-		before := *p
-		name := p.tok.text
-		p.advance()
-		if p.accept("=>", ":=") {
-			v, err := p.expr()
-			return Arg{Name: name, Value: v}, err
-		}
-		*p = before
-	}
-	v, err := p.expr()
-	return Arg{Value: v}, err
-}
-
-// expr reads a primary and its casts.
-func (p *parser) expr() (Expr, error) {
-	if p.depth++; p.depth > maxDepth {
-		return nil, p.lex.errorf(p.tok.pos, codeTooComplex, "expressions nest deeper than %d", maxDepth)
-	}
-	defer func() { p.depth-- }()
-	e, err := p.primary()
-	for n := 0; err == nil && p.is("::"); n++ {
-		if n == maxDepth {
-			return nil, p.lex.errorf(p.tok.pos, codeTooComplex, "more than %d casts in a row", maxDepth)
-		}
-		p.advance()
-		var t string
-		t, err = p.typeName()
-		e = Cast{Of: e, Type: t}
-	}
-	return e, err
-}
-
-func (p *parser) primary() (Expr, error) {
-	switch p.tok.kind {
-	case tokenString:
-		s, err := p.text()
-		return Const{Kind: String, Text: s}, err
-	case tokenInteger, tokenDecimal:
-		return p.number("")
-	case tokenParam:
-		return p.param()
-	case tokenMark:
-		return p.marked()
-	case tokenWord, tokenName:
-		return p.named()
-	case tokenEnd:
-	}
-	return nil, p.syntax()
-}
-
-func (p *parser) number(sign string) (Expr, error) {
-	c := Const{Kind: Integer, Text: sign + p.tok.text}
-	if p.tok.kind == tokenDecimal {
-		c.Kind = Decimal
-	}
-	p.advance()
-	return c, nil
-}
-
-// marked reads a parenthesis or a signed number. A sign binds looser than a
-// cast: -1::int8 is -(1::int8), which for a number is the same.
-func (p *parser) marked() (Expr, error) {
-	switch {
-	case p.is("("):
-		p.advance()
 		e, err := p.expr()
 		if err != nil {
 			return nil, err
 		}
-		if p.tok.kind == tokenMark && !p.is(")") && !p.is(";") {
-			return nil, &unsupported{"an operator"}
+		list = append(list, e)
+		if !p.accept(",") {
+			return list, nil
 		}
-		return e, p.expect(")")
-	case p.is("-"), p.is("+"):
-		sign := strings.TrimPrefix(p.tok.text, "+")
-		p.advance()
-		if p.tok.kind != tokenInteger && p.tok.kind != tokenDecimal {
-			return nil, &unsupported{"an operator"}
-		}
-		return p.number(sign)
 	}
-	return nil, p.syntax()
 }
 
-// named reads what begins with a word: a constant, CAST, a function, a typed
-// constant as in int8 '5', or a column.
-func (p *parser) named() (Expr, error) {
-	if p.tok.kind == tokenWord {
-		switch p.tok.text {
-		case "null":
-			p.advance()
-			return Const{Kind: Null}, nil
-		case "true", "false":
-			c := Const{Kind: Bool, Text: p.tok.text}
-			p.advance()
-			return c, nil
-		case "cast":
-			return p.cast()
-		case "current_user", "session_user", "user", "current_role", "current_catalog", "current_timestamp":
-			f := Func{Name: p.tok.text, Position: position(p.lex.src, p.tok.pos)}
-			p.advance()
-			return f, nil
-		case "array":
-			return p.array()
-		case "case", "not", "exists", "interval", "row":
-			return nil, &unsupported{"an expression with " + strings.ToUpper(p.tok.text)}
-		}
-		if t, ok, err := p.typed(); ok || err != nil {
-			return t, err
-		}
-	}
-	pos := position(p.lex.src, p.tok.pos)
-	name, err := p.qualified()
-	if err != nil {
-		return nil, err
-	}
-	if p.is("(") {
-		args, err := p.funcArgs()
-		return Func{Name: name, Args: args, Position: pos}, err
-	}
-	if i := strings.LastIndexByte(name, '.'); i >= 0 {
-		name = name[i+1:] // x.gid
-	}
-	return Column{Name: name}, nil
-}
-
-// funcArgs is args, and knows count(*).
-func (p *parser) funcArgs() ([]Arg, error) {
-	before := *p
-	p.advance()
+func (p *parser) item() (Item, error) {
 	if p.is("*") {
+		i := Item{At: p.tok.pos}
 		p.advance()
-		return nil, p.expect(")")
-	}
-	*p = before
-	return p.args()
-}
-
-func (p *parser) cast() (Expr, error) {
-	if err := p.expect("cast", "("); err != nil {
-		return nil, err
+		return i, nil
 	}
 	e, err := p.expr()
 	if err != nil {
-		return nil, err
+		return Item{}, err
 	}
-	if err := p.expect("as"); err != nil {
-		return nil, err
+	if c, ok := e.(Column); ok && c.Names[len(c.Names)-1] == "" { // t.*
+		return Item{Table: c.Names[:len(c.Names)-1], At: c.At}, nil
 	}
-	t, err := p.typeName()
-	if err != nil {
-		return nil, err
-	}
-	return Cast{Of: e, Type: t}, p.expect(")")
+	alias, err := p.alias()
+	return Item{Expr: e, Alias: alias}, err
 }
 
-// typed tries type 'text'; if it is none, the parser stands where it stood.
-func (p *parser) typed() (Expr, bool, error) {
-	before := *p
-	t, err := p.typeName()
-	if err == nil && p.tok.kind == tokenString {
-		s, err := p.text()
-		return Cast{Of: Const{Kind: String, Text: s}, Type: t}, true, err
+// neverBare are the key words that name a column only behind AS.
+const neverBare = ` array as char character create day except fetch filter for from grant group having hour intersect into isnull limit ` +
+	`minute month notnull offset on order over overlaps precision returning second to union varying where window with within without year `
+
+// alias reads [AS] name.
+func (p *parser) alias() (string, error) {
+	if p.accept("as") {
+		return p.label()
 	}
-	*p = before
-	return nil, false, nil //nolint:nilerr // not a type: something else may fit
+	if p.tok.kind == tokenName || p.tok.kind == tokenWord && !strings.Contains(neverBare, " "+p.tok.text+" ") {
+		return p.label()
+	}
+	return "", nil
 }
 
-// array reads ARRAY[…].
-func (p *parser) array() (Expr, error) {
-	p.advance()
-	if !p.is("[") {
-		return nil, &unsupported{"an expression with ARRAY"}
-	}
-	return p.elements()
-}
+func functionWord(word string) bool { return strings.Contains(functionWords, " "+word+" ") }
 
-// elements reads the elements of an array in their brackets; those of its rows
-// need no ARRAY of their own.
-func (p *parser) elements() (Expr, error) {
-	if p.depth++; p.depth > maxDepth {
-		return nil, p.lex.errorf(p.tok.pos, codeTooComplex, "expressions nest deeper than %d", maxDepth)
+// orderBy reads ORDER BY, if it is there; else it is what it was.
+func (p *parser) orderBy(before []Order) (list []Order, err error) {
+	if !p.word("order") {
+		return before, nil
 	}
-	defer func() { p.depth-- }()
-	p.advance()
-	var a Array
-	for !p.is("]") {
-		read := p.expr
-		if p.is("[") {
-			read = p.elements
-		}
-		e, err := read()
-		if err != nil {
+	if err := p.expect("order", "by"); err != nil {
+		return nil, err
+	}
+	for {
+		var o Order
+		if o.Expr, err = p.expr(); err != nil {
 			return nil, err
 		}
-		a.Elems = append(a.Elems, e)
-		if !p.is(",") {
-			break
+		if p.word("using") {
+			return nil, &unsupported{"ORDER BY … USING"}
 		}
-		if p.advance(); p.is("]") {
-			return nil, p.syntax()
+		o.Desc = p.word("desc")
+		p.accept("asc", "desc")
+		if p.accept("nulls") {
+			first := p.word("first")
+			if !p.accept("first", "last") {
+				return nil, p.syntax()
+			}
+			o.NullsFirst = &first
+		}
+		list = append(list, o)
+		if !p.accept(",") {
+			return list, nil
 		}
 	}
-	if p.tok.kind == tokenMark && !p.is("]") && !p.is(";") && !p.is(")") {
-		return nil, &unsupported{"an operator in an array"}
-	}
-	return a, p.expect("]")
-}
-
-// second are the words that continue a type's name of several words.
-var second = map[string][]string{
-	"double":    {"precision"},
-	"character": {"varying"},
-	"char":      {"varying"},
-	"bit":       {"varying"},
-	"timestamp": {"with time zone", "without time zone"},
-	"time":      {"with time zone", "without time zone"},
-}
-
-// typeName reads the name of a type; a length or precision is checked for its
-// form and forgotten, as no procedure's parameter has one.
-func (p *parser) typeName() (string, error) {
-	name, err := p.qualified()
-	if err != nil {
-		return "", err
-	}
-	if err := p.modifier(); err != nil {
-		return "", err
-	}
-	for _, more := range second[name] {
-		ws := strings.Fields(more)
-		if !p.word(ws[0]) {
-			continue
-		}
-		if err := p.expect(ws...); err != nil {
-			return "", err
-		}
-		name += " " + more
-		if err := p.modifier(); err != nil {
-			return "", err
-		}
-		break
-	}
-	for p.is("[") {
-		p.advance()
-		if p.tok.kind == tokenInteger {
-			p.advance()
-		}
-		if err := p.expect("]"); err != nil {
-			return "", err
-		}
-		name = strings.TrimSuffix(name, "[]") + "[]"
-	}
-	return name, nil
-}
-
-// modifier reads (n) or (p, s).
-func (p *parser) modifier() error {
-	if !p.is("(") {
-		return nil
-	}
-	for first := true; first || p.is(","); first = false {
-		p.advance()
-		if p.tok.kind != tokenInteger {
-			return p.syntax()
-		}
-		p.advance()
-	}
-	return p.expect(")")
 }

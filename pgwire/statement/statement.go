@@ -1,6 +1,6 @@
 // Package statement parses the SQL statements that fdt serves: transaction
-// control, calls of procedures, session settings, and the few queries with
-// which drivers probe a server. It never guesses: what is valid SQL but not
+// control, calls of procedures, session settings, and queries, with the whole
+// of SELECT but for what tables alone need. It never guesses: what is valid SQL but not
 // served comes back as [Unsupported], and what PostgreSQL would not parse is
 // an [Error] with PostgreSQL's own SQLSTATE and position.
 //
@@ -14,13 +14,24 @@ const (
 	codeUnsupported = "0A000" // feature_not_supported
 	codeEncoding    = "22021" // character_not_in_repertoire
 	codeTooComplex  = "54001" // statement_too_complex
+	codeColumns     = "54011" // too_many_columns
+	codeArguments   = "54023" // too_many_arguments
+)
+
+// PostgreSQL's limits on what one statement may hold.
+const (
+	MaxColumns   = 1664 // of a query: MaxTupleAttributeNumber
+	MaxArguments = 100  // of a function: FUNC_MAX_ARGS
+	maxParts     = 3    // of a function's name: catalog, schema and name
 )
 
 // Error is a text that cannot be parsed.
 type Error struct {
 	Code     string // SQLSTATE
 	Message  string
-	Position int // 1-based, in characters
+	Position int // 1-based, in characters; 0: none
+
+	at int // the byte offset of Position, which is counted once, when the error leaves Parse; -1: none
 }
 
 func (e *Error) Error() string { return e.Message + " (SQLSTATE " + e.Code + ")" }
@@ -59,14 +70,6 @@ type (
 	RollbackPrepared struct{ GID string }
 	// Call is CALL name(arguments).
 	Call struct{ Func Func }
-	// Select is a query of constants, of functions, of one called function
-	// in FROM, or of pg_prepared_xacts.
-	Select struct {
-		Items   []Item
-		From    *From
-		Where   []Condition // all must hold
-		OrderBy []Order
-	}
 	// Set is SET name TO value; no values stand for DEFAULT.
 	Set struct {
 		Name   string
@@ -87,8 +90,8 @@ type (
 	Discard struct{ What string }
 	// Deallocate is DEALLOCATE name; an empty name is ALL.
 	Deallocate struct{ Name string }
-	// Nothing is a statement that has nothing to do here, as UNLISTEN * and
-	// CLOSE ALL; Tag is its command tag.
+	// Nothing is a statement that has nothing to do here, as UNLISTEN *;
+	// Tag is its command tag.
 	Nothing struct{ Tag string }
 	// Unsupported is SQL that fdt does not serve. What is a phrase that
 	// tells what was asked for.
@@ -105,7 +108,7 @@ func (Prepare) statement()          {}
 func (CommitPrepared) statement()   {}
 func (RollbackPrepared) statement() {}
 func (Call) statement()             {}
-func (Select) statement()           {}
+func (*Select) statement()          {}
 func (Set) statement()              {}
 func (SetTransaction) statement()   {}
 func (Show) statement()             {}
@@ -114,83 +117,3 @@ func (Discard) statement()          {}
 func (Deallocate) statement()       {}
 func (Nothing) statement()          {}
 func (Unsupported) statement()      {}
-
-// Item is one column of a query: an expression, or * if Expr is nil.
-type Item struct {
-	Expr  Expr
-	Alias string
-}
-
-// From is what a query reads: a function that is called, or a relation.
-type From struct {
-	Func     *Func  // nil for a relation
-	Relation string // without its schema if that is pg_catalog
-	Alias    string
-}
-
-// Condition is Left Op Right; Op is =, <> or like.
-type Condition struct {
-	Left  Expr
-	Op    string
-	Right Expr
-}
-
-// Order is one key of ORDER BY, a column by its name.
-type Order struct {
-	Column string
-	Desc   bool
-}
-
-// Expr is an expression; the types below are all there are.
-type Expr interface{ expr() }
-
-// ConstKind is the kind of a [Const].
-type ConstKind uint8
-
-// The kinds of constants.
-const (
-	Null ConstKind = iota
-	String
-	Integer // digits with an optional sign
-	Decimal // with a point or an exponent
-	Bool    // "true" or "false"
-)
-
-type (
-	// Const is a constant; Text is its value without quotes.
-	Const struct {
-		Kind ConstKind
-		Text string
-	}
-	// Param is $N, from 1.
-	Param struct{ N int }
-	// Cast is an expression forced to a type, by :: or CAST or type 'text'.
-	Cast struct {
-		Of   Expr
-		Type string // as written, in lower case, with single spaces; an array ends in []
-	}
-	// Array is ARRAY[…]; an element that is an Array is a row of the next dimension.
-	Array struct{ Elems []Expr }
-	// Func is a function with its arguments.
-	Func struct {
-		Name string // without its schema if that is pg_catalog
-		Args []Arg
-		// Position is the 1-based character at which the name stands.
-		Position int
-	}
-	// Column is a name that is neither called nor a constant.
-	Column struct{ Name string }
-)
-
-func (Const) expr()  {}
-func (Param) expr()  {}
-func (Cast) expr()   {}
-func (Array) expr()  {}
-func (Func) expr()   {}
-func (Column) expr() {}
-
-// Arg is an argument of a call; Name is empty for a positional one.
-type Arg struct {
-	Name  string
-	Value Expr
-}

@@ -112,10 +112,47 @@ func TestDepth(t *testing.T) {
 		"CALL f(1" + strings.Repeat("::int", 1e5) + ")",
 		"SELECT " + strings.Repeat("CAST(", 1e5),
 		"SELECT " + strings.Repeat("f(", 1e5),
+		"SELECT " + strings.Repeat("NOT ", 1e5) + "true",
+		"SELECT " + strings.Repeat("- ", 1e5) + "1",
+		"SELECT " + strings.Repeat("OPERATOR(-) ", 1e5) + "1",
+		"SELECT * FROM " + strings.Repeat("(", 1e5),
+		"(SELECT * FROM " + strings.Repeat("(a JOIN ", 1e5), // the table, not its parenthesis, is too deep
+		"SELECT * FROM " + strings.Repeat("a JOIN ", 1e5),
+		"SELECT * FROM a" + strings.Repeat(" CROSS JOIN a", 1e5),
 	} {
 		_, err := Parse(text)
 		if e, ok := errors.AsType[*Error](err); !ok || e.Code != codeTooComplex {
 			t.Errorf("%.20s…: %.100v", text, err)
+		}
+	}
+}
+
+// TestColumns shows that a list of names is bounded as a query's columns are.
+func TestColumns(t *testing.T) {
+	names := func(n int) string { return "WITH a(b" + strings.Repeat(",b", n-1) + ") AS (SELECT 1) SELECT 1" }
+	if _, err := Parse(names(MaxColumns)); err != nil {
+		t.Error(err)
+	}
+	_, err := Parse(names(MaxColumns + 1))
+	if e, ok := errors.AsType[*Error](err); !ok || *e != (Error{Code: "54011", Message: "target lists can have at most 1664 entries", at: -1}) {
+		t.Errorf("%#v", err)
+	}
+}
+
+// TestOffset compares where expressions stand with what PostgreSQL points at, as it does in ORDER BY of a UNION.
+func TestOffset(t *testing.T) {
+	for text, want := range map[string]int{
+		"1": 0, "'a'": 0, "$1": 0, "a": 0, "ARRAY[a]": 0, "f(a)": 0, "CASE WHEN a THEN b END": 0, "ROW(a, b)": 0, "EXISTS (SELECT 1)": 0,
+		"a::text": 0, "(a)::text": 1, `a COLLATE "C"`: 0, "(a) + b": 1, "- a": 0, "a AND b": 0, "(a) OR b": 1, "NOT a": 0, "(a) IS NULL": 1,
+		"(a) IS DISTINCT FROM b": 1, "(a) BETWEEN b AND c": 1, "(a) IN (b, c)": 1, "(a) = ANY (b)": 1, "(a)[1]": 1, "((a)).b": 2,
+	} {
+		list, err := Parse("SELECT " + text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := Offset(list[0].(*Select).Items[0].Expr) - len("SELECT "); got != want {
+			t.Errorf("%s: %d instead of %d", text, got, want)
 		}
 	}
 }
@@ -131,11 +168,15 @@ func TestErrorText(t *testing.T) {
 func TestMembers(t *testing.T) {
 	for _, s := range []Statement{
 		Begin{}, Commit{}, Rollback{}, Savepoint{}, Release{}, RollbackTo{}, Prepare{}, CommitPrepared{}, RollbackPrepared{}, Call{},
-		Select{}, Set{}, SetTransaction{}, Show{}, Reset{}, Discard{}, Deallocate{}, Nothing{}, Unsupported{},
+		&Select{}, Set{}, SetTransaction{}, Show{}, Reset{}, Discard{}, Deallocate{}, Nothing{}, Unsupported{},
+		Declare{}, Fetch{}, Close{},
 	} {
 		s.statement()
 	}
-	for _, e := range []Expr{Const{}, Param{}, Cast{}, Array{}, Func{}, Column{}} {
+	for _, e := range []Expr{
+		Const{}, Param{}, Cast{}, Array{}, Func{}, Column{}, Collate{}, Op{}, Logic{}, Not{}, Is{}, DistinctFrom{}, Between{}, In{}, Any{}, Sub{}, Case{}, Row{},
+		Index{}, Field{},
+	} {
 		e.expr()
 	}
 	var err error = &unsupported{"x"} // thrown, and caught, as an error

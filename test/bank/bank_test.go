@@ -23,11 +23,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fdtserver/fdt/internal/testdb"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/test/ledger"
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/postgres"
 )
 
-var duration = flag.Duration("bank.duration", 12*time.Second, "how long TestBank transfers and kills")
+var duration = flag.Duration("bank.duration", 12*time.Second, "how long TestBank transfers and kills at least")
 
 func TestMain(m *testing.M) {
 	if prefix := os.Getenv(workerEnv); prefix != "" {
@@ -49,8 +51,14 @@ func must(t *testing.T, err error) {
 
 // Random transfers over both databases and an outbox, committed here or by an outside coordinator, while workers and databases are
 // killed. The sums add up, every commit that was acknowledged is there, every other transfer is there in all places or in none, each
-// message once, and in the end nothing is prepared and no lock is held.
+// message once, and in the end nothing is prepared and no lock is held. Where PostgreSQL decides it has no decision left then.
 func TestBank(t *testing.T) {
+	for _, decider := range []string{"", "bank_a"} {
+		t.Run("decider="+decider, func(t *testing.T) { bank(t, decider) })
+	}
+}
+
+func bank(t *testing.T, decider string) {
 	pg, err := testdb.StartPostgres()
 	must(t, err)
 	defer func() { must(t, pg.Close()) }()
@@ -63,29 +71,29 @@ func TestBank(t *testing.T) {
 	for n := range accounts {
 		create = append(create, fmt.Sprintf("INSERT INTO account VALUES (%d, %d)", n, balance))
 	}
-	must(t, pg.Exec(t.Context(), "bank", create...))
+	must(t, pg.Exec(t.Context(), "bank", append(create, postgres.DeciderSQL("fdt")...)...))
 	must(t, my.Exec(t.Context(), "bank", create...))
-	at := place{log: t.TempDir(), claims: t.TempDir(), spool: t.TempDir(), postgres: pg.DSN("bank"), mariadb: my.DSN("fdt", "bank")}
+	at := place{log: t.TempDir(), claims: t.TempDir(), spool: t.TempDir(), postgres: pg.DSN("bank"), mariadb: my.DSN("fdt", "bank"), decider: decider}
 
 	h := new(ledger.Ledger)
-	ctx, cancel := context.WithTimeout(t.Context(), *duration)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var all sync.WaitGroup
+	said := make(chan ledger.Word)
+	var all, killers sync.WaitGroup
 	for n := range 2 {
-		all.Go(func() { tend(ctx, t, at, h, n) })
+		all.Go(func() { tend(ctx, t, at, h, n, said) })
 	}
-	all.Go(func() {
-		for pause(ctx, time.Second, 3*time.Second) {
-			victim := []interface {
-				Kill() error
-				Start() error
-			}{pg, my}[rand.IntN(2)]
-			if err := errors.Join(victim.Kill(), victim.Start()); err != nil {
+	killers.Go(func() {
+		for end := time.Now().Add(*duration); time.Now().Before(end) && pause(ctx, time.Second, 3*time.Second); {
+			if err := errors.Join(pg.Kill(), pg.Start()); err != nil {
 				t.Error(err)
 				return
 			}
 		}
 	})
+	killers.Go(func() { killAfterEachPhase(ctx, t, my, said) })
+	killers.Wait()
+	cancel()
 	all.Wait()
 	t.Log("heard: ", h)
 	if t.Failed() {
@@ -95,8 +103,32 @@ func TestBank(t *testing.T) {
 	audit(t, at, h, pg, my)
 }
 
-// tend keeps a worker running, and kills it again and again.
-func tend(ctx context.Context, t *testing.T, at place, h *ledger.Ledger, n int) {
+// killAfterEachPhase kills MariaDB within a second of each answer that a client hears, when what was answered may not be on disk yet, for
+// as long as the test lasts, and each kind of answer at least once.
+func killAfterEachPhase(ctx context.Context, t *testing.T, my *testdb.MariaDB, said <-chan ledger.Word) {
+	phases := []ledger.Word{ledger.Try, ledger.Abort, ledger.Failed, ledger.Commit, ledger.Done}
+	end := time.Now().Add(*duration)
+	for i := 0; i < len(phases) || time.Now().Before(end); i++ {
+		for heard := ledger.Word(""); heard != phases[i%len(phases)]; {
+			select {
+			case heard = <-said:
+			case <-time.After(testwait.Patience):
+				t.Errorf("no client hears %q", phases[i%len(phases)])
+				return
+			}
+		}
+		if !pause(ctx, 0, time.Second) {
+			return
+		}
+		if err := errors.Join(my.Kill(), my.Start()); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+}
+
+// tend keeps a worker running, and kills it again and again; the second one lives longer, so that it sees databases come back.
+func tend(ctx context.Context, t *testing.T, at place, h *ledger.Ledger, n int, said chan<- ledger.Word) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Error(err)
@@ -118,10 +150,14 @@ func tend(ctx context.Context, t *testing.T, at place, h *ledger.Ledger, n int) 
 		var read sync.WaitGroup
 		read.Go(func() {
 			for lines := bufio.NewScanner(out); lines.Scan(); {
-				hear(h, lines.Text())
+				word := hear(h, lines.Text())
+				select {
+				case said <- word:
+				default: // nobody waits for a word
+				}
 			}
 		})
-		pause(ctx, 500*time.Millisecond, 2*time.Second)
+		pause(ctx, 500*time.Millisecond, time.Duration(2+3*n)*time.Second)
 		_ = cmd.Process.Kill() // it may have ended by itself, which Wait tells
 		read.Wait()
 		var exit *exec.ExitError
@@ -146,7 +182,7 @@ func pause(ctx context.Context, low, high time.Duration) bool {
 // settle recovers what the dead left, decides as their coordinators had decided or would have, and returns when all is quiet.
 func settle(t *testing.T, at place, h *ledger.Ledger, my *testdb.MariaDB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	m, rms, err := at.manager(ctx, "bank settle", slog.New(slog.NewTextHandler(t.Output(), nil)))
 	must(t, err)
@@ -184,7 +220,7 @@ func settle(t *testing.T, at place, h *ledger.Ledger, my *testdb.MariaDB) {
 				open = append(open, tx)
 			}
 		}
-		if len(open) == 0 && nothingPrepared(ctx, rms) {
+		if len(open) == 0 && nothingPrepared(ctx, rms) && at.undecided(ctx, t) {
 			return
 		}
 		if ctx.Err() != nil {
@@ -214,6 +250,17 @@ func decideOpen(ctx context.Context, t *testing.T, m *txn.Manager, h *ledger.Led
 	case !txn.InDoubt(err) && !errors.Is(err, txn.ErrBusyGID):
 		t.Errorf("%s: decision in the end: %v", id, err)
 	}
+}
+
+// undecided tells whether the decider keeps no decision any more, of any worker.
+func (p place) undecided(ctx context.Context, t *testing.T) bool {
+	t.Helper()
+	conn, err := pgx.Connect(ctx, p.postgres)
+	must(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var n int
+	must(t, conn.QueryRow(ctx, "SELECT count(*) FROM fdt_txn.decision").Scan(&n))
+	return n == 0
 }
 
 // nothingPrepared asks the resources themselves, whoever's the branch.

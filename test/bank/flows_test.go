@@ -32,7 +32,7 @@ type pair struct {
 type tally struct{ atomic.Int64 }
 
 func (n *tally) Write(line []byte) (int, error) {
-	if bytes.Contains(line, []byte(`step="tell a decision"`)) {
+	if bytes.Contains(line, []byte(`step="tell decisions to `)) {
 		n.Add(1)
 	}
 	return len(line), nil
@@ -60,7 +60,7 @@ func newPair(t *testing.T) *pair {
 		log: t.TempDir(), claims: t.TempDir(), spool: t.TempDir(), postgres: p.pg.DSN("postgres"),
 		mariadb: p.proxy.Through(p.my.DSN("fdt", "bank")),
 	}
-	m, rms, err := at.manager(t.Context(), "flows", slog.New(slog.NewTextHandler(&p.vain, nil)))
+	m, rms, err := at.manager(t.Context(), "flows", slog.New(slog.NewTextHandler(&p.vain, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var recovery sync.WaitGroup
@@ -113,8 +113,12 @@ func (p *pair) both(t *testing.T) *txn.Session {
 // want waits until the rows 1 hold n, unlocked.
 func (p *pair) want(t *testing.T, n int) {
 	t.Helper()
-	p.wantIn(t, n, func(ctx context.Context, s ...string) error { return p.pg.Exec(ctx, "postgres", s...) })
-	p.wantIn(t, n, func(ctx context.Context, s ...string) error { return p.my.Exec(ctx, "bank", s...) })
+	p.wantIn(t, n, func(ctx context.Context, s ...string) error {
+		return p.pg.Exec(ctx, "postgres", append([]string{"SET lock_timeout = '1s'"}, s...)...)
+	})
+	p.wantIn(t, n, func(ctx context.Context, s ...string) error {
+		return p.my.Exec(ctx, "bank", append([]string{"SET innodb_lock_wait_timeout = 1"}, s...)...)
+	})
 }
 
 // wantIn is want of one database.
@@ -272,7 +276,7 @@ func TestFlows(t *testing.T) {
 			t.Errorf("it has ended as %+v", show)
 		}
 		for _, b := range show.Branches {
-			if b.State != "not prepared" {
+			if b.State != "committed" {
 				t.Errorf("%s says %s", b.Resource, b.State)
 			}
 		}

@@ -23,14 +23,14 @@ import (
 const workerEnv = "FDT_BANK_WORKER"
 
 // place is where everything is; it is passed on in the environment.
-type place struct{ log, claims, spool, postgres, mariadb string }
+type place struct{ log, claims, spool, postgres, mariadb, decider string }
 
 func (p place) environ() []string {
-	return []string{"FDT_LOG=" + p.log, "FDT_CLAIMS=" + p.claims, "FDT_SPOOL=" + p.spool, "FDT_PG=" + p.postgres, "FDT_MY=" + p.mariadb}
+	return []string{"FDT_LOG=" + p.log, "FDT_CLAIMS=" + p.claims, "FDT_SPOOL=" + p.spool, "FDT_PG=" + p.postgres, "FDT_MY=" + p.mariadb, "FDT_DECIDER=" + p.decider}
 }
 
 func placeFromEnviron() place {
-	return place{os.Getenv("FDT_LOG"), os.Getenv("FDT_CLAIMS"), os.Getenv("FDT_SPOOL"), os.Getenv("FDT_PG"), os.Getenv("FDT_MY")}
+	return place{os.Getenv("FDT_LOG"), os.Getenv("FDT_CLAIMS"), os.Getenv("FDT_SPOOL"), os.Getenv("FDT_PG"), os.Getenv("FDT_MY"), os.Getenv("FDT_DECIDER")}
 }
 
 // resources opens the two databases and the outbox.
@@ -53,7 +53,7 @@ func (p place) manager(ctx context.Context, program string, log *slog.Logger) (*
 		return nil, nil, err
 	}
 	m, err := txn.Open(ctx, txn.Options{
-		LogDir: p.log, ClaimDir: p.claims, MachineID: "bank", Resources: rms, Program: program, Logger: log,
+		LogDir: p.log, ClaimDir: p.claims, MachineID: "bank", Resources: rms, Program: program, Logger: log, Decider: p.decider,
 		Limits: txn.Limits{Transaction: 10 * time.Second, Lock: time.Second, Enlist: 2 * time.Second, Phase: 5 * time.Second, Scan: time.Second},
 	})
 	return m, rms, err
@@ -209,15 +209,16 @@ func post(ctx context.Context, s *txn.Session, on string, amount, account int64,
 	return err
 }
 
-// hear takes down one line that a worker said.
-func hear(l *ledger.Ledger, text string) {
+// hear takes down one line that a worker said, and returns its first word.
+func hear(l *ledger.Ledger, text string) ledger.Word {
 	word, id, ok := strings.Cut(text, " ")
 	if !ok {
-		return // a worker died in the middle of a word
+		return "" // a worker died in the middle of a word
 	}
 	if id, odd, ok := strings.Cut(id, " "); ok {
 		l.SayOdd(id, odd)
-		return
+	} else {
+		l.Say(ledger.Word(word), id)
 	}
-	l.Say(ledger.Word(word), id)
+	return ledger.Word(word)
 }

@@ -23,13 +23,14 @@ func (s *site) bank(ctx context.Context) error {
 	_, err := s.shell(ctx, fmt.Sprintf(`
 		cd /etc/postgresql/*/main/conf.d
 		cat >bench.conf <<-END
-			max_connections = 300
-			max_prepared_transactions = 300
+			port = 5432  # it may have another, where that was taken as the tree was made
+			max_connections = 700
+			max_prepared_transactions = 700
 			shared_buffers = 256MB
 		END
 		cat >/etc/mysql/mariadb.conf.d/99-bench.cnf <<-END
 			[mariadb]
-			max_connections = 300
+			max_connections = 700
 			innodb_buffer_pool_size = 256M
 		END
 		systemctl restart postgresql mariadb

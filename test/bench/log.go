@@ -25,7 +25,7 @@ const (
 // that cost nothing: one forced record, one that is not, and the coordinator's work.
 func logForce(ctx context.Context, s *site) (rows []row, err error) {
 	dir := filepath.Join(scratch, "log")
-	m, err := openManager(ctx, dir, "/run/bench-log", &null{"a"}, &null{"b"})
+	m, err := openManager(ctx, dir, "/run/bench-log", "", &null{"a"}, &null{"b"})
 	if err != nil {
 		return nil, err
 	}
@@ -84,13 +84,13 @@ func timed(call func() error) side {
 }
 
 // openManager opens a coordinator whose directories are made if need be.
-func openManager(ctx context.Context, logs, claims string, resources ...txn.Resource) (*txn.Manager, error) {
+func openManager(ctx context.Context, logs, claims, decider string, resources ...txn.Resource) (*txn.Manager, error) {
 	for _, dir := range []string{logs, claims} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
 	}
-	return txn.Open(ctx, txn.Options{LogDir: logs, ClaimDir: claims, Program: "bench", Resources: resources})
+	return txn.Open(ctx, txn.Options{LogDir: logs, ClaimDir: claims, Program: "bench", Resources: resources, Decider: decider})
 }
 
 // commitNull commits a transaction over both resources of logForce.

@@ -17,7 +17,7 @@ type measure struct {
 
 // measures returns them in their order; each finds fdt serving and may change its configuration as it likes.
 func measures() []measure {
-	return []measure{
+	return append([]measure{
 		{"connections", connections},
 		{"reload-http", reloadsHTTP},
 		{"reload-call", reloadsCall},
@@ -26,9 +26,10 @@ func measures() []measure {
 		{"memory", memory},
 		{"log", logForce},
 		{"twophase", twoPhase},
+		{"outbox", outbox},
 		{"recovery", recovery},
 		{"transfer", transfers},
-	}
+	}, attacks()...)
 }
 
 // measureAll runs in the container.

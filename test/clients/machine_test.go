@@ -21,6 +21,7 @@ import (
 var debian = []string{
 	"postgresql", "python3-psycopg2", "python3-psycopg", "python3-psycopg-pool", "python3-transaction",
 	"libpostgresql-jdbc-java", "libhikaricp-java", "default-jdk-headless", "nodejs", "pgbouncer",
+	"python3-asyncpg", "python3-sqlalchemy", "python3-django", "python3-peewee", "pgcli", "libdbd-pg-perl", "php-cli", "php-pgsql", "ruby-pg", "node-pg",
 }
 
 // ways are how clients come in: by their environment.
@@ -29,10 +30,15 @@ var ways = map[string][]string{
 	"scram": {"PGHOST=127.0.0.1", "PGPORT=7432", "PGUSER=app", "PGPASSWORD=correct horse", "PGDATABASE=shop",
 		"PGSSLMODE=verify-full", "PGSSLROOTCERT=" + certificate, "NODE_EXTRA_CA_CERTS=" + certificate,
 		"FDT_URL=jdbc:postgresql://127.0.0.1:7432/shop?user=app&password=correct%20horse&sslmode=verify-full&sslrootcert=" + certificate},
+	// No tool has an option set here but where the server is and who comes: one takes TLS, another does not.
+	"host": {"PGHOST=127.0.0.1", "PGPORT=7433", "PGUSER=app", "PGPASSWORD=correct horse", "PGDATABASE=shop"},
+	// Where the recorder leads, which itself is let in by the kernel's word. lib/pq would insist on TLS.
+	"start": {"PGUSER=clerk", "PGDATABASE=shop"},
 	// libpq can also demand that the password's exchange is bound to the TLS channel.
 	"bound": {"PGHOST=127.0.0.1", "PGPORT=7432", "PGUSER=app", "PGPASSWORD=correct horse", "PGDATABASE=shop",
 		"PGSSLMODE=verify-full", "PGSSLROOTCERT=" + certificate, "PGCHANNELBINDING=require"},
 	"session":     {"PGHOST=/run/pgbouncer", "PGPORT=6432", "PGUSER=clerk", "PGDATABASE=session", "PGSSLMODE=disable"},
+	"hot":         {"PGHOST=/run/pgbouncer", "PGPORT=6433", "PGUSER=clerk", "PGDATABASE=transaction", "PGSSLMODE=disable"},
 	"transaction": {"PGHOST=/run/pgbouncer", "PGPORT=6432", "PGUSER=clerk", "PGDATABASE=transaction", "PGSSLMODE=disable"},
 }
 
@@ -44,12 +50,13 @@ const jars = "/usr/share/java/postgresql.jar:/usr/share/java/HikariCP.jar:/usr/s
 // machine is a container with fdt in front of a bank in PostgreSQL, and with all clients.
 type machine struct {
 	bed      *bed.Bed
+	release  string
 	accounts atomic.Int64
 	hang     sync.Once
 }
 
 // boot boots it; the end of the test closes it.
-func boot(t *testing.T) *machine {
+func boot(t *testing.T, release string) *machine {
 	t.Helper()
 	if os.Getenv("FDT_BED") != "1" {
 		t.Skip("set FDT_BED=1 (as root) and FDT_DEB to boot containers")
@@ -66,9 +73,9 @@ func boot(t *testing.T) *machine {
 	}
 	npm, err := modules(t.Context(), "testdata/node/package-lock.json", cache)
 	must(t, err)
-	b, err := bed.Boot(t.Context(), bed.Options{Packages: debian, Binds: []string{files + ":/clients", filepath.Join(npm, "node_modules") + ":/clients/node_modules"}})
+	b, err := bed.Boot(t.Context(), bed.Options{Release: release, Packages: debian, Binds: []string{files + ":/clients", filepath.Join(npm, "node_modules") + ":/clients/node_modules"}})
 	must(t, err)
-	m := &machine{bed: b}
+	m := &machine{bed: b, release: release}
 	t.Cleanup(func() { m.close(t) })
 	if out, err := b.Install(t.Context(), deb); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -97,8 +104,10 @@ func (m *machine) close(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if t.Failed() {
-		journal, err := m.bed.Journal(ctx, "-b", "-o", "short-precise", "-u", "fdt*")
+		journal, err := m.bed.Journal(ctx, "-b", "-o", "short-precise", "-u", "fdt*", "-u", "postgresql*")
 		t.Logf("journal (%v):\n%s", err, journal)
+		database, err := m.bed.Shell(ctx, "tail -n 100 /var/log/postgresql/*.log")
+		t.Logf("log of PostgreSQL (%v):\n%s", err, database)
 	} else {
 		m.run(t, "systemctl stop fdt") // in order, so that instrumented programs leave their counters
 	}
@@ -117,7 +126,7 @@ func must(t *testing.T, err error) {
 // run runs a script inside as root, and returns what it printed without the last newline.
 func (m *machine) run(t *testing.T, script string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(t.Context()), time.Minute, fmt.Errorf("it hangs: %s", script))
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(t.Context()), 3*time.Minute, fmt.Errorf("it hangs: %s", script))
 	defer cancel()
 	out, err := m.bed.Shell(ctx, script)
 	must(t, err)
@@ -131,7 +140,7 @@ func (m *machine) account() int64 { return m.accounts.Add(2) - 1 }
 // the workers were at.
 func (m *machine) command(ctx context.Context, way string, account int64, args ...string) *exec.Cmd {
 	run := []string{"setpriv", "--reuid=clerk", "--regid=clerk", "--init-groups", "--", "env", "-C", "/", "HOME=/nonexistent",
-		"PYTHONDONTWRITEBYTECODE=1", "PGCONNECT_TIMEOUT=20", "ACCOUNT=" + strconv.FormatInt(account, 10)}
+		"PYTHONDONTWRITEBYTECODE=1", "PGCONNECT_TIMEOUT=20", "NODE_PATH=/usr/share/nodejs", "ACCOUNT=" + strconv.FormatInt(account, 10)}
 	c := m.bed.Command(ctx, append(append(run, ways[way]...), args...)...)
 	kill := c.Cancel
 	c.Cancel = func() error {
@@ -155,7 +164,7 @@ func (m *machine) stacks() {
 // play runs a client to its end, which has to be good, and returns all that it printed.
 func (m *machine) play(t *testing.T, way string, account int64, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Minute, fmt.Errorf("it hangs"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Minute, fmt.Errorf("it hangs"))
 	defer cancel()
 	out, err := m.command(ctx, way, account, args...).CombinedOutput()
 	if err != nil {

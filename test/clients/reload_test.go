@@ -34,7 +34,7 @@ var pools = []pool{
 // reloads reloads 20 times while all pools are at work. Each transaction that a program counts was made exactly once.
 func (m *machine) reloads(t *testing.T) {
 	running := make([]*program, len(pools))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	for i, p := range pools {
 		running[i] = m.start(ctx, t, p)
@@ -48,6 +48,19 @@ func (m *machine) reloads(t *testing.T) {
 	for _, p := range running {
 		t.Run(p.name, func(t *testing.T) { m.finish(t, p) })
 	}
+}
+
+// paused reloads while PgBouncer, which is told to pause and to go on, holds clients that never rest: they notice nothing, as fdt-worker(8)
+// promises. It does not ask its connections here whether they live.
+func (m *machine) paused(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	p := m.start(ctx, t, pool{"PgBouncer pauses", "hot", []string{"/clients/bin/pool", "pgx", "hot"}, false})
+	p.say(t, "ready")
+	for range 5 {
+		m.run(t, "console() { runuser -u clerk -- psql -qX -h /run/pgbouncer -p 6433 pgbouncer -c $1; }; console PAUSE && fdtctl reload && console RESUME")
+	}
+	m.finish(t, p)
 }
 
 // program is a pool's program at work.

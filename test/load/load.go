@@ -153,7 +153,7 @@ type Load struct {
 }
 
 // callTimeout bounds one call, its connect included: a server that hangs must show up as a failure, not as silence.
-const callTimeout = 20 * time.Second
+const callTimeout = time.Minute
 
 // serial makes the bodies unique.
 var serial atomic.Int64

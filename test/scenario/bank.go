@@ -34,7 +34,7 @@ func Bank() []Scenario {
 const bankConfig = `
 workers: {count: 2, threads: 64, backoff: {first: 100ms, longest: 500ms}}
 drain: {idle: 1s, timeout: 5s}
-reload: {settle: 0s, ready_timeout: 15s}
+reload: {settle: 0s, ready_timeout: 1m}
 transaction: {timeout: 10s, lock_timeout: 1s}
 resources:
   bank_a: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt"}
@@ -84,6 +84,7 @@ tables="CREATE TABLE account (id int PRIMARY KEY, balance bigint NOT NULL); CREA
 psql -q -v ON_ERROR_STOP=1 bank -c "$tables INSERT INTO account SELECT n, %[2]d FROM generate_series(0, %[1]d - 1) n; GRANT ALL ON account, ledger TO fdt"
 mariadb bank -e "$tables INSERT INTO account SELECT seq, %[2]d FROM seq_0_to_%[1]d WHERE seq < %[1]d"
 systemctl stop fdt
+rm -f /etc/fdt/transaction-log # an operator's word: another file system's log shall serve
 mount -t tmpfs -o size=64m,mode=0750,uid=fdt,gid=fdt log /var/lib/fdt/txn
 systemctl start fdt
 `
@@ -99,9 +100,17 @@ func bankInstall(ctx context.Context, s *Stage) error {
 	if err := s.Bed.WriteFile(ctx, "/etc/fdt/config.d/50-bank.yaml", []byte(config)); err != nil {
 		return err
 	}
-	_, err := s.must(ctx, "fdtctl reload")
+	_, err := s.must(ctx, "fdtctl reload && fdtctl decider init bank_a")
 	return err
 }
+
+// bankDecider has PostgreSQL's own commit be the decision from now on, or no longer, if it was. What is decided there already is
+// carried out by workers of either kind.
+const bankDecider = `
+f=/etc/fdt/config.d/50-bank.yaml
+if grep -q 'decider: bank_a, ' $f; then sed -i 's/decider: bank_a, //' $f; else sed -i 's/^transaction: {/&decider: bank_a, /' $f; fi
+fdtctl reload
+`
 
 // harm is something bad that happens to the bank again and again.
 type harm struct {
@@ -123,7 +132,7 @@ func harms() []*harm {
 			script: "systemctl kill --signal=KILL --kill-who=main 'postgresql@*.service'; " + patiently("psql bank -c 'SELECT 1'")},
 		{what: "SIGKILL of MariaDB", low: 2 * time.Second, high: 6 * time.Second, mayFail: true,
 			script: "systemctl kill --signal=KILL --kill-who=main mariadb; " + patiently("mariadb bank -e 'SELECT 1'")},
-		{what: "reload", low: time.Second, high: 3 * time.Second, mayFail: true, script: "fdtctl reload"},
+		{what: "reload that names a decider, or takes it out", low: time.Second, high: 3 * time.Second, mayFail: true, script: bankDecider},
 		{what: "full disk", low: time.Second, high: 4 * time.Second,
 			script: "! cat /dev/zero >/var/lib/fdt/txn/.full; sleep 0.7; rm /var/lib/fdt/txn/.full"},
 	}
@@ -134,15 +143,20 @@ func patiently(command string) string {
 	return "for i in {1..300}; do " + command + " && exit; sleep 0.1; done >/dev/null 2>&1; exit 1"
 }
 
-// happen lets it happen until ctx ends.
+// happen lets it happen until ctx ends, and then until it has happened: a reload may not get through before the others
+// are quiet.
 func (d *harm) happen(ctx context.Context, s *Stage) error {
-	for {
+	whole := context.WithoutCancel(ctx)
+	for tries := 0; tries < 100; tries++ {
 		select {
 		case <-ctx.Done():
-			return nil
+			if d.times.Load() > 0 {
+				return nil
+			}
+			time.Sleep(200 * time.Millisecond)
 		case <-time.After(d.low + rand.N(d.high-d.low)):
 		}
-		out, err := s.quiet(context.WithoutCancel(ctx), d.script)
+		out, err := s.quiet(whole, d.script)
 		switch {
 		case err == nil:
 			d.times.Add(1)
@@ -152,6 +166,7 @@ func (d *harm) happen(ctx context.Context, s *Stage) error {
 			s.say("no %s: %s", d.what, strings.TrimSpace(out))
 		}
 	}
+	return nil
 }
 
 func bankTransfers(ctx context.Context, s *Stage) error {
@@ -160,15 +175,19 @@ func bankTransfers(ctx context.Context, s *Stage) error {
 	var said heard
 	running, cancel := context.WithTimeout(ctx, bankFor)
 	defer cancel()
-	var all sync.WaitGroup
+	var harming, working sync.WaitGroup
 	errs := make([]error, len(bad))
 	for i, d := range bad {
-		all.Go(func() { errs[i] = d.happen(running, s) })
+		harming.Go(func() { errs[i] = d.happen(running, s) })
 	}
+	open, close := context.WithCancel(ctx)
+	defer close()
 	for n := range bankTellers {
-		all.Go(func() { (&teller{s: s, books: books, heard: &said, name: fmt.Sprintf("t%d", n)}).work(running) })
+		working.Go(func() { (&teller{s: s, books: books, heard: &said, name: fmt.Sprintf("t%d", n)}).work(open) })
 	}
-	all.Wait()
+	harming.Wait()
+	close()
+	working.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

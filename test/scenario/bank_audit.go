@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/fdtserver/fdt/test/ledger"
@@ -116,6 +117,14 @@ func (s *Stage) bankAudit(ctx context.Context, books *ledger.Ledger) error {
 		psql bank -Xqv ON_ERROR_STOP=1 -c "SET lock_timeout = '1s'; UPDATE account SET balance = balance; LOCK TABLE ledger"
 		mariadb bank -e "SET innodb_lock_wait_timeout = 1, lock_wait_timeout = 1; UPDATE account SET balance = balance + 1; DELETE FROM ledger"`)
 	s.check(err == nil, "no lock is held in either database", "%v", err)
+	var decisions []string
+	_, err = until(ctx, "the decider keeps nothing", func() (bool, error) {
+		decisions = ask(`psql bank -XAtc "SELECT count(*) FROM fdt_txn.decision"`)
+		return slices.Equal(decisions, []string{"0"}), nil
+	})
+	s.check(err == nil, "no decision is left in the decider", "%q", decisions)
+	used := ask(`psql bank -XAtc "SELECT pg_relation_size('fdt_txn.decision_pkey') > 8192"`)
+	s.check(slices.Equal(used, []string{"t"}), "the decider has decided", "%q", used)
 	var staged []string
 	_, err = until(ctx, "nothing is staged", func() (bool, error) { // what was not prepared goes with the next scan
 		staged = ask(`find /var/lib/fdt/outbox/tmp /var/lib/fdt/outbox/prepared -type f`)

@@ -46,7 +46,7 @@ func (h *heard) error(err error) {
 }
 
 // tellerPatience bounds one request: a server that hangs must not be waited for.
-const tellerPatience = 20 * time.Second
+const tellerPatience = time.Minute
 
 // work transfers until ctx ends, and lets the last one end.
 func (t *teller) work(ctx context.Context) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fdtserver/fdt/internal/scram"
 	"github.com/fdtserver/fdt/test/load"
 )
 
@@ -15,8 +16,10 @@ func Rollouts() []Scenario {
 	return []Scenario{
 		{"Install", "apt install, quick reloads", rolloutInstall},
 		{"Listeners", "addresses come, go and change under load on those that stay", listeners},
+		{"Sockets", "what people do to listeners behind fdt's back, and what they edit while it is stopped", sockets},
 		{"Canary", "generations that say READY=1 and are no good", canary},
 		{"Rehearsal", "a transaction prepared on PostgreSQL and MariaDB before a generation may serve", rehearsal},
+		{"Check", "fdtctl check and check --live of what would not serve", checks},
 		{"Doubt", "resources that go or change their store while a transaction is in doubt there", doubt},
 		{"Surge", "workers exchanged in batches", surge},
 		{"Generations", "old generations are bounded, and hurry when told", generations},
@@ -57,13 +60,16 @@ type settings struct {
 	workers, drain, reload, listen, resources, procedures, users, metrics string
 }
 
+// alice is a user with a password, for a listener that wants one.
+func alice() string { return "{alice: \"" + scram.New("secret").String() + "\"}" }
+
 // configure writes the settings to a file beside the installed one, without applying them.
 func (s *Stage) configure(ctx context.Context, c settings) error {
 	var b strings.Builder
 	for _, part := range []struct{ key, value, fallback string }{
 		{"workers", c.workers, "{count: 2}"},
 		{"drain", c.drain, "{idle: 2s, timeout: 60s}"},
-		{"reload", c.reload, "{settle: 200ms, ready_timeout: 10s}"},
+		{"reload", c.reload, "{settle: 200ms, ready_timeout: 2m}"},
 		{"listen", c.listen, ""},
 		{"resources", c.resources, ""},
 		{"procedures", c.procedures, ""},

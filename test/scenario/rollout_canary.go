@@ -38,17 +38,19 @@ func canary(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	settle := func(ready string) settings { return settings{reload: "{settle: 1s, ready_timeout: " + ready + "}"} }
+	settle := func(ready string) settings { return settings{reload: "{settle: 5s, ready_timeout: " + ready + "}"} }
 	if err := s.roll(ctx, settle("30s")); err != nil {
 		return err
 	}
 	for _, bad := range []struct{ what, script, ready, reason string }{
 		{"workers that die right after READY=1", "systemd-notify --ready; sleep 0.3; echo its last words; exit 3", "30s", "its last words"},
-		{"workers that are killed while they settle", "systemd-notify --ready; sleep 0.3; kill -SEGV $$$$", "30s", "signal 11"},
+		{"workers that are killed while they settle", "systemd-notify --ready; sleep 0.3; kill -SEGV $$$$", "30s", "SEGV"},
 		{"workers that never say READY=1", "sleep 60", "2s", "READY=1"},
 		{"workers that cannot be executed", "exec /nowhere/worker", "30s", "/nowhere/worker"},
 	} {
-		if err := errors.Join(s.configure(ctx, settle(bad.ready)), s.program(ctx, bad.script)); err != nil {
+		late := settle(bad.ready) // a port that opens for them alone is no reason for others to go
+		late.users, late.listen = alice(), `{late: {address: "127.0.0.1:7431", auth: scram}}`
+		if err := errors.Join(s.configure(ctx, late), s.program(ctx, bad.script)); err != nil {
 			return err
 		}
 		if err := s.refusedRollout(ctx, bad.what, bad.reason); err != nil {

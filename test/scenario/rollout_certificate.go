@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fdtserver/fdt/internal/scram"
 	"github.com/fdtserver/fdt/test/load"
 )
 
@@ -82,7 +81,7 @@ func listenerCertificate(ctx context.Context, s *Stage) error {
 		return err
 	}
 	if err := s.roll(ctx, settings{
-		users:  "{alice: \"" + scram.New("secret").String() + "\"}",
+		users:  alice(),
 		listen: "{secure: {address: \"" + tlsAddress + "\", auth: scram, tls: {certificate: " + certificatePath + ", key: " + keyPath + "}}}",
 	}); err != nil {
 		return err

@@ -55,7 +55,7 @@ func silentMaster(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.must(ctx, "systemctl kill --kill-who=main -s STOP fdt"); err != nil {
+	if _, err := s.must(ctx, Stand+"stand $(systemctl show -P MainPID fdt)"); err != nil {
 		return err
 	}
 	<-waiting.done
@@ -105,12 +105,19 @@ func otherMaster(ctx context.Context, s *Stage) error {
 func whatIsMissing(ctx context.Context, s *Stage) error {
 	for _, c := range []struct{ what, command, says string }{
 		{"no right to act, but to ask", "runuser -u fdt -- fdtctl reload", "only root may do this"},
-		{"a full disk at the other end of the pipe", "fdtctl status --json >/dev/full", "no space left on device"},
-		{"no user of the service", "unshare --mount sh -c 'mount --bind /dev/null /etc/passwd && exec fdtctl txn list'", "the package's user is missing"},
+		{"no systemd to have it done", "unshare --mount sh -c 'mount -t tmpfs none /run/systemd && exec fdtctl txn list'", "systemd does not run here"},
 		{"no way to systemd until it is told to end", "unshare --mount sh -c 'mount -t tmpfs none /run/systemd && exec timeout 2 fdtctl stop-hook'", "the stop is not complete"},
 	} {
 		out, err := s.show(ctx, c.command)
 		s.check(err != nil && strings.Contains(out, c.says), c.what+": fdtctl fails and says so", "%s", lastLine(out))
+	}
+	for _, command := range []string{
+		"status", "status --json", "reload", "reload --json", "rollback", "reload", "check", "check --json", "check --schema", "check --live", "version", "version --json",
+		"help", "txn help", "txn list", "txn list --json", "txn resolve --all",
+	} {
+		out, err := s.quiet(ctx, "fdtctl "+command+" 2>&1 >/dev/full; echo exit $?")
+		s.check(err == nil && strings.Contains(out, "no space left on device") && strings.HasSuffix(strings.TrimSpace(out), "exit 1"),
+			"fdtctl "+command+" >/dev/full fails and says so", "%s", strings.TrimSpace(out))
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func doubt(ctx context.Context, s *Stage) error {
 		return err
 	}
 	out, err := s.show(ctx, "fdtctl txn show --json held; fdtctl txn resolve --all")
-	s.check(err != nil && strings.Contains(out, `"state": "prepared"`) && strings.Contains(out, "held: in doubt: waits for the decision of its coordinator, user root"),
+	s.check(err != nil && strings.Contains(out, `"state": "prepared"`) && strings.Contains(out, "held: in doubt: waits for the decision of its coordinator, user peer:root"),
 		"with the service stopped fdtctl shows what the resource says, and resolve --all what stays open", "%s", lastLine(out))
 	out, err = s.show(ctx, "fdtctl txn resolve --all --rollback && fdtctl txn forget held && fdtctl txn resolve --all && ls "+dir+"/prepared "+dir+"/new")
 	s.check(err == nil && strings.Contains(out, "held: aborted (operator)") && strings.Contains(out, "Nothing waits") && !strings.Contains(out, "fdt1-"),

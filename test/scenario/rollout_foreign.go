@@ -24,7 +24,11 @@ func foreign(ctx context.Context, s *Stage) error {
 		return err
 	}
 	for _, example := range []string{"http", "gunicorn"} {
-		if err := s.foreignWorker(ctx, example, filepath.Join(examples, example, "fdt-worker.conf")); err != nil {
+		conf, err := os.ReadFile(filepath.Join(examples, example, "fdt-worker.conf"))
+		if err != nil {
+			return err
+		}
+		if err := s.foreignWorker(ctx, example, string(conf)); err != nil {
 			return fmt.Errorf("%s: %w", example, err)
 		}
 	}
@@ -38,13 +42,7 @@ func foreign(ctx context.Context, s *Stage) error {
 		}
 		s.refusedForeign(ctx, broken.what, broken.reason)
 	}
-	if err := s.program(ctx, ""); err != nil {
-		return err
-	}
-	if err := s.roll(ctx, settings{}); err != nil {
-		return err
-	}
-	if _, err := s.settled(ctx); err != nil {
+	if err := s.ordinary(ctx); err != nil {
 		return err
 	}
 	kind := s.asked(ctx, s.target())
@@ -93,22 +91,31 @@ func (s *Stage) copyExamples(ctx context.Context, examples string) error {
 	return err
 }
 
+// local has the listener that is configured by default, or not.
+func (s *Stage) local(ctx context.Context, there bool) error {
+	edit := "s/^listen:/#&/; s/^  local:/#&/"
+	if there {
+		edit = "s/^#\\(listen:\\|  local:\\)/\\1/"
+	}
+	_, err := s.quiet(ctx, "sed -i '"+edit+"' /etc/fdt/config.yaml")
+	return err
+}
+
 // web are the addresses on which the other programs listen.
 const web = "{web: {address: [\"127.0.0.1:8080\", \"[::1]:8080\", /run/fdt/web.sock], auth: program}}"
 
 // foreignWorker puts the drop-in in place and rolls that program out, over and over, under load.
 func (s *Stage) foreignWorker(ctx context.Context, name, conf string) error {
-	text, err := os.ReadFile(conf)
-	if err != nil {
+	if err := s.dropIn(ctx, conf); err != nil {
 		return err
 	}
-	if _, err := s.quiet(ctx, "mkdir -p $(dirname "+workerDropIn+")"); err != nil {
+	if err := errors.Join(s.local(ctx, true), s.configure(ctx, settings{listen: web, reload: "{settle: 1s}"})); err != nil {
 		return err
 	}
-	if err := s.Bed.WriteFile(ctx, workerDropIn, text); err != nil {
+	if err := s.refusedRollout(ctx, name+" on a listener with auth: peer", "does not go by auth: peer of listener local"); err != nil {
 		return err
 	}
-	if _, err := s.quiet(ctx, "systemctl daemon-reload"); err != nil {
+	if err := s.local(ctx, false); err != nil {
 		return err
 	}
 	if err := s.roll(ctx, settings{listen: web, reload: "{settle: 1s}"}); err != nil {

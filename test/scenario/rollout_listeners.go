@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fdtserver/fdt/internal/scram"
 	"github.com/fdtserver/fdt/test/load"
 )
 
@@ -59,7 +58,7 @@ func listenerRemoved(ctx context.Context, s *Stage) error {
 
 // listenerTCP: the same for both families of TCP.
 func listenerTCP(ctx context.Context, s *Stage) error {
-	users := "{alice: \"" + scram.New("secret").String() + "\"}"
+	users := alice()
 	with := settings{users: users, listen: `{public: {address: ["127.0.0.1:7432", "[::1]:7432"], auth: scram}}`}
 	var targets []load.Target
 	for _, address := range []string{"127.0.0.1:7432", "[::1]:7432"} {

@@ -38,28 +38,50 @@ type exposition struct {
 	took     time.Duration
 }
 
-// scrape gets the metrics at an address inside.
-func (s *Stage) scrape(ctx context.Context, address string) (exposition, error) {
+// page gets a page at an address inside.
+func (s *Stage) page(ctx context.Context, address, path string) (code int, text string, err error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return s.Bed.Dial(ctx, "tcp", address)
 	}}}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	began := time.Now()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
 	if err != nil {
-		return exposition{}, err
+		return 0, "", err
 	}
 	r, err := client.Do(req)
 	if err != nil {
-		return exposition{}, err
+		return 0, "", err
 	}
 	defer r.Body.Close()
-	text, err := io.ReadAll(r.Body)
-	if err == nil && r.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", r.Status, text)
+	raw, err := io.ReadAll(r.Body)
+	return r.StatusCode, string(raw), err
+}
+
+// readiness has a balancer's two questions asked, of which one is asked by a user without any right.
+func (s *Stage) readiness(ctx context.Context, address, when string, ready bool) error {
+	code, text, err := s.page(ctx, address, "/ready")
+	if err != nil {
+		return err
 	}
-	e := exposition{text: string(text), took: time.Since(began)}
+	out, err := s.quiet(ctx, "runuser -u nobody -- fdtctl ready; echo exit $?")
+	want, exit := http.StatusServiceUnavailable, "exit 1"
+	if ready {
+		want, exit = http.StatusOK, "exit 0"
+	}
+	s.check(err == nil && code == want && strings.TrimSpace(out) == strings.TrimSpace(text)+"\n"+exit, when+": /ready and fdtctl ready say so to whoever asks",
+		"%d %s, %s", code, strings.TrimSpace(text), strings.Join(strings.Fields(out), " "))
+	return err
+}
+
+// scrape gets the metrics at an address inside.
+func (s *Stage) scrape(ctx context.Context, address string) (exposition, error) {
+	began := time.Now()
+	code, text, err := s.page(ctx, address, "/metrics")
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("status %d: %s", code, text)
+	}
+	e := exposition{text: text, took: time.Since(began)}
 	if err == nil {
 		parser := expfmt.NewTextParser(model.UTF8Validation)
 		e.families, err = parser.TextToMetricFamilies(strings.NewReader(e.text))
@@ -98,6 +120,10 @@ func metricsTold(ctx context.Context, s *Stage) error {
 	s.check(e.sum("up") == 1 && e.sum("master_up") == 1 && e.sum("workers", "state=ready") == 2 && e.sum("workers_wanted") == 2 &&
 		e.sum("worker_up") == 2 && e.sum("socket_listening") == 1 && e.sum("config_last_reload_successful") == 1,
 		"it tells that all is well", "up %g, %g of %g workers, %g answer", e.sum("up"), e.sum("workers", "state=ready"), e.sum("workers_wanted"), e.sum("worker_up"))
+	s.check(e.sum("resource_up", "resource=outbox") == 1 && e.sum("resource_in_doubt") == 0, "and of the resource, once for all workers", "%g up", e.sum("resource_up"))
+	if err := s.readiness(ctx, metricsOne, "while it serves", true); err != nil {
+		return err
+	}
 	out, err = s.must(ctx, "systemd-analyze security --threshold=9 'fdt-metrics@tcp4-127.0.0.1-9432.service' | tail -n 1; ps -o user= -C fdt-metrics")
 	s.check(err == nil && !strings.Contains(out, "root"), "its exposure is below 1.0, and it is not root", "%s", strings.Join(strings.Fields(out), " "))
 	return err
@@ -148,15 +174,12 @@ func metricsHung(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	signal := func(name string) error {
-		_, err := s.must(ctx, "systemctl kill -s "+name+" fdt-worker@"+units[0]+".service")
-		return err
-	}
-	if err := signal("STOP"); err != nil {
+	worker := "$(systemctl show -P MainPID fdt-worker@" + units[0] + ".service)"
+	if _, err := s.must(ctx, Stand+"stand "+worker); err != nil {
 		return err
 	}
 	e, err := s.scrape(ctx, metricsOne)
-	if cerr := signal("CONT"); err == nil {
+	if _, cerr := s.must(ctx, "kill -CONT "+worker); err == nil {
 		err = cerr
 	}
 	if err != nil {
@@ -246,6 +269,9 @@ func metricsStopped(ctx context.Context, s *Stage) error {
 	s.check(err == nil && e.sum("up")+again.sum("up")+e.sum("master_up") == 0 && len(e.families["fdt_up"].GetMetric()) == 1,
 		"of a stopped fdt the metrics tell that it is down", "up %g, %g workers answer", again.sum("up"), again.sum("worker_up"))
 	s.check(rerr == nil && left == "", "and the scrape has started nothing of it", "%q runs", left)
+	if err := s.readiness(ctx, metricsTwo, "while it is stopped", false); err != nil {
+		return err
+	}
 	if _, err := s.must(ctx, "systemctl start fdt"); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -54,11 +55,20 @@ func rehearsal(ctx context.Context, s *Stage) error {
 	s.check(strings.Join(strings.Fields(out), " ") == "99 101", "rehearsed on both databases: the reload succeeds, a transfer commits, nothing is left prepared", "%q", out)
 
 	// The reload may be what mends it.
-	if _, err := s.must(ctx, "systemctl stop mariadb"); err != nil {
+	if _, err := s.must(ctx, "systemctl kill --signal=STOP 'postgresql@*'"); err != nil {
+		return err
+	}
+	out, err = s.show(ctx, "fdtctl reload")
+	s.check(err == nil, "a database that stands still for both generations does not hold up a reload", "%s", lastLine(out))
+	if _, err := s.must(ctx, "systemctl kill --signal=CONT 'postgresql@*' && systemctl stop mariadb"); err != nil {
 		return err
 	}
 	out, err = s.show(ctx, "fdtctl reload")
 	s.check(err == nil, "a database that is down for the serving generation as well does not hold up a reload", "%s", lastLine(out))
+	s.check(strings.Contains(out, "warning: resource bank_b: unreachable: "), "the reload's answer names it", "%s", out)
+	if err := s.resourcesTold(ctx); err != nil {
+		return err
+	}
 	broken := banks
 	broken.procedures = `{lookup: {steps: [{on: bank_a, sql: "SELECT 1 FROM nowhere"}]}}`
 	if err := s.configure(ctx, broken); err != nil {
@@ -77,4 +87,37 @@ func rehearsal(ctx context.Context, s *Stage) error {
 		return err
 	}
 	return s.unnoticed(ctx, t, "generations whose rehearsal failed")
+}
+
+// resourcesTold looks where an operator looks while bank_b is down and bank_a is not: the status, STATUS=, and what is printed as JSON.
+func (s *Stage) resourcesTold(ctx context.Context) error {
+	out, err := s.show(ctx, "fdtctl status")
+	if err != nil {
+		return err
+	}
+	var rows []string
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "bank_") || strings.HasPrefix(line, "local") {
+			rows = append(rows, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	text := strings.Join(rows, "\n")
+	s.check(strings.Contains(text, "bank_a postgres reachable") && strings.Contains(text, "bank_b mariadb unreachable") &&
+		strings.Contains(text, "local "+socketPath+" open"), "the status tells how each resource fares, and names listeners as the configuration does", "%s", text)
+	_, err = until(ctx, "STATUS= names it", func() (bool, error) {
+		out, err = s.quiet(ctx, "systemctl show -P StatusText fdt")
+		return strings.Contains(out, "; resource bank_b unreachable"), err
+	})
+	s.check(err == nil, "the line of systemctl status names what cannot be used", "%s", strings.TrimSpace(out))
+	out, err = s.quiet(ctx, "fdtctl reload --json")
+	var answer struct {
+		Generation int      `json:"generation"`
+		Warnings   []string `json:"warnings"`
+	}
+	if jerr := json.Unmarshal([]byte(out), &answer); err == nil {
+		err = jerr
+	}
+	s.check(err == nil && answer.Generation > 0 && len(answer.Warnings) > 0 && strings.HasPrefix(answer.Warnings[0], "resource bank_b: unreachable: "),
+		"--json has the same words", "%+v", answer)
+	return ctx.Err()
 }

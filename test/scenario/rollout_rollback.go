@@ -109,8 +109,12 @@ func (s *Stage) startsWith(ctx context.Context) error {
 		return ok, nil
 	})
 	s.check(serr != nil && err == nil, "with nothing that could be served the start fails, and clients are refused", "%s", strings.TrimSpace(out))
-	out, err = s.quiet(ctx, "journalctl -b -u fdt -o cat --no-pager -n 20")
-	s.check(err == nil && strings.Contains(out, "cuont"), "the journal says why", "%s", grep(out, "cuont"))
+	_, err = until(ctx, "the journal says why", func() (bool, error) { // which nobody waits for
+		var err error
+		out, err = s.quiet(ctx, "journalctl -b -u fdt -o cat --no-pager -n 20")
+		return strings.Contains(out, "cuont"), err
+	})
+	s.check(err == nil, "the journal says why", "%s", grep(out, "cuont"))
 	if err := s.configure(ctx, settings{}); err != nil {
 		return err
 	}

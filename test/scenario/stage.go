@@ -200,6 +200,7 @@ type worker struct {
 		PID   int    `json:"pid"`
 		State string `json:"state"`
 		Open  int    `json:"open"`
+		Busy  int    `json:"busy"`
 	} `json:"live"`
 }
 
@@ -238,7 +239,7 @@ func (s *Stage) status(ctx context.Context) (status, error) {
 // pollEvery is how often until looks; patience is how long before it gives up.
 const (
 	pollEvery = 50 * time.Millisecond
-	patience  = 60 * time.Second
+	patience  = 2 * time.Minute
 )
 
 var errPatience = errors.New("did not come true in time")

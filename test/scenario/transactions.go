@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // client is a psql inside the container that is fed statement by statement.
@@ -70,7 +69,7 @@ func killedInside(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	s.check(took < 10*time.Second, "killed inside a transaction: the slot is free at once", "%d ms", took.Milliseconds())
+	s.check(took < patience/3, "killed inside a transaction: the slot is free at once", "%d ms", took.Milliseconds())
 	staged, err := s.quiet(ctx, "find /var/lib/fdt/outbox/tmp /var/lib/fdt/outbox/prepared -type f | wc -l")
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
-// Command suite runs all tests and adds up what they covered: unit tests with the race detector, then tests of
-// the installed, instrumented package in booted systemd. Its last line is always "N passed, N failed", and it
-// exits with 1 unless nothing failed.
+// Command suite runs all tests and adds up what they covered: unit tests with the race detector, and at the same time
+// tests of the installed, instrumented package in booted systemd. Both wait most of the time, for databases, disks
+// and reboots, and so does each test of theirs: more of them run at once than there are processors. The last line is
+// always "N passed, N failed", and the exit status is 1 unless nothing failed.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,7 +23,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	var t tally
-	err := run(ctx, &t, os.Stdout)
+	work, err := filepath.Abs("build/cover")
+	if err == nil {
+		err = run(ctx, &t, os.Stdout, parts(work), work)
+	}
 	stop()
 	if err != nil {
 		t.failed++
@@ -33,46 +38,80 @@ func main() {
 	}
 }
 
-// run runs both parts, also when tests of the first failed, and prints the coverage of the two together.
-func run(ctx context.Context, t *tally, out io.Writer) error {
-	work, err := filepath.Abs("build/cover")
-	if err != nil {
-		return err
-	}
-	parts := []struct {
-		title, dir string
-		env, args  []string
-	}{
+// part is one of the two runs of go test.
+type part struct {
+	title, dir string
+	env, args  []string
+}
+
+// parts are both, with work for what they write. Of the packages with unit tests those come first that take longest.
+func parts(work string) []part {
+	unit, bed := filepath.Join(work, "unit"), filepath.Join(work, "bed")
+	return []part{
 		{
 			title: "unit tests",
-			dir:   filepath.Join(work, "unit"),
-			env:   []string{"CGO_ENABLED=1", "FDT_COVER=" + filepath.Join(work, "unit")}, // for the race detector; for children
-			args:  []string{"-race", "-covermode=atomic", "-coverpkg=./...", "./...", "-args", "-test.gocoverdir=" + filepath.Join(work, "unit")},
+			dir:   unit,
+			env:   []string{"CGO_ENABLED=1", "FDT_COVER=" + unit}, // for the race detector; for children
+			args: []string{
+				"-race", "-parallel=8", "-timeout=1h", "-covermode=atomic", "-coverpkg=./...",
+				"./txn", "./pgwire", "./txn/mariadb", "./test/bank", "./txn/postgres", "./...", "-args", "-test.gocoverdir=" + unit,
+			},
 		},
 		{
 			title: "tests in booted systemd",
-			dir:   filepath.Join(work, "bed"),
-			env:   []string{"FDT_BED=1", "FDT_COVER=" + filepath.Join(work, "bed"), "FDT_DEB=" + os.Getenv("FDT_COVER_DEB"), "FDT_RELEASE_DEB=" + os.Getenv("FDT_DEB")},
-			args:  []string{"-count=1", "-timeout=25m", "-p=2", "./internal/bed/...", "./test/..."},
+			dir:   bed,
+			env:   []string{"FDT_BED=1", "FDT_COVER=" + bed, "FDT_DEB=" + os.Getenv("FDT_COVER_DEB"), "FDT_RELEASE_DEB=" + os.Getenv("FDT_DEB")},
+			args:  []string{"-count=1", "-parallel=4", "-timeout=1h", "-p=2", "./test", "./internal/bed/...", "./test/..."},
 		},
 	}
+}
+
+// run runs both parts to their ends, whatever fails, and prints the coverage of the two together.
+func run(ctx context.Context, t *tally, out io.Writer, parts []part, work string) error {
 	var dirs []string
-	for _, part := range parts {
+	for _, p := range parts {
 		// Workers write there as their own user, which has another number in each Debian, and replace each other's files.
-		if err := errors.Join(os.RemoveAll(part.dir), os.MkdirAll(part.dir, 0o777), os.Chmod(part.dir, 0o777)); err != nil {
+		if err := errors.Join(os.RemoveAll(p.dir), os.MkdirAll(p.dir, 0o777), os.Chmod(p.dir, 0o777)); err != nil {
 			return err
 		}
-		dirs = append(dirs, part.dir)
-		fmt.Fprintf(out, "== %s\n", part.title)
-		began := time.Now()
-		if err := goTest(ctx, t, out, part.env, part.args); err != nil {
-			return fmt.Errorf("%s: %w", part.title, err)
-		}
-		fmt.Fprintf(out, "%s took %s\n", part.title, time.Since(began).Round(time.Second))
+		dirs = append(dirs, p.dir)
+	}
+	tallies, errs := make([]tally, len(parts)), make([]error, len(parts))
+	shared := &turns{out: out}
+	var all sync.WaitGroup
+	for i, p := range parts {
+		all.Go(func() {
+			fmt.Fprintf(shared, "== %s\n", p.title)
+			began := time.Now()
+			if err := goTest(ctx, &tallies[i], shared, p.env, p.args); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", p.title, err)
+				return
+			}
+			fmt.Fprintf(shared, "%s took %s\n", p.title, time.Since(began).Round(time.Second))
+		})
+	}
+	all.Wait()
+	for i := range tallies {
+		t.add(tallies[i])
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	fmt.Fprintln(out, "== coverage of both together")
 	profile := filepath.Join(work, "profile.txt")
 	return coverage(ctx, out, dirs, profile)
+}
+
+// turns is an output for several at once; each writes what belongs together at once.
+type turns struct {
+	mu  sync.Mutex
+	out io.Writer
+}
+
+func (w *turns) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.out.Write(b)
 }
 
 // goTest runs go test and counts its results. That tests failed is in the tally, not in the error.

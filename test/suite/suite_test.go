@@ -39,11 +39,23 @@ func TestTally(t *testing.T) {
 			says: "because",
 		},
 		"a panic counts as one": {
-			events: prologue + `{"Action":"output","Package":"m/p","Test":"A","Output":"panic: timed out\n"}
+			events: prologue + `{"Action":"run","Package":"m/p","Test":"A"}
+{"Action":"output","Package":"m/p","Test":"A","Output":"panic: timed out\n"}
 {"Action":"fail","Package":"m/p"}
 `,
 			want: tally{failed: 1},
 			says: "panic: timed out",
+		},
+		"a test cut off after a failed one tells what it said": {
+			events: prologue + `{"Action":"run","Package":"m/p","Test":"A"}
+{"Action":"output","Package":"m/p","Test":"A","Output":"the parent's reason\n"}
+{"Action":"run","Package":"m/p","Test":"A/x"}
+{"Action":"output","Package":"m/p","Test":"A/x","Output":"called FailNow on a parent\n"}
+{"Action":"fail","Package":"m/p","Test":"A/x"}
+{"Action":"fail","Package":"m/p"}
+`,
+			want: tally{failed: 2},
+			says: "in A:\nthe parent's reason\nFAIL m/p",
 		},
 		"a package that does not build counts as one": {
 			events: `{"Action":"build-output","ImportPath":"m/p","Output":"undefined: x\n"}
@@ -134,5 +146,42 @@ func TestCoverage(t *testing.T) {
 	out.Reset()
 	if err := coverage(t.Context(), &out, dirs, filepath.Join(work, "profile")); err != nil || !strings.Contains(out.String(), "100.0%  total") {
 		t.Errorf("%v: %s", err, out.String())
+	}
+}
+
+// Two parts, each with a failure: both run to their ends, are counted, and their coverage is printed.
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for name, text := range map[string]string{
+		"go.mod":    "module github.com/fdtserver/fdt/x\n\ngo 1.26\n",
+		"a.go":      "package x\n\nfunc one() int { return 1 }\n\nfunc two() int { return 2 }\n",
+		"a_test.go": "package x\n\nimport \"testing\"\n\nfunc TestOne(t *testing.T) { one() }\n\nfunc TestTwo(t *testing.T) { two(); t.Error(\"because\") }\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	half := func(name, test string) part {
+		args := []string{"-cover", "-covermode=atomic", "-run=" + test, ".", "-args", "-test.gocoverdir=" + filepath.Join(dir, name)}
+		return part{title: name, dir: filepath.Join(dir, name), args: args}
+	}
+	var got tally
+	var out bytes.Buffer
+	if err := run(t.Context(), &got, &out, []part{half("first", "One"), half("second", "Two")}, dir); err != nil {
+		t.Fatal(err)
+	}
+	if want := (tally{passed: 1, failed: 1}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for _, want := range []string{"== first\n", "== second\n", "first took", "second took", "because", "100.0%  total"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %s", want, out.String())
+		}
+	}
+	bad := half("third", "One")
+	bad.args = []string{"-mod=nonsense", "."}
+	if err := run(t.Context(), &got, &out, []part{bad}, dir); err == nil {
+		t.Error("no error")
 	}
 }

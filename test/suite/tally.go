@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -28,6 +29,7 @@ type tally struct {
 func (t *tally) read(events io.Reader, out io.Writer) error {
 	type name struct{ pkg, test string }
 	said := map[name]*strings.Builder{}
+	running := map[name]bool{}
 	failing := map[string]bool{} // packages in which a test failed
 	decoder := json.NewDecoder(events)
 	for {
@@ -42,6 +44,9 @@ func (t *tally) read(events io.Reader, out io.Writer) error {
 		}
 		key := name{e.Package, e.Test}
 		switch e.Action {
+		case "run":
+			running[key] = true
+			continue
 		case "output", "build-output":
 			if said[key] == nil {
 				said[key] = &strings.Builder{}
@@ -57,17 +62,25 @@ func (t *tally) read(events io.Reader, out io.Writer) error {
 		default:
 			continue
 		}
+		delete(running, key)
 		if e.Test != "" {
 			t.count(e.Action)
 		}
+		var cut []string // tests that have not ended
+		if e.Action == "fail" && e.Test == "" {
+			for key := range running {
+				if key.pkg == e.Package {
+					cut = append(cut, key.test)
+				}
+			}
+		}
 		switch {
-		case e.Action == "fail" && (e.Test != "" || !failing[e.Package] && e.FailedBuild == ""):
+		case e.Action == "fail" && (e.Test != "" || len(cut) > 0 || !failing[e.Package] && e.FailedBuild == ""):
 			if e.Test == "" {
 				t.failed++ // a panic, a timeout, an exit: what the tests said that have not ended tells why
-				for key := range said {
-					if key.pkg == e.Package && key.test != "" {
-						fmt.Fprintf(out, "in %s:\n%s", key.test, said[key])
-					}
+				slices.Sort(cut)
+				for _, test := range cut {
+					fmt.Fprintf(out, "in %s:\n%s", test, text(said[name{e.Package, test}]))
 				}
 			}
 			failing[e.Package] = true
@@ -77,6 +90,12 @@ func (t *tally) read(events io.Reader, out io.Writer) error {
 		}
 		delete(said, key)
 	}
+}
+
+func (t *tally) add(o tally) {
+	t.passed += o.passed
+	t.failed += o.failed
+	t.skipped += o.skipped
 }
 
 func (t *tally) count(action string) {

@@ -31,28 +31,64 @@ type Branch struct {
 
 // Enlist begins a branch. An unreachable server fails it, with SQLSTATE 08001.
 func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branch, error) {
-	key := lockPrefix(opt.GID.Log, opt.GID.Incarnation)
+	key, xid := lockPrefix(opt.GID.Log, opt.GID.Incarnation), r.xid(opt.GID)
+	var earlier []holder // sessions that may have begun it, and whose answer was lost
 	for {
 		c, used, err := r.pool.Get(ctx, key)
 		if err != nil {
 			return nil, r.unavailable(err)
 		}
-		xid := r.xid(opt.GID)
-		if err = c.begin(ctx, opt, xid); err == nil {
+		if err = c.begin(ctx, opt, xid); number(err) == errXADupID {
+			err = r.again(ctx, c, opt, earlier, err)
+		}
+		if err == nil {
 			e := evidence{slot: c.slot, id: c.id, marked: r.opt.Marker != "" && !opt.ReadOnly}
 			return &Branch{r: r, c: c, opt: opt, xid: xid, marked: e.marked, proof: e.proof(), store: c.store}, nil
 		}
 		r.pool.Drop(c)
+		if number(err) == errNotYet {
+			return nil, fmt.Errorf("resource %s: %w (%w)", r.opt.Name, ErrGalera, wrap(ctx, err))
+		}
 		if !lost(err) || ctx.Err() != nil {
-			return nil, fmt.Errorf("resource %s: begin: %w", r.opt.Name, wrap(ctx, err))
+			failed := fmt.Errorf("resource %s: begin: %w", r.opt.Name, wrap(ctx, err))
+			if number(err) == errXADupID { // somebody prepared a branch of that name
+				failed = txn.NotOurs.Mark(failed)
+			}
+			return nil, failed
 		}
 		if !used {
 			return nil, r.unavailable(err)
 		}
 		r.pool.Flush() // the server was restarted: what idles is dead
+		earlier = append(earlier, c.holder())
 	}
 }
 
+// again begins a branch whose name is in use. If XA RECOVER lists it, somebody has prepared it, and the answer is inUse. Otherwise a session
+// is in it: the one that this process began it on before, without having the answer. It is ended if it is among the earlier; one that an
+// Enlist before this left behind is leaving by itself, its connection being closed. Until it has left, errBusy.
+func (r *Resource) again(ctx context.Context, c *conn, opt txn.BranchOptions, earlier []holder, inUse error) error {
+	return poll(ctx, func() (bool, error) {
+		prepared, err := r.listed(ctx, c, opt.GID)
+		if prepared {
+			err = inUse
+		}
+		for _, h := range earlier {
+			if err == nil {
+				_, err = c.end(ctx, h)
+			}
+		}
+		if err == nil {
+			if err = c.begin(ctx, opt, r.xid(opt.GID)); number(err) == errXADupID {
+				return false, nil
+			}
+		}
+		return err == nil, err
+	})
+}
+
+// begin starts the branch, in a session that is as new: what rides with it takes what an earlier transaction has left. Settings of a
+// session cannot all be named; those are reset on which what is stored depends.
 func (c *conn) begin(ctx context.Context, opt txn.BranchOptions, xid string) error {
 	if err := c.lockTimeout(ctx, opt.LockTimeout); err != nil {
 		return err
@@ -65,10 +101,20 @@ func (c *conn) begin(ctx context.Context, opt txn.BranchOptions, xid string) err
 		mode = append(mode, "READ ONLY")
 	}
 	start := "XA START " + xid
-	if mode != nil { // for this transaction alone, and in one request
-		start = "BEGIN NOT ATOMIC SET TRANSACTION " + strings.Join(mode, ", ") + "; " + start + "; END"
+	if mode != nil { // for this transaction alone
+		start = "SET TRANSACTION " + strings.Join(mode, ", ") + "; " + start
 	}
-	return c.exec(ctx, start)
+	again := c.used
+	if again {
+		start = c.again.run() + start
+	}
+	c.used = true
+	if strings.Contains(start, ";") { // in one request
+		start = "BEGIN NOT ATOMIC " + start + "; END"
+	}
+	err := c.exec(ctx, start)
+	c.again.known = c.again.known || again && err == nil
+	return err
 }
 
 // lockTimeout bounds the waits for locks of rows and of tables, in whole seconds; 0 is the server's default.
@@ -95,7 +141,20 @@ func (b *Branch) Conn() *sql.Conn {
 	if b.c == nil {
 		return nil
 	}
+	b.c.strange, b.c.called = true, true
 	return b.c.Conn
+}
+
+// For is Conn for the one statement that is run there next, prepared at its first use on the session; nil with the connection where it
+// cannot be. One that only reads or changes rows leaves nothing that keeps the session from being used again. The statement is not to be
+// closed.
+func (b *Branch) For(ctx context.Context, text string) (*sql.Conn, *sql.Stmt, error) {
+	if err := b.check(); err != nil {
+		return nil, nil, err
+	}
+	b.c.strange, b.c.called = b.c.strange || leaves(text), b.c.called || temporary(text)
+	s, err := b.c.statement(ctx, text)
+	return b.c.Conn, s, err
 }
 
 // Identity is that of the store which the branch is on.
@@ -126,8 +185,8 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 	if err := b.mark(ctx); err != nil {
 		return 0, err
 	}
-	// In one round trip. Which of the two failed makes no difference to what follows.
-	if err := b.c.exec(ctx, "BEGIN NOT ATOMIC XA END "+b.xid+"; XA PREPARE "+b.xid+"; END"); err != nil {
+	// In one round trip. Which of them failed makes no difference to what follows.
+	if err := b.close(ctx, "XA PREPARE "+b.xid+"; "); err != nil {
 		return 0, b.broken(ctx, "prepare", err)
 	}
 	b.idle = true
@@ -138,6 +197,62 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 	}
 	return txn.VotePrepared, nil
 }
+
+// closing is XA END, and what then follows at once, for a branch that may vote. A session that has lost its lock would not be found if this
+// process died; and what was changed in a table of an engine without transactions cannot be undone any more, which the server tells with
+// a warning when a savepoint is gone back to (1196), or by refusing the savepoint (1178).
+//
+// The server gives the same warning of a temporary table that was made, as procedures do. How many were made and dropped in the session's
+// life it counts, and no session goes on to another branch after that: so the warning means a real table where that count is zero. Where it
+// is not, a table without transactions that was changed beside a temporary one goes unseen.
+func (b *Branch) closing(then string) string {
+	end := "XA END " + b.xid + "; " + then
+	switch {
+	case b.c.called:
+		end = "SET left_over = left_over OR EXISTS (SELECT * FROM information_schema.USER_VARIABLES); " + end + "SELECT left_over; "
+		return "BEGIN NOT ATOMIC DECLARE left_over BOOL DEFAULT FALSE; DECLARE CONTINUE HANDLER FOR 1196 BEGIN IF (" + scratched + ") = 0 THEN " + refuse + "END IF; " +
+			"SET left_over = TRUE; END; " + b.c.looking(end) + "END"
+	case b.c.strange: // it may have prepared what it likes
+		return "BEGIN NOT ATOMIC " + b.c.looking(end) + "END"
+	}
+	return "BEGIN NOT ATOMIC " + b.c.vote.run() + end + "END"
+}
+
+// refuse refuses the vote.
+const refuse = "SIGNAL SQLSTATE '0A000' SET MESSAGE_TEXT = '" + noTransactions + "'; "
+
+// looking is what is looked at before what ends the branch.
+func (c *conn) looking(end string) string {
+	codes := "1178, 1196"
+	if c.called {
+		codes = "1178"
+	}
+	return "DECLARE EXIT HANDLER FOR " + codes + " " + refuse +
+		"IF NOT COALESCE(IS_USED_LOCK(" + c.mark + ") = CONNECTION_ID(), FALSE) THEN SIGNAL SQLSTATE '40000' SET MESSAGE_TEXT = '" + noMark + "'; END IF; " +
+		"SAVEPOINT vote; ROLLBACK TO SAVEPOINT vote; " + end
+}
+
+// scratched counts the temporary tables that were made or dropped in the session's life, by whatever statement or routine.
+const scratched = "SELECT SUM(VARIABLE_VALUE) FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME IN ('COM_CREATE_TEMPORARY_TABLE', 'COM_DROP_TEMPORARY_TABLE')"
+
+// close sends closing. A routine may have left temporary tables and variables, which go with the session.
+func (b *Branch) close(ctx context.Context, then string) error {
+	if !b.c.called {
+		err := b.c.exec(ctx, b.closing(then))
+		b.c.vote.known = b.c.vote.known || err == nil && !b.c.strange
+		return err
+	}
+	var left bool
+	err := b.c.QueryRowContext(ctx, b.closing(then)).Scan(&left)
+	b.c.strange = b.c.strange || left
+	return err
+}
+
+// What a vote is refused with, in at most 128 bytes.
+const (
+	noTransactions = "a statement changed a table whose engine has no transactions: that cannot be undone; use InnoDB"
+	noMark         = "a statement released the lock by which the session is found if this process dies"
+)
 
 // mark adds the marker, if there is to be one.
 func (b *Branch) mark(ctx context.Context) error {
@@ -166,7 +281,7 @@ func (b *Branch) Commit(ctx context.Context) error {
 	err := b.mark(ctx)
 	if err == nil {
 		// By itself: where its answer is lost, nothing was committed.
-		if err = b.c.exec(ctx, "XA END "+b.xid); err != nil {
+		if err = b.close(ctx, ""); err != nil {
 			err = b.broken(ctx, "end", err)
 		}
 	}
@@ -204,7 +319,8 @@ func (b *Branch) Rollback(ctx context.Context) error {
 // undo is XA ROLLBACK, in any state of the branch. The session is free or lost afterwards.
 func (b *Branch) undo(ctx context.Context) error {
 	if !b.idle {
-		_ = b.c.exec(ctx, "XA END "+b.xid) // the server refuses where InnoDB has undone it; XA ROLLBACK is due all the same
+		b.c.strange = b.c.strange || b.c.called // nobody has looked what a routine has left
+		_ = b.c.exec(ctx, "XA END "+b.xid)      // the server refuses where InnoDB has undone it; XA ROLLBACK is due all the same
 	}
 	err := b.c.exec(ctx, "XA ROLLBACK "+b.xid)
 	if err == nil || number(err) == errXARollback {
@@ -282,15 +398,19 @@ func (b *Branch) savepoint(ctx context.Context, text string) error {
 	return nil
 }
 
-// release gives the session, which is in no transaction, back.
+// release gives the session, which is in no transaction, back, unless it may have state that its next begin would not take.
 func (b *Branch) release() {
-	b.r.pool.Put(b.c.key, b.c)
+	if b.c.renewed() {
+		b.r.pool.Put(b.c.key, b.c)
+	} else {
+		b.r.pool.Drop(b.c)
+	}
 	b.c = nil
 }
 
 // lose gives up a session whose end on the server is not known.
 func (b *Branch) lose() {
-	b.gone = holder{fmt.Sprintf("%s%d", b.c.key, b.c.slot), b.c.id}
+	b.gone = b.c.holder()
 	b.r.pool.Drop(b.c)
 	b.c = nil
 }

@@ -3,6 +3,7 @@ package mariadb
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -275,7 +276,7 @@ func TestExec(t *testing.T) {
 		{"SELECT ? + 1", int64(41), 1, "42"},
 		{"SELECT CAST(? AS DECIMAL(30,1)) * 3", "33333333333333333333.1", 1, "99999999999999999999.3"},
 		{"SELECT NOT ?", true, 1, "0"},
-		{"SELECT ? / 2", 0.5, 1, "0.25000"},
+		{"SELECT ? / 2", 0.5, 1, "0.25"},
 		{"SELECT HEX(?)", []byte{0, 255, '\''}, 1, "00FF27"},
 		{"SELECT ?", `it's \ "quoted"`, 1, `it's \ "quoted"`},
 		{"SELECT '?', ?", int64(1), 1, "?"},
@@ -344,6 +345,29 @@ func TestCancelWhileBlocked(t *testing.T) {
 	must(t, holder.Rollback(t.Context()))
 }
 
+// TestKilled: a session that the server has ended between two statements is told as lost, whatever the second one is to it.
+func TestKilled(t *testing.T) {
+	r := open(t, Options{})
+	acc := table(t, "a")
+	const again = "SELECT ? + 1"
+	for _, second := range []string{again, "SELECT 7", "UPDATE " + acc + " SET balance = 1 WHERE id = 1"} {
+		b := enlist(t, r, txn.BranchOptions{})
+		exec(t, b, again, int64(1))
+		admin(t, "a", fmt.Sprintf("KILL %d", b.c.id))
+		testwait.Until(t, "the session is gone", func() bool {
+			return value(t, "a", fmt.Sprintf("SELECT count(*) FROM information_schema.processlist WHERE id = %d", b.c.id)) == "0"
+		})
+		var args []any
+		if second == again {
+			args = []any{int64(1)}
+		}
+		if _, err := b.Exec(t.Context(), second, args); txn.SQLState(err) != "08006" {
+			t.Errorf("%s: %s %v", second, txn.SQLState(err), err)
+		}
+		must(t, b.Rollback(t.Context()))
+	}
+}
+
 func TestExhausted(t *testing.T) {
 	r := open(t, Options{Pool: 1})
 	b := enlist(t, r, txn.BranchOptions{})
@@ -352,7 +376,7 @@ func TestExhausted(t *testing.T) {
 	if _, err := r.Enlist(ctx, txn.BranchOptions{GID: newGID(txn.RoleLocal)}); !errors.Is(err, txn.ErrExhausted) {
 		t.Errorf("Enlist of a full pool: %v", err)
 	}
-	if n, limit := r.Pool(); n != 1 || limit != 1 {
+	if n, limit, waiting := r.Pool(); n != 1 || limit != 1 || waiting != 0 {
 		t.Errorf("%d of %d are in use", n, limit)
 	}
 	must(t, b.Rollback(t.Context()))

@@ -49,6 +49,21 @@ func conform(t *testing.T, marker string) {
 			}
 			return r, proxy.Lose(at)
 		},
+		Crash: func(t testing.TB) {
+			if err := errors.Join(server.Kill(), server.Start()); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Freeze: func(t testing.TB) (thaw func()) {
+			if err := server.Freeze(); err != nil {
+				t.Fatal(err)
+			}
+			return func() {
+				if err := server.Thaw(); err != nil {
+					t.Error(err)
+				}
+			}
+		},
 		Abandon: func(t testing.TB, b txn.Branch) {
 			// The socket closes, nobody says goodbye.
 			err := b.(*Branch).Conn().Raw(func(any) error { return errAbandoned })

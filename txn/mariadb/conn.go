@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,17 +19,38 @@ const slots = 512
 // conn is one session of the server.
 type conn struct {
 	*sql.Conn
-	key     string // of its pool, and the prefix of the lock that it holds for its life; empty for recovery
-	slot    uint32 // completes the lock's name
-	id      uint64 // connection_id()
-	store   string // identity of the store it is connected to
-	seconds int64  // lock timeout that is set; -1: the server's default
+	key     string   // of its pool, and the prefix of the lock that it holds for its life; empty for recovery
+	slot    uint32   // completes the lock's name
+	id      uint64   // connection_id()
+	store   string   // identity of the store it is connected to
+	seconds int64    // lock timeout that is set; -1: the server's default
+	mark    string   // the lock's name, as an expression
+	reset   []string // statements that make a used session as new
+	again   stored   // the same
+	vote    stored   // what is looked at before the vote
+	used    bool     // by a transaction
+	called  bool     // a routine, which may have made a temporary table or what else a session keeps
+	strange bool     // it may have state that reset leaves
+
+	statements map[string]*sql.Stmt // those of steps that are prepared, by their text
 }
 
 // lockPrefix begins the names of an incarnation's locks; the longest name has 52 of 64 bytes.
 func lockPrefix(id txn.LogID, incarnation uint64) string {
 	return fmt.Sprintf("fdt-%s-%d-", id, incarnation)
 }
+
+// current lists the settings that are reset, each with its value, as assignments.
+var current = func() string {
+	var list []string
+	for _, name := range []string{
+		"sql_mode", "time_zone", "tx_isolation", "autocommit", "foreign_key_checks", "unique_checks", "character_set_client", "character_set_results",
+		"collation_connection",
+	} {
+		list = append(list, "CONCAT('"+name+" = ', QUOTE(@@"+name+"))")
+	}
+	return strings.Join(list, ", ")
+}()
 
 // dial opens a session. Its named lock is what a fence finds it by: ids of connections come back after a restart of the server, and then
 // are strangers'.
@@ -52,12 +74,53 @@ func (r *Resource) setup(ctx context.Context, c *conn) error {
 	for range slots {
 		c.slot = r.slot.Add(1) % slots
 		var got sql.NullBool
-		err := c.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT(?, ?), 0), CONNECTION_ID(), ("+identity+")", c.key, c.slot).Scan(&got, &c.id, &c.store)
+		c.mark = fmt.Sprintf("'%s%d'", c.key, c.slot)
+		var settings string
+		err := c.QueryRowContext(ctx, "SELECT GET_LOCK("+c.mark+", 0), CONNECTION_ID(), ("+identity+"), CONCAT_WS(', ', "+current+")").
+			Scan(&got, &c.id, &c.store, &settings)
 		if err != nil || got.Bool {
+			c.reset = []string{"DO RELEASE_ALL_LOCKS(), GET_LOCK(" + c.mark + ", 0)", "SET " + settings}
+			c.again = stored{name: "fdt_again", list: c.reset}
+			c.vote = stored{name: "fdt_vote", list: []string{"BEGIN NOT ATOMIC " + c.looking("") + "END"}}
 			return err
 		}
 	}
 	return fmt.Errorf("all %d locks of this process are held", slots)
+}
+
+// stored is a list of statements that the server has read once in the session's life, as it is to run them in each transaction: reading
+// them costs about as much as all else that a small transaction does there. A compound statement costs more to run than the statements
+// in it do one by one.
+type stored struct {
+	name  string
+	list  []string
+	known bool // to the server
+}
+
+// run is what runs the list, inside of BEGIN NOT ATOMIC. Where that succeeds, the list is known.
+func (s *stored) run() string {
+	var text strings.Builder
+	for i, statement := range s.list {
+		name := s.name + strconv.Itoa(i)
+		if !s.known {
+			text.WriteString("PREPARE " + name + " FROM '" + strings.ReplaceAll(statement, "'", "''") + "'; ")
+		}
+		text.WriteString("EXECUTE " + name + "; ")
+	}
+	return text.String()
+}
+
+// renewed tells whether the session, which is in no transaction, can be used for another. One that ran a routine is made as new at once:
+// it may hold a lock for which others wait.
+func (c *conn) renewed() bool {
+	if c.strange || !c.called {
+		return !c.strange
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), settle)
+	defer cancel()
+	c.called, c.used = false, false
+	c.again.known, c.vote.known = false, false // a procedure may prepare and drop what it likes
+	return c.exec(ctx, "BEGIN NOT ATOMIC "+strings.Join(c.reset, "; ")+"; END") == nil
 }
 
 func (c *conn) close() { _ = c.Conn.Close() } // there is nobody to tell
@@ -93,6 +156,8 @@ type holder struct {
 	id   uint64
 }
 
+func (c *conn) holder() holder { return holder{fmt.Sprintf("%s%d", c.key, c.slot), c.id} }
+
 // kill returns when the session is gone from the server, and with it what it had not prepared. KILL only asks; the lock is given up
 // after the transaction. No connection is held between two looks, so that a session which is slow to end holds up no other's end.
 func (r *Resource) kill(ctx context.Context, h holder) error {
@@ -125,16 +190,18 @@ func (c *conn) kill(ctx context.Context, id uint64) error {
 	return err
 }
 
-// poll calls f, at first often, until it is done, fails or ctx ends.
+// poll calls f, at first often, until it is done, fails or ctx ends. That we may not kill a session is no failure yet: one that is just
+// leaving has no user any more by whom it could be ours (sql_parse.cc, kill_one_thread), and is soon gone.
 func poll(ctx context.Context, f func() (done bool, err error)) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		if done, err := f(); done || err != nil {
+		done, err := f()
+		if done || err != nil && number(err) != errNotOwner {
 			return err
 		}
-		if err := pause(ctx, wait); err != nil {
-			return err
+		if ended := pause(ctx, wait); ended != nil {
+			return errors.Join(ended, err)
 		}
 	}
 }
 
-var errBusy = errors.New("its session has not ended yet")
+var errBusy = txn.Busy.Mark(errors.New("its session has not ended yet"))

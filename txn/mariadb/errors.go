@@ -2,6 +2,7 @@ package mariadb
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -15,10 +16,14 @@ import (
 const (
 	errDenied       = 1227 // ER_SPECIFIC_ACCESS_DENIED_ERROR
 	errNoThread     = 1094 // ER_NO_SUCH_THREAD
+	errNotYet       = 1235 // ER_NOT_SUPPORTED_YET
+	errNotOwner     = 1095 // ER_KILL_DENIED_ERROR
 	errUnpreparable = 1295 // ER_UNSUPPORTED_PS
+	errOutOfRange   = 1264 // ER_WARN_DATA_OUT_OF_RANGE
 	errLockWait     = 1205 // ER_LOCK_WAIT_TIMEOUT
 	errXANota       = 1397 // ER_XAER_NOTA
 	errXARollback   = 1402 // ER_XA_RBROLLBACK
+	errXADupID      = 1440 // ER_XAER_DUPID
 	errShutdown     = 1053 // ER_SERVER_SHUTDOWN
 	errInterrupted  = 1317 // ER_QUERY_INTERRUPTED
 	errKilled       = 1927 // ER_CONNECTION_KILLED
@@ -34,6 +39,7 @@ var states = map[uint16]string{
 	1142:           "42501", // command denied
 	1146:           "42P01", // no such table
 	1213:           "40P01", // deadlock
+	1461:           "53400", // max_prepared_stmt_count
 	1451:           "23503", // is referenced
 	1452:           "23503", // refers to nothing
 	1586:           "23505", // duplicate key, by name
@@ -73,6 +79,9 @@ func (e *Error) Fields() (message, detail, hint string) {
 	return e.Err.Message, fmt.Sprintf("MariaDB error %d.", e.Err.Number), hint
 }
 
+// LockWait tells that the limit of a wait for a lock has passed.
+func (e *Error) LockWait() bool { return e.Err.Number == errLockWait }
+
 // number returns the number of the server's error; 0 if the error is not the server's.
 func number(err error) uint16 {
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
@@ -98,7 +107,7 @@ func wrap(ctx context.Context, err error) error {
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return &Error{e}
 	}
-	if errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) {
+	if errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) { // the last is a lost one's second try
 		err = &pool.Lost{Err: err}
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {

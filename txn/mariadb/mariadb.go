@@ -36,6 +36,9 @@ const (
 	maxNameLen = 64
 )
 
+// ErrGalera says that the server belongs to a cluster of a kind that has no two-phase commit.
+var ErrGalera = errors.New("the server is a node of a Galera cluster (wsrep_on), which refuses XA transactions: use one outside of it")
+
 // Options says which database a Resource is.
 type Options struct {
 	Name         string // in the configuration; the bqual of its branches, so a new name does not find the old one's
@@ -85,7 +88,7 @@ func New(opt Options) (*Resource, error) {
 	opt.Pool = min(opt.Pool, MaxPool)
 	config, err := mysql.ParseDSN(opt.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
+		return nil, fmt.Errorf("resource %s: dsn: %s", opt.Name, untold(err))
 	}
 	if config.DBName == "" {
 		return nil, fmt.Errorf("resource %s: the DSN names no database", opt.Name)
@@ -93,14 +96,22 @@ func New(opt Options) (*Resource, error) {
 	if config.Timeout == 0 {
 		config.Timeout = connectTimeout
 	}
-	config.InterpolateParams = true // one round trip for each statement
+	if _, set := config.Params["time_zone"]; set {
+		return nil, fmt.Errorf("resource %s: the DSN sets time_zone, but fdt's sessions are always in UTC: convert in the statement, by CONVERT_TZ", opt.Name)
+	}
+	// What values look like, whatever the server's defaults.
+	if config.Params == nil {
+		config.Params = make(map[string]string)
+	}
+	config.Params["time_zone"] = "'+00:00'"
+	config.InterpolateParams = true // one round trip for the package's own statements; those of steps are prepared
 	config.MultiStatements = false
 	config.ClientFoundRows = true // rows that match, as in PostgreSQL, also where they already hold the value
 	config.ParseTime = false
 	config.Logger = &mysql.NopLogger{} // it would write to stderr; errors are returned
 	r := &Resource{opt: opt, parking: parking{limit: parkable(opt.Pool)}, census: census{turn: make(chan struct{}, 1)}}
 	var connector driver.Connector
-	err = config.Apply(mysql.BeforeConnect(r.password))
+	err = config.Apply(mysql.BeforeConnect(r.password), mysql.Charset("utf8mb4", config.Collation))
 	if err == nil {
 		connector, err = mysql.NewConnector(config)
 	}
@@ -124,6 +135,17 @@ func New(opt Options) (*Resource, error) {
 // parkable is how many sessions with a prepared branch may be kept beside a pool.
 func parkable(pool int) int { return max(1, pool/4) }
 
+// untold is what is wrong with a DSN, without any part of it: which of them is a password nobody can tell in one that
+// cannot be read. The driver's text has values in quotes, or behind a colon.
+func untold(err error) string {
+	text := err.Error()
+	if strings.HasPrefix(text, "invalid DSN: ") {
+		return text // those have none
+	}
+	text, _, _ = strings.Cut(text, ": ")
+	return strings.TrimSpace(text[:strings.IndexAny(text+"'", "'\"")])
+}
+
 // password reads the password file into the configuration of one connection.
 func (r *Resource) password(_ context.Context, config *mysql.Config) error {
 	if r.opt.PasswordFile == "" {
@@ -144,8 +166,10 @@ func recoveryPool(pool int) int { return max(2, pool/4) }
 // Name returns the resource's name in the configuration.
 func (r *Resource) Name() string { return r.opt.Name }
 
-// Pool returns how many connections branches use, and how many they may: see txn.Pooled.
-func (r *Resource) Pool() (inUse, limit int) { return r.pool.InUse(), r.pool.Limit() }
+// Pool returns how many connections branches use, how many they may, and how many branches wait for one: see txn.Pooled.
+func (r *Resource) Pool() (inUse, limit, waiting int) {
+	return r.pool.InUse(), r.pool.Limit(), r.pool.Waiting()
+}
 
 // Close closes the connections, those of open branches when they end.
 func (r *Resource) Close() error {
@@ -175,9 +199,11 @@ type settings struct {
 	mode        string
 	process     bool
 	legacy      bool
+	galera      bool
 }
 
-// Check asks the server whether it can serve as a resource. Warnings are for the operator.
+// Check asks the server whether it can serve as a resource. Warnings are for the operator; the error is ErrGalera, or says that the server
+// cannot be reached.
 func (r *Resource) Check(ctx context.Context) (warnings []string, err error) {
 	var s settings
 	err = r.privileged(ctx, func(c *conn) error {
@@ -185,10 +211,13 @@ func (r *Resource) Check(ctx context.Context) (warnings []string, err error) {
 		if s.process = number(err) != errDenied; s.process && err != nil {
 			return err
 		}
-		return c.QueryRowContext(ctx, `SELECT @@log_bin, @@max_connections, @@innodb_flush_log_at_trx_commit, @@sql_mode,
-			EXISTS (SELECT * FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME = 'LEGACY_XA_ROLLBACK_AT_DISCONNECT' AND VARIABLE_VALUE = 'ON')`).
-			Scan(&s.logBin, &s.connections, &s.flush, &s.mode, &s.legacy)
+		const on = "EXISTS (SELECT * FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME = ? AND VARIABLE_VALUE = 'ON')" // not every server has it
+		return c.QueryRowContext(ctx, "SELECT @@log_bin, @@max_connections, @@innodb_flush_log_at_trx_commit, @@sql_mode, "+on+", "+on,
+			"LEGACY_XA_ROLLBACK_AT_DISCONNECT", "WSREP_ON").Scan(&s.logBin, &s.connections, &s.flush, &s.mode, &s.legacy, &s.galera)
 	})
+	if err == nil && s.galera {
+		err = fmt.Errorf("resource %s: %w", r.opt.Name, ErrGalera)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -74,6 +74,9 @@ func (r *Resource) marker(ctx context.Context, c *conn, gid txn.GID, proof txn.P
 // key is the branch's key in the marker table, which several resources may share.
 func (r *Resource) key(gid txn.GID) string { return gtrid(gid) + "/" + r.opt.Name }
 
+// KeepsProofs tells whether there are markers: see txn.Forgetter.
+func (r *Resource) KeepsProofs() bool { return r.opt.Marker != "" }
+
 // Forget deletes the branch's marker.
 func (r *Resource) Forget(ctx context.Context, gid txn.GID) error {
 	if r.opt.Marker == "" {

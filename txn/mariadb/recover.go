@@ -57,11 +57,15 @@ func (r *Resource) listed(ctx context.Context, c *conn, gid txn.GID) (bool, erro
 func (r *Resource) Resolve(ctx context.Context, gid txn.GID, d txn.Decision, proof txn.Proof) (found txn.Resolution, err error) {
 	text := map[txn.Decision]string{txn.Commit: "XA COMMIT ", txn.Abort: "XA ROLLBACK "}[d] + r.xid(gid)
 	if c := r.parking.take(gid); c != nil {
-		if err := c.exec(ctx, text); err == nil {
+		err := c.exec(ctx, text)
+		if err == nil && c.renewed() {
 			r.pool.Adopt(c.key, c)
+		} else {
+			c.close()
+		}
+		if err == nil {
 			return txn.ResolvedDone, nil
 		}
-		c.close()
 	}
 	if e, ok := parseProof(proof); ok && !r.fenced.has(gid) {
 		if err := r.kill(ctx, e.holder(gid)); err != nil {

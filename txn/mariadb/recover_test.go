@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +75,68 @@ func TestFence(t *testing.T) {
 	cancel()
 	if err := r.Fence(ctx, logID, 1); err == nil {
 		t.Error("Fence says that it is done, without asking")
+	}
+}
+
+// A session that is just leaving belongs to nobody, so the server refuses to have it killed: that is waited for, and told if it lasts.
+func TestFenceWhileSessionLeaves(t *testing.T) {
+	proxy, r, _ := proxied(t, Options{})
+	var kills atomic.Int64
+	proxy.Rule(func(request []byte) testdb.Fate {
+		if bytes.Contains(request, []byte("KILL CONNECTION")) {
+			kills.Add(1)
+		}
+		return testdb.Pass
+	})
+	gid := newGID(txn.RoleLocal)
+	db, err := sql.Open("mysql", server.DSN("root", "a"))
+	must(t, err)
+	defer func() { _ = db.Close() }()
+	var got bool // as little ours as one that leaves
+	must(t, db.QueryRowContext(t.Context(), "SELECT GET_LOCK(CONCAT(?, 7), 0)", lockPrefix(gid.Log, gid.Incarnation)).Scan(&got))
+	done := make(chan error)
+	go func() { done <- r.Fence(t.Context(), gid.Log, gid.Incarnation) }()
+	testwait.Until(t, "the server refuses twice", func() bool { return kills.Load() > 2 })
+	must(t, db.Close())
+	if err := testwait.For(t, "the fence", done); err != nil || !got {
+		t.Errorf("Fence when it is gone: %v", err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	err = poll(ctx, func() (bool, error) {
+		cancel()
+		return false, &mysql.MySQLError{Number: errNotOwner}
+	})
+	if !errors.Is(err, errBusy) || number(err) != errNotOwner {
+		t.Errorf("a refusal that lasts is told as %v", err)
+	}
+}
+
+// A fence is over only when a census says that no session holds a branch that has given up its lock: it waits for its turn to look.
+func TestFenceTakesCensus(t *testing.T) {
+	proxy, r, _ := proxied(t, Options{})
+	var asked atomic.Int64
+	proxy.Rule(func(request []byte) testdb.Fate {
+		if bytes.Contains(request, []byte("GET_LOCK('"+censusLock)) {
+			asked.Add(1)
+		}
+		return testdb.Pass
+	})
+	db, err := sql.Open("mysql", server.DSN("root", "a"))
+	must(t, err)
+	defer func() { _ = db.Close() }()
+	db.SetMaxOpenConns(1)
+	var got bool // somebody else looks
+	must(t, db.QueryRowContext(t.Context(), "SELECT GET_LOCK(?, 60)", censusLock).Scan(&got))
+	done := make(chan error, 1)
+	go func() { done <- r.Fence(t.Context(), logID, 77) }()
+	testwait.Until(t, "the fence asks for its turn again", func() bool { return asked.Load() > 1 })
+	if len(done) != 0 || !got {
+		t.Errorf("the fence did not wait: %v", <-done)
+	}
+	must(t, db.Close())
+	if err := testwait.For(t, "the fence", done); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -368,6 +432,7 @@ func TestNew(t *testing.T) {
 		{Name: "x", DSN: "no/such/dsn"},
 		{Name: "x", DSN: "fdt@unix(/x)/"},
 		{Name: "x", DSN: "fdt@unix(/x)/a?collation=gbk_chinese_ci"},
+		{Name: "x", DSN: "fdt@unix(/x)/a?time_zone=%27SYSTEM%27"},
 		{Name: "x", DSN: server.DSN("fdt", "a"), Budget: "/no/such/place"},
 	} {
 		if _, err := New(opt); err == nil {

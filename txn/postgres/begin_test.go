@@ -47,7 +47,7 @@ func TestNoStatement(t *testing.T) {
 		b := enlist(t, r, txn.BranchOptions{Isolation: txn.Serializable, LockTimeout: 1500 * time.Millisecond})
 		must(t, do(b))
 		const settings = "SELECT concat_ws(' ', current_setting('transaction_isolation'), current_setting('lock_timeout'), pg_current_xact_id_if_assigned())"
-		if got, want := *exec(t, b, settings).First, "serializable 1500ms "+string(b.Proof()); got != want || b.Proof() == "" {
+		if got, want := *exec(t, b, settings).First, "serializable 1500ms "+b.xid; got != want || b.xid == "" {
 			t.Errorf("%s first: %q, want %q", name, got, want)
 		}
 		must(t, b.Rollback(t.Context()))
@@ -62,6 +62,29 @@ func TestNoStatement(t *testing.T) {
 		t.Error("Commit of a branch that could not begin")
 	}
 	must(t, b.Rollback(t.Context()))
+}
+
+// The usual limit of a wait for a lock is the session's own, and is not set in each transaction; another is, for that one.
+func TestUsualLockTimeout(t *testing.T) {
+	r := open(t, Options{Pool: 1, LockTimeout: 1500 * time.Millisecond})
+	opt := txn.BranchOptions{GID: newGID(txn.RoleLocal)}
+	for _, c := range []struct {
+		limit time.Duration
+		want  string
+		first int
+	}{{1500 * time.Millisecond, "1500ms", 2}, {time.Second, "1s", 3}, {1500 * time.Millisecond, "1500ms", 2}} {
+		opt.GID.Sequence++
+		opt.LockTimeout = c.limit
+		b := enlist(t, r, opt)
+		if n := len(b.opening); n != c.first {
+			t.Errorf("%s begins with %d statements, want %d", c.limit, n, c.first)
+		}
+		if got := *exec(t, b, "SHOW lock_timeout").First; got != c.want {
+			t.Errorf("lock_timeout %s, want %s", got, c.want)
+		}
+		exec(t, b, "SELECT set_config('lock_timeout', '7', false)")
+		must(t, b.Commit(t.Context()))
+	}
 }
 
 // A first statement that fails leaves a branch that cannot commit, and whose transaction can be told by its proof.

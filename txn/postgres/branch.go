@@ -25,9 +25,13 @@ type Branch struct {
 	lost    *conn // the session whose end is not known
 	opt     txn.BranchOptions
 	opening []txn.Statement // begins the transaction; nil once it was sent
-	proof   txn.Proof
-	store   string // identity of its connection
-	ended   error  // a statement ended the transaction by itself
+	xid     string          // its xid8; empty for a read-only branch, and for one that has not begun
+	era     era             // of the xid8
+	durable bool            // the xid8 is on disk
+	store   string          // identity of its connection
+	session string          // the session that it is on
+	unsure  bool            // a statement may have ended the transaction and begun another
+	ended   error           // why the branch must not commit
 }
 
 // Enlist takes a session for a branch, one that the server has not left; that there is no server is an error with SQLSTATE 08001. The
@@ -44,14 +48,15 @@ func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branc
 			r.pool.Drop(c)
 			r.pool.Flush() // the server was restarted: what idles is dead
 		default:
-			return &Branch{r: r, c: c, opt: opt, opening: opening(opt), store: c.identity}, nil
+			return &Branch{r: r, c: c, opt: opt, opening: opening(opt, r.opt.LockTimeout), store: c.identity, session: c.session, era: c.era}, nil
 		}
 	}
 }
 
 // opening are the statements that start a branch. The xid8 is taken before there is anything to prove by it, since a commit whose reply
-// is lost cannot be asked for it any more; a transaction that then writes nothing commits without a flush.
-func opening(opt txn.BranchOptions) []txn.Statement {
+// is lost cannot be asked for it any more; a transaction that then writes nothing commits without a flush. The session's own limit for
+// waiting need not be set.
+func opening(opt txn.BranchOptions, own time.Duration) []txn.Statement {
 	begin := "BEGIN"
 	if opt.Isolation != txn.IsolationDefault {
 		begin += " ISOLATION LEVEL " + string(opt.Isolation)
@@ -63,8 +68,8 @@ func opening(opt txn.BranchOptions) []txn.Statement {
 		begin += " DEFERRABLE"
 	}
 	list := []txn.Statement{{SQL: begin}}
-	if opt.LockTimeout > 0 {
-		list = append(list, txn.Statement{SQL: "SET LOCAL lock_timeout = " + strconv.FormatInt(max(1, opt.LockTimeout.Milliseconds()), 10)})
+	if opt.LockTimeout > 0 && opt.LockTimeout != own {
+		list = append(list, txn.Statement{SQL: "SET LOCAL lock_timeout = " + milliseconds(opt.LockTimeout)})
 	}
 	if !opt.ReadOnly {
 		list = append(list, txn.Statement{SQL: "SELECT pg_current_xact_id()"})
@@ -72,17 +77,21 @@ func opening(opt txn.BranchOptions) []txn.Statement {
 	return list
 }
 
+// milliseconds is a limit as the server reads it, for which 0 is none.
+func milliseconds(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
+
 // begin sends what begins the transaction, if that was not sent, and these statements behind it. It returns their outcomes as pipeline
 // does.
 func (b *Branch) begin(ctx context.Context, list ...txn.Statement) ([]txn.Outcome, error) {
 	first := b.opening
 	b.opening = nil // it may be done, whatever the answer
+	b.c.used = true
 	outs, err := b.c.pipeline(ctx, append(first, list...))
 	if len(outs) < len(first) {
 		return nil, err
 	}
 	if n := len(first); n > 0 && !b.opt.ReadOnly {
-		b.proof = txn.Proof(*outs[n-1].First)
+		b.xid = *outs[n-1].First
 	}
 	return outs[len(first):], err
 }
@@ -108,27 +117,67 @@ func (b *Branch) Conn(ctx context.Context) (*pgx.Conn, error) {
 	if err := b.begun(ctx); err != nil {
 		return nil, err
 	}
+	b.unsure, b.c.strange = true, true
+	return b.c.pg, nil
+}
+
+// For is Conn for the one statement that is run there next. One that only reads or changes rows leaves nothing to be reset but what every
+// transaction may, and cannot end this one.
+func (b *Branch) For(ctx context.Context, sql string) (*pgx.Conn, error) {
+	if !harmless(sql) || strings.Contains(sql, ";") {
+		return b.Conn(ctx)
+	}
+	if err := b.begun(ctx); err != nil {
+		return nil, err
+	}
 	return b.c.pg, nil
 }
 
 // Identity is that of the store which the branch is on.
 func (b *Branch) Identity() string { return b.store }
 
-// Proof is the branch's xid8; empty for a read-only branch, and for one that has not begun.
-func (b *Branch) Proof() txn.Proof { return b.proof }
+// Proof is the branch's xid8, where that means the branch, and the session until the branch is prepared; empty for one that has not begun.
+func (b *Branch) Proof() txn.Proof {
+	if b.opening != nil {
+		return ""
+	}
+	return b.era.proof(b.xid, b.session, b.durable)
+}
 
 var errOver = errors.New("the branch has ended")
 
-// check tells whether the branch's transaction is still open on the server.
+// check tells whether the branch's transaction is still open on the server, in a session that fences find.
 func (b *Branch) check() error {
-	if b.ended != nil {
-		return b.ended
-	}
-	if b.c == nil {
+	switch {
+	case b.ended != nil:
+	case b.c == nil:
 		return fmt.Errorf("resource %s: %w", b.r.opt.Name, errOver)
+	case b.opening != nil || b.c.pg.IsClosed():
+	case b.c.pg.PgConn().TxStatus() == 'I':
+		b.doom("a statement ended the branch's transaction by itself")
+	case b.c.pg.PgConn().ParameterStatus("application_name") != b.c.app:
+		b.doom("a statement changed application_name, by which the session is found if this process dies")
 	}
-	if b.opening == nil && !b.c.pg.IsClosed() && b.c.pg.PgConn().TxStatus() == 'I' {
-		b.ended = fmt.Errorf("resource %s: %w: a statement ended the branch's transaction by itself", b.r.opt.Name, txn.ErrRolledBack)
+	return b.ended
+}
+
+// doom keeps the branch from committing.
+func (b *Branch) doom(why string) {
+	b.ended = fmt.Errorf("resource %s: %w: %s", b.r.opt.Name, txn.ErrRolledBack, why)
+}
+
+// votable is check before a vote: the transaction must be the one that has begun, too. ROLLBACK AND CHAIN leaves another, and the same
+// command tag as ROLLBACK TO, which is harmless.
+func (b *Branch) votable(ctx context.Context) error {
+	if err := b.check(); err != nil || !b.unsure || b.xid == "" {
+		return err
+	}
+	_, row, err := b.c.simple(ctx, "SELECT coalesce(pg_current_xact_id_if_assigned()::text, 'none')")
+	if err != nil {
+		return b.failure(ctx, err)
+	}
+	if row[0] != b.xid {
+		b.doom("a statement ended the branch's transaction and began another")
 	}
 	return b.ended
 }
@@ -136,7 +185,7 @@ func (b *Branch) check() error {
 // Prepare is phase one. A branch declared read-only ends with it: nothing else shows that a transaction left nothing behind, since
 // NOTIFY, foreign tables, advisory and table locks need no xid.
 func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
-	if err := b.check(); err != nil {
+	if err := b.votable(ctx); err != nil {
 		return 0, err
 	}
 	if b.opt.ReadOnly {
@@ -148,15 +197,23 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 	if err := b.begun(ctx); err != nil {
 		return 0, err
 	}
-	err := b.c.command(ctx, "PREPARE TRANSACTION "+literal(b.r.gid(gid)), "PREPARE TRANSACTION")
+	end := b.c.finish
+	if gid.Role == txn.RoleExternal {
+		end = b.c.conclude // the session is free with the vote
+	}
+	err := end(ctx, "PREPARE TRANSACTION "+literal(b.r.gid(gid)), "PREPARE TRANSACTION")
 	switch {
 	case err == nil:
+		b.durable = true
 		if gid.Role == txn.RoleExternal {
 			b.release()
 		}
 		return txn.VotePrepared, nil
 	case definite(err):
 		b.release()
+		if taken(err) {
+			err = txn.NotOurs.Mark(err)
+		}
 		if code(err) == "55000" && strings.Contains(err.Error(), "disabled") {
 			err = fmt.Errorf("%w (%w)", ErrPreparedDisabled, err)
 		}
@@ -168,16 +225,23 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 	return 0, b.fault("prepare", err)
 }
 
+// taken tells whether the server refused a gid because it holds a branch of that name. A deferred trigger, which PREPARE TRANSACTION
+// runs, may answer duplicate_object as well; that is a vote against the branch and no more.
+func taken(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "42710" && pg.Routine == "MarkAsPreparing"
+}
+
 // Commit is the one-phase commit. If its outcome is lost, Resource.Outcome tells it from the Proof.
 func (b *Branch) Commit(ctx context.Context) error {
-	if err := b.check(); err != nil {
+	if err := b.votable(ctx); err != nil {
 		return err
 	}
 	err := b.end(ctx, "COMMIT")
 	if err == nil {
 		return nil
 	}
-	if b.lost != nil && b.proof != "" {
+	if b.lost != nil && b.xid != "" {
 		// The session must end before the outcome can be asked for; where this fails, asking again will tell.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
 		defer cancel()
@@ -203,7 +267,7 @@ func (b *Branch) CommitPrepared(ctx context.Context, gid txn.GID) error {
 	if b.c == nil {
 		return b.fault("commit prepared", errOver)
 	}
-	err := b.c.command(ctx, "COMMIT PREPARED "+literal(b.r.gid(gid)), "COMMIT PREPARED")
+	err := b.c.conclude(ctx, "COMMIT PREPARED "+literal(b.r.gid(gid)), "COMMIT PREPARED")
 	b.release()
 	if err != nil {
 		return b.fault("commit prepared", err)
@@ -214,7 +278,7 @@ func (b *Branch) CommitPrepared(ctx context.Context, gid txn.GID) error {
 // RollbackPrepared undoes the branch after Prepare, whatever that returned.
 func (b *Branch) RollbackPrepared(ctx context.Context, gid txn.GID) error {
 	if b.c != nil {
-		err := b.c.command(ctx, "ROLLBACK PREPARED "+literal(b.r.gid(gid)), "ROLLBACK PREPARED")
+		err := b.c.conclude(ctx, "ROLLBACK PREPARED "+literal(b.r.gid(gid)), "ROLLBACK PREPARED")
 		b.release()
 		if err == nil {
 			return nil
@@ -223,7 +287,7 @@ func (b *Branch) RollbackPrepared(ctx context.Context, gid txn.GID) error {
 	if err := b.terminate(ctx); err != nil {
 		return err
 	}
-	resolution, err := b.r.Resolve(ctx, gid, txn.Abort, b.proof)
+	resolution, err := b.r.Resolve(ctx, gid, txn.Abort, b.Proof())
 	if err == nil && resolution != txn.ResolvedDone {
 		err = b.fault("rollback prepared", txn.ErrHeuristicCommit)
 	}
@@ -265,7 +329,7 @@ func (b *Branch) end(ctx context.Context, command string) error {
 		b.release()
 		return nil
 	}
-	err := b.c.command(ctx, command, command)
+	err := b.c.conclude(ctx, command, command)
 	if err == nil || definite(err) {
 		b.release()
 	} else {
@@ -275,11 +339,11 @@ func (b *Branch) end(ctx context.Context, command string) error {
 	return err
 }
 
-// release gives the session back, unless a cancel request or an open transaction may still be in it.
+// release gives the session back, unless a cancel request, an open transaction or more may still be in it.
 func (b *Branch) release() {
 	c := b.c
 	b.c = nil
-	if c.pg.IsClosed() || c.pg.PgConn().TxStatus() != 'I' || c.cancelled {
+	if c.pg.IsClosed() || c.pg.PgConn().TxStatus() != 'I' || c.cancelled || c.used && !c.reset() || c.pg.PgConn().ParameterStatus("application_name") != c.app {
 		b.r.pool.Drop(c)
 		return
 	}

@@ -138,7 +138,7 @@ func TestOptions(t *testing.T) {
 	if want := "serializable on on 1500ms " + appName(b.opt.GID.Log, b.opt.GID.Incarnation); *out.First != want {
 		t.Errorf("settings %q, want %q", *out.First, want)
 	}
-	if b.Proof() != "" {
+	if b.xid != "" {
 		t.Errorf("a read-only branch has proof %q", b.Proof())
 	}
 	vote, err := b.Prepare(t.Context(), b.opt.GID)
@@ -292,7 +292,7 @@ func TestExhausted(t *testing.T) {
 	if _, err := r.Enlist(ctx, txn.BranchOptions{GID: newGID(txn.RoleLocal)}); !errors.Is(err, txn.ErrExhausted) {
 		t.Errorf("Enlist of a full pool: %v", err)
 	}
-	if n, limit := r.Pool(); n != 1 || limit != 1 {
+	if n, limit, waiting := r.Pool(); n != 1 || limit != 1 || waiting != 0 {
 		t.Errorf("%d of %d are in use", n, limit)
 	}
 	must(t, b.Rollback(t.Context()))

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/fdtserver/fdt/txn"
@@ -10,6 +11,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	admin(t, "a", "CREATE TABLE IF NOT EXISTS written (id text PRIMARY KEY)", "ALTER TABLE written OWNER TO app")
+	admin(t, "a", DeciderSQL("app")...)
 	txntest.Run(t, txntest.Harness{
 		Open: func(t testing.TB, name string) txn.Resource {
 			r, err := New(Options{Name: name, DSN: dsn("a")})
@@ -42,6 +44,21 @@ func TestConformance(t *testing.T) {
 				t.Fatal(err)
 			}
 			return r, proxy.Lose(at)
+		},
+		Crash: func(t testing.TB) {
+			if err := errors.Join(server.Kill(), server.Start()); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Freeze: func(t testing.TB) (thaw func()) {
+			if err := server.Freeze(); err != nil {
+				t.Fatal(err)
+			}
+			return func() {
+				if err := server.Thaw(); err != nil {
+					t.Error(err)
+				}
+			}
 		},
 		Abandon: func(t testing.TB, b txn.Branch) {
 			if err := b.(*Branch).c.pg.PgConn().Conn().Close(); err != nil {

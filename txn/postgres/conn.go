@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,9 +25,16 @@ const closeTimeout = time.Second
 // conn is one session of the server.
 type conn struct {
 	pg        *pgx.Conn
+	watch     *watch
 	app       string // its application_name, by which fences find it
 	identity  string // of the store it is connected to
+	era       era    // what an xid8 of it means
+	session   string // "PID.START", which no other session of the server ever is
+	role      string // that it has had from its start; none, as a rule
+	level     string // the synchronous_commit that its decisions have
 	cancelled bool   // not to be used by others any more
+	used      bool   // it may have state of a transaction
+	strange   bool   // it may have more than the usual resets take
 
 	prepared map[string]string // names of the statements that pipelines have prepared, by their text
 	named    int               // how many names were given
@@ -40,30 +48,52 @@ func appName(id txn.LogID, incarnation uint64) string {
 func (r *Resource) dial(ctx context.Context, app string) (*conn, error) {
 	config := r.config.Copy()
 	config.RuntimeParams["application_name"] = app
+	if app != recoveryApp && r.opt.LockTimeout > 0 {
+		config.RuntimeParams["lock_timeout"] = milliseconds(r.opt.LockTimeout)
+	}
 	var err error
 	if config.Password, err = r.password(); err != nil {
 		return nil, err
 	}
+	w := new(watch)
+	w.install(&config.Config)
 	pg, err := pgx.ConnectConfig(ctx, config)
+	if code(err) == "08P01" { // what PostgreSQL has nothing against is to be a violation of its protocol
+		err = fmt.Errorf("%w (%w)", errPooled, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{pg: pg, app: app}
-	if c.identity, err = c.identify(ctx); err != nil {
+	c := &conn{pg: pg, watch: w, app: app}
+	if err = c.identify(ctx); err != nil {
 		c.close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// identify asks for what Resource.Identity returns. The functions fail on a standby.
-func (c *conn) identify(ctx context.Context) (string, error) {
-	_, row, err := c.simple(ctx, `SELECT concat_ws('/', c.system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int,
-		d.oid, d.datname) FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()`)
+// errPooled is a session that is not the server's own.
+var errPooled = errors.New("a connection pooler, such as pgbouncer, stands before the server and hands its sessions to others, " +
+	"which two-phase commit cannot bear: connect to PostgreSQL itself")
+
+// identify asks for what Resource.Identity returns, and in which era the session is: both hold for its life. The functions fail on a
+// standby. A pooler gives its clients process numbers of its own.
+func (c *conn) identify(ctx context.Context) error {
+	_, row, err := c.simple(ctx, `SELECT c.system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int, d.oid, d.datname,
+		pg_backend_pid(), concat_ws('.', (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, (extract(epoch FROM b.stats_reset) * 1000000)::bigint),
+		(SELECT concat_ws('.', pid, (extract(epoch FROM backend_start) * 1000000)::bigint) FROM pg_stat_activity WHERE pid = pg_backend_pid()),
+		current_setting('synchronous_commit'), current_setting('role')
+		FROM pg_control_system() c, pg_database d, pg_stat_bgwriter b WHERE d.datname = current_database()`)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return row[0], nil
+	c.identity = strings.Join(row[:4], "/")
+	c.era = era{system: row[0], timeline: row[1], life: row[5]}
+	c.session, c.level, c.role = row[6], levelOf(row[7]), row[8]
+	if pid := strconv.FormatUint(uint64(c.pg.PgConn().PID()), 10); row[4] != pid {
+		return fmt.Errorf("%w (the session is process %s, not %s as was said when it began)", errPooled, row[4], pid)
+	}
+	return nil
 }
 
 // left tells whether the server has said something to an idle session, which is its goodbye as a rule, or has closed the connection. It
@@ -151,6 +181,14 @@ func definite(err error) bool {
 	}
 	_, ok := errors.AsType[*tagError](err)
 	return ok || errors.Is(err, errInProgress) || errors.Is(err, errNoProof) // concluded from answers
+}
+
+// keyOf returns the constraint that the server's answer names; empty if it is none.
+func keyOf(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.ConstraintName
+	}
+	return ""
 }
 
 // code returns the SQLSTATE of the server's answer; empty if it is none.

@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -27,6 +29,9 @@ func (e *LockError) Unwrap() error { return e.Err }
 
 // SQLState is 40P01, deadlock_detected: the whole transaction may be tried again.
 func (e *LockError) SQLState() string { return "40P01" }
+
+// LockWait tells that the limit of a wait for a lock has passed.
+func (e *LockError) LockWait() bool { return true }
 
 // StatementError is what the server answered to a statement.
 type StatementError struct{ err *pgconn.PgError }
@@ -58,7 +63,9 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 	if err := b.check(); err != nil {
 		return txn.Outcome{}, err
 	}
-	out, err := b.c.query(ctx, sql, args)
+	b.c.strange = b.c.strange || !harmless(sql)
+	out, tag, err := b.c.query(ctx, sql, args)
+	b.unsure = b.unsure || tag == "COMMIT" || tag == "ROLLBACK"
 	if err == nil {
 		err = b.check()
 	}
@@ -68,28 +75,12 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 	return txn.Outcome{}, b.failure(ctx, err)
 }
 
-// Try has the server read one statement, with the tables and types in it, and does not run it. An error fails the branch.
-func (b *Branch) Try(ctx context.Context, sql string) error {
-	if err := b.begun(ctx); err != nil {
-		return err
-	}
-	_, err := b.c.pg.PgConn().Prepare(ctx, "", sql, nil)
-	b.c.note(ctx, err)
-	if err != nil {
-		return b.failure(ctx, err)
-	}
-	return nil
-}
-
 // failure is what a failed statement is reported as.
 func (b *Branch) failure(ctx context.Context, err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case ok && definite(err):
-		err = &StatementError{pg}
-		if pg.Code == "55P03" && pg.Routine == "ProcessInterrupts" && b.opt.LockTimeout > 0 {
-			err = &LockError{err}
-		}
+		err = answer(pg, b.opt.LockTimeout)
 	case ok || b.c.pg.IsClosed():
 		err = &pool.Lost{Err: err}
 	}
@@ -99,7 +90,38 @@ func (b *Branch) failure(ctx context.Context, err error) error {
 	return fmt.Errorf("resource %s: %w", b.r.opt.Name, err)
 }
 
-func (c *conn) query(ctx context.Context, sql string, args []any) (out txn.Outcome, err error) {
+// answer is what the server answered to a statement.
+func answer(pg *pgconn.PgError, lock time.Duration) error {
+	if pg.Code == "55P03" && pg.Routine == "ProcessInterrupts" && lock > 0 {
+		return &LockError{&StatementError{pg}}
+	}
+	return &StatementError{pg}
+}
+
+// Explain finds in the error of a statement that was run on [Branch.Conn] what the server answered, and returns it as Exec does: the
+// client may be told that. Any other error is returned as it is.
+func (b *Branch) Explain(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && definite(pg) {
+		return fmt.Errorf("resource %s: %w", b.r.opt.Name, answer(pg, b.opt.LockTimeout))
+	}
+	return err
+}
+
+// query returns the outcome of one statement, and its command tag.
+func (c *conn) query(ctx context.Context, sql string, args []any) (out txn.Outcome, tag string, err error) {
+	n := 0
+	done, err := c.rows(ctx, sql, args, func(rows pgx.Rows) error {
+		if n++; n == 1 {
+			take(&out, rows.FieldDescriptions(), rows.RawValues())
+		}
+		return nil
+	})
+	out.Rows = done.RowsAffected()
+	return out, done.String(), err
+}
+
+// rows runs a statement and calls each with every row; its error ends it.
+func (c *conn) rows(ctx context.Context, sql string, args []any, each func(pgx.Rows) error) (tag pgconn.CommandTag, err error) {
 	defer func() { c.note(ctx, err) }()
 	bound := make([]any, 0, len(args)+1)
 	bound = append(bound, pgx.QueryResultFormats{pgx.TextFormatCode})
@@ -108,18 +130,59 @@ func (c *conn) query(ctx context.Context, sql string, args []any) (out txn.Outco
 	}
 	rows, err := c.pg.Query(ctx, sql, bound...)
 	if err != nil {
-		return out, err
+		return tag, err
 	}
-	defer rows.Close()
-	for n := 0; rows.Next(); n++ {
-		if values := rows.RawValues(); n == 0 && len(values) > 0 && values[0] != nil {
-			first := string(values[0])
-			out.First = &first
-		}
+	for err == nil && rows.Next() {
+		err = each(rows)
 	}
 	rows.Close()
-	out.Rows = rows.CommandTag().RowsAffected()
-	return out, rows.Err()
+	return rows.CommandTag(), cmp.Or(err, rows.Err())
+}
+
+// Rows is Exec that gives each row as it comes, with an outcome for each column: they are valid until each returns. An error of each
+// ends the statement, and is returned as it is.
+func (b *Branch) Rows(ctx context.Context, sql string, args []any, each func(row []txn.Outcome) error) error {
+	if err := b.begun(ctx); err != nil {
+		return err
+	}
+	b.c.strange = b.c.strange || !harmless(sql)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	var cells []txn.Outcome
+	var refused error
+	tag, err := b.c.rows(ctx, sql, args, func(rows pgx.Rows) error {
+		cells = cells[:0]
+		fields, values := rows.FieldDescriptions(), rows.RawValues()
+		for i := range values {
+			var cell txn.Outcome
+			take(&cell, fields[i:], values[i:])
+			cells = append(cells, cell)
+		}
+		if refused = each(cells); refused != nil {
+			end() // and with it the session: what else the server has is not waited for
+		}
+		return refused
+	})
+	b.unsure = b.unsure || tag.String() == "COMMIT" || tag.String() == "ROLLBACK"
+	switch {
+	case refused != nil:
+		return refused
+	case err == nil:
+		err = b.check()
+	}
+	if err != nil {
+		return b.failure(ctx, err)
+	}
+	return nil
+}
+
+// take keeps the first column of a row, which is in text form.
+func take(out *txn.Outcome, fields []pgconn.FieldDescription, row [][]byte) {
+	if len(row) == 0 || row[0] == nil {
+		return
+	}
+	first := string(row[0])
+	out.First, out.Type = &first, fields[0].DataTypeOID
 }
 
 // text is an argument in the text form that every type of the server can read; bytes stay as they are.

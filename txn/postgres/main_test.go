@@ -29,8 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// secureAddress is where the server listens besides its socket, on the port that is the default.
-const secureAddress = "127.54.32.1"
+// secureAddress is where the server listens besides its socket, on the port that is the default: an address of this process alone.
+var secureAddress = fmt.Sprintf("127.54.%d.%d", os.Getpid()>>8&0xff, os.Getpid()&0xff)
 
 func run(m *testing.M) (code int, err error) {
 	server, err = testdb.StartPostgres("deadlock_timeout=100ms", "listen_addresses="+secureAddress)

@@ -83,18 +83,13 @@ func harmless(sql string) bool {
 
 // pipeline sends statements in one go, each prepared at its first use on this session. It returns the outcomes of those that succeeded.
 func (c *conn) pipeline(ctx context.Context, list []txn.Statement) (outs []txn.Outcome, err error) {
-	if c.prepared == nil {
-		c.prepared = make(map[string]string)
-	}
 	var unsure []string // the texts whose preparation is not confirmed
 	p := c.pg.PgConn().StartPipeline(ctx)
 	defer func() {
 		if cerr := p.Close(); err == nil {
 			err = cerr
 		}
-		for _, text := range unsure {
-			delete(c.prepared, text)
-		}
+		c.doubt(unsure)
 		switch code(err) {
 		case "0A000", "26000": // a plan that does not fit its table any more, or that somebody has dropped
 			c.cancelled = true
@@ -102,15 +97,7 @@ func (c *conn) pipeline(ctx context.Context, list []txn.Statement) (outs []txn.O
 		c.note(ctx, err)
 	}()
 	for _, s := range list {
-		name, ok := c.prepared[s.SQL]
-		if !ok {
-			c.named++
-			name = "fdt" + strconv.Itoa(c.named)
-			c.prepared[s.SQL] = name
-			unsure = append(unsure, s.SQL)
-			p.SendPrepare(name, s.SQL, nil)
-		}
-		p.SendQueryPrepared(name, texts(s.Args), nil, nil)
+		unsure = c.send(p, s.SQL, s.Args, unsure)
 	}
 	if err := p.Sync(); err != nil {
 		return nil, err
@@ -134,11 +121,34 @@ func (c *conn) pipeline(ctx context.Context, list []txn.Statement) (outs []txn.O
 	return outs, nil
 }
 
+// send adds one statement to a pipeline, prepared if it is not yet, which adds its text to unsure.
+func (c *conn) send(p *pgconn.Pipeline, text string, args []any, unsure []string) []string {
+	name, ok := c.prepared[text]
+	if !ok {
+		if c.prepared == nil {
+			c.prepared = make(map[string]string)
+		}
+		c.named++
+		name = "fdt" + strconv.Itoa(c.named)
+		c.prepared[text] = name
+		unsure = append(unsure, text)
+		p.SendPrepare(name, text, nil)
+	}
+	p.SendQueryPrepared(name, texts(args), nil, nil)
+	return unsure
+}
+
+// doubt takes texts for not prepared.
+func (c *conn) doubt(unsure []string) {
+	for _, text := range unsure {
+		delete(c.prepared, text)
+	}
+}
+
 func outcome(r *pgconn.ResultReader) (out txn.Outcome, err error) {
 	for n := 0; r.NextRow(); n++ {
-		if values := r.Values(); n == 0 && len(values) > 0 && values[0] != nil {
-			first := string(values[0])
-			out.First = &first
+		if n == 0 {
+			take(&out, r.FieldDescriptions(), r.Values())
 		}
 	}
 	tag, err := r.Close()

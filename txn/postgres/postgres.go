@@ -11,12 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/internal/pool"
@@ -49,6 +49,9 @@ type Options struct {
 	// for recovery; empty: each has its pool. Processes is how many there may be at once, for Check.
 	Budget           string
 	Total, Processes int
+	// LockTimeout is what branches are begun with as a rule, so that the sessions have it from their start; 0 if that is not known.
+	LockTimeout time.Duration
+	Decider     bool // it keeps the decisions of the transactions that it takes part in, and so need not prepare its own branches
 }
 
 // Resource is one PostgreSQL database. It connects on demand and survives restarts of the server.
@@ -62,9 +65,13 @@ type Resource struct {
 var (
 	_ txn.Resource   = (*Resource)(nil)
 	_ txn.Prover     = (*Resource)(nil)
+	_ txn.Successor  = (*Resource)(nil)
 	_ txn.Branch     = (*Branch)(nil)
 	_ txn.Pooled     = (*Resource)(nil)
 	_ txn.Identified = (*Branch)(nil)
+	_ txn.Decider    = (*Resource)(nil)
+
+	_ txn.DecidingBranch = (*Branch)(nil)
 )
 
 // New checks the options; it does not connect.
@@ -74,7 +81,7 @@ func New(opt Options) (*Resource, error) {
 	}
 	config, err := pgx.ParseConfig(opt.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("resource %s: %w", opt.Name, err)
+		return nil, fmt.Errorf("resource %s: dsn: %s", opt.Name, untold(err))
 	}
 	if opt.Pool <= 0 {
 		opt.Pool = DefaultPool
@@ -86,11 +93,13 @@ func New(opt Options) (*Resource, error) {
 	// What the answers' text forms depend on, whatever the server's defaults.
 	config.RuntimeParams["client_encoding"] = "UTF8"
 	config.RuntimeParams["datestyle"] = "ISO, MDY"
+	config.RuntimeParams["intervalstyle"] = "postgres"
+	config.RuntimeParams["bytea_output"] = "hex"
+	config.RuntimeParams["extra_float_digits"] = "1" // as many digits as tell one number from the next
 	// A backend that computes for a client which is gone notices it.
 	config.RuntimeParams["client_connection_check_interval"] = "1s"
-	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelGrace}
-	}
+	// One statement at a time, so that each has its own command tag.
+	config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	r := &Resource{opt: opt, config: config}
 	r.pool = pool.New(opt.Pool, r.dial, (*conn).close)
 	if opt.Budget != "" {
@@ -111,8 +120,10 @@ func recoveryPool(pool int) int { return max(2, pool/4) }
 // Name returns the resource's name in the configuration.
 func (r *Resource) Name() string { return r.opt.Name }
 
-// Pool returns how many connections branches use, and how many they may: see txn.Pooled.
-func (r *Resource) Pool() (inUse, limit int) { return r.pool.InUse(), r.pool.Limit() }
+// Pool returns how many connections branches use, how many they may, and how many branches wait for one: see txn.Pooled.
+func (r *Resource) Pool() (inUse, limit, waiting int) {
+	return r.pool.InUse(), r.pool.Limit(), r.pool.Waiting()
+}
 
 // Close closes the connections, those of open branches when they end.
 func (r *Resource) Close() error {
@@ -122,44 +133,77 @@ func (r *Resource) Close() error {
 }
 
 // Identity names the cluster, its timeline and the database: "SYSTEM-IDENTIFIER/TIMELINE/DATABASE-OID/DATABASE". A restored backup
-// or a promoted standby has another timeline, and a standby none: that is an error.
+// or a promoted standby has a higher timeline, see Succeeds, and a standby none: that is an error.
 func (r *Resource) Identity(ctx context.Context) (id string, err error) {
 	err = r.privileged(ctx, func(c *conn) (err error) {
-		id, err = c.identify(ctx) // afresh: the connection may be dead
+		err = c.identify(ctx) // afresh: the connection may be dead
+		id = c.identity
 		return err
 	})
 	return id, err
 }
 
-// Check asks the server whether it can serve as a resource. Warnings are for the operator; the error is ErrPreparedDisabled, or says
-// that the server is too old or cannot be reached.
-func (r *Resource) Check(ctx context.Context) (warnings []string, err error) {
-	var version, prepared, connections int
-	err = r.privileged(ctx, func(c *conn) error {
-		return c.pg.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('max_prepared_transactions')::int,
-			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int`).Scan(&version, &prepared, &connections)
-	})
-	if err != nil {
-		return nil, err
+// Succeeds tells whether a store is what has become of another: the same cluster's same database on the same timeline or a later one, as
+// after the promotion of a standby. What was prepared there is here, unless the standby had not received it.
+func (r *Resource) Succeeds(now, before string) bool {
+	is, was := strings.SplitN(now, "/", 4), strings.SplitN(before, "/", 4)
+	if len(is) != 4 || len(was) != 4 || is[0] != was[0] || is[2] != was[2] || is[3] != was[3] {
+		return false
 	}
-	return r.judge(version, prepared, connections)
+	later, err := strconv.ParseUint(is[1], 10, 32)
+	earlier, werr := strconv.ParseUint(was[1], 10, 32)
+	return err == nil && werr == nil && later >= earlier
 }
 
-func (r *Resource) judge(version, prepared, connections int) (warnings []string, err error) {
-	name := "resource " + r.opt.Name
-	if version < 140000 {
-		return nil, fmt.Errorf("%s: PostgreSQL %d is too old: 14 is the first that can end a session and wait for it", name, version/10000)
+// settings is what Check asks the server for.
+type settings struct {
+	version, prepared, connections int
+	commit, fsync                  string
+}
+
+// Check asks the server whether it can serve as a resource. Warnings are for the operator; the error is ErrPreparedDisabled, or says
+// that the server is too old or cannot be reached, or why it cannot keep decisions if it is to.
+func (r *Resource) Check(ctx context.Context) (warnings []string, err error) {
+	var s settings
+	err = r.privileged(ctx, func(c *conn) error {
+		return c.pg.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('max_prepared_transactions')::int,
+			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+			current_setting('synchronous_commit'), current_setting('fsync')`).Scan(&s.version, &s.prepared, &s.connections, &s.commit, &s.fsync)
+	})
+	if err == nil {
+		warnings, err = r.judge(s)
 	}
-	if prepared == 0 {
+	if err == nil && r.opt.Decider {
+		var more []string
+		more, err = r.checkDecisions(ctx)
+		warnings = append(warnings, more...)
+	}
+	return warnings, err
+}
+
+func (r *Resource) judge(s settings) (warnings []string, err error) {
+	name := "resource " + r.opt.Name
+	if s.version < 140000 {
+		return nil, fmt.Errorf("%s: PostgreSQL %d is too old: 14 is the first that can end a session and wait for it", name, s.version/10000)
+	}
+	if s.prepared == 0 && !r.opt.Decider {
 		return nil, fmt.Errorf("%s: %w", name, ErrPreparedDisabled)
 	}
-	if prepared < r.opt.Total {
-		warnings = append(warnings, fmt.Sprintf("%s: max_prepared_transactions is %d, but %d transactions may be prepared at once: raise it, or lower the pool",
-			name, prepared, r.opt.Total))
+	if s.commit == "off" || s.fsync == "off" {
+		warnings = append(warnings, fmt.Sprintf("%s: synchronous_commit is %s and fsync is %s: a commit that was acknowledged may be lost in a crash; set both to on",
+			name, s.commit, s.fsync))
 	}
-	if need := r.opt.Total + r.opt.Processes*recoveryPool(r.opt.Pool); connections < need {
+	switch {
+	case s.prepared == 0:
+		warnings = append(warnings, fmt.Sprintf("%s: max_prepared_transactions is 0: what is decided here needs none, but PREPARE TRANSACTION and pg_current_xact_id() of clients are refused with this resource",
+			name))
+	case s.prepared < r.opt.Total && !r.opt.Decider:
+		warnings = append(warnings, fmt.Sprintf("%s: max_prepared_transactions is %d, but %d transactions may be prepared at once: raise it, or lower the pool",
+			name, s.prepared, r.opt.Total))
+	}
+	if need := r.opt.Total + r.opt.Processes*recoveryPool(r.opt.Pool); s.connections < need {
 		warnings = append(warnings, fmt.Sprintf("%s: the server takes %d connections, but %d processes may open %d, those for recovery included: raise max_connections, or lower the pool",
-			name, connections, r.opt.Processes, need))
+			name, s.connections, r.opt.Processes, need))
 	}
 	return warnings, nil
 }
@@ -196,6 +240,15 @@ func (r *Resource) unavailable(err error) error {
 		return fmt.Errorf("resource %s: %w: the server takes no more (%w)", r.opt.Name, txn.ErrExhausted, err)
 	}
 	return &pool.Unavailable{Resource: r.opt.Name, Err: err}
+}
+
+// untold is what is wrong with a connection string, without any part of it: which of them is a password nobody can tell
+// in one that cannot be read. The driver's text has the string between backquotes, and values in parentheses at its end.
+func untold(err error) string {
+	text := err.Error()
+	text = text[strings.LastIndexByte(text, '`')+1:]
+	what, _, _ := strings.Cut(strings.TrimPrefix(text, ": "), " (")
+	return what
 }
 
 // password reads the password file.

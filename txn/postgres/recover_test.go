@@ -158,16 +158,18 @@ func TestCheck(t *testing.T) {
 		t.Errorf("Check = %v, %v", warnings, err)
 	}
 	for _, c := range []struct {
-		version, prepared, connections int
-		warnings                       int
-		err                            string
+		settings
+		warnings int
+		err      string
 	}{
-		{150000, 64, 100, 0, ""},
-		{150000, 16, 20, 2, ""},
-		{130009, 64, 100, 0, "PostgreSQL 13 is too old"},
-		{150000, 0, 100, 0, "ALTER SYSTEM SET max_prepared_transactions"},
+		{settings{150000, 64, 100, "on", "on"}, 0, ""},
+		{settings{150000, 16, 20, "remote_apply", "on"}, 2, ""},
+		{settings{150000, 64, 100, "off", "on"}, 1, ""},
+		{settings{150000, 64, 100, "on", "off"}, 1, ""},
+		{settings{130009, 64, 100, "on", "on"}, 0, "PostgreSQL 13 is too old"},
+		{settings{150000, 0, 100, "on", "on"}, 0, "ALTER SYSTEM SET max_prepared_transactions"},
 	} {
-		warnings, err := r.judge(c.version, c.prepared, c.connections)
+		warnings, err := r.judge(c.settings)
 		if len(warnings) != c.warnings || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%+v: %q, %v", c, warnings, err)
 		}

@@ -89,7 +89,13 @@ func (b *Branch) Commit(ctx context.Context) error {
 	var err error
 	if b.count == 1 {
 		err = b.s.deliverOne(b.dir(), b.gid)
-	} else if err = b.s.stage(b.dir(), b.s.entry(b.gid, single)); err == nil {
+	} else {
+		err = b.s.stage(b.dir(), b.s.entry(b.gid, single))
+	}
+	if unmoved(err) {
+		return errors.Join(b.s.fail("commit", err), b.Rollback(ctx))
+	}
+	if err == nil && b.count > 1 {
 		err = b.s.deliver(b.gid, single)
 	}
 	if err != nil {

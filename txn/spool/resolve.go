@@ -11,9 +11,13 @@ import (
 	"github.com/fdtserver/fdt/txn"
 )
 
-// stage moves a directory of messages into prepared/, durably.
+// stage moves a directory of messages into prepared/, durably. One that is there
+// already is not ours to replace, and rename(2) does not.
 func (s *Spool) stage(from, entry string) error {
 	if err := s.rename(from, s.path("prepared", entry)); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			err = txn.NotOurs.Mark(err)
+		}
 		return err
 	}
 	return errors.Join(s.sync(s.path("prepared", "")), s.sync(s.path("tmp", "")))
@@ -102,8 +106,9 @@ func (s *Spool) abort(gid txn.GID) (txn.Resolution, error) {
 	}
 	doomed := s.path("tmp", s.entry(gid, aborted))
 	err = s.rename(s.path("prepared", s.entry(gid, staged)), doomed)
-	if errors.Is(err, fs.ErrNotExist) {
-		return txn.ResolvedDone, nil
+	if errors.Is(err, fs.ErrNotExist) { // or it is not prepared, under the name by which it began
+		gid.Role = txn.RoleLocal
+		return txn.ResolvedDone, os.RemoveAll(s.path("tmp", s.entry(gid, staged)))
 	}
 	if err != nil {
 		return 0, err

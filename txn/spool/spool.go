@@ -25,10 +25,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 
+	"github.com/fdtserver/fdt/internal/foreign"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -118,7 +120,7 @@ func (s *Spool) makeID() error {
 }
 
 func (s *Spool) id() (string, error) {
-	raw, err := os.ReadFile(filepath.Join(s.dir, "id"))
+	raw, _, err := foreign.Read(filepath.Join(s.dir, "id"), 64) // the group may write there, if the operator lets it
 	if err != nil {
 		return "", err
 	}
@@ -197,9 +199,19 @@ func (s *Spool) sync(path string) error {
 
 func (s *Spool) rename(from, to string) error {
 	if err := s.at("rename " + filepath.Base(filepath.Dir(to))); err != nil {
-		return err
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	return os.Rename(from, to)
+}
+
+// unmoved tells whether a rename failed in a way that leaves no doubt, rename(2): nothing was changed. After an I/O error
+// nobody knows, and what is missing or there already may be so by this very call, repeated by the file system's client.
+func unmoved(err error) bool {
+	failed, ok := errors.AsType[*os.LinkError](err)
+	return ok && slices.ContainsFunc([]error{
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EMLINK, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EXDEV, syscall.ENOTDIR,
+		syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.ENOMEM, syscall.EBUSY,
+	}, func(errno error) bool { return errors.Is(failed.Err, errno) })
 }
 
 // entry is the name of a branch's directory.

@@ -12,13 +12,17 @@ type machine struct{ log, claims string }
 
 // manager begins a worker's life with the store under two names, so that two
 // branches take part.
-func (s *suite) manager(at machine) *txn.Manager {
+func (s *suite) manager(at machine, change ...func(*txn.Options)) *txn.Manager {
 	s.Helper()
-	m, err := txn.Open(s.Context(), txn.Options{
+	opt := txn.Options{
 		LogDir: at.log, ClaimDir: at.claims, MachineID: "txntest",
 		Resources: []txn.Resource{s.open("one"), s.open("two")},
 		Logger:    slog.New(slog.NewTextHandler(s.Output(), nil)),
-	})
+	}
+	for _, f := range change {
+		f(&opt)
+	}
+	m, err := txn.Open(s.Context(), opt)
 	s.must(err)
 	return m
 }

@@ -1,6 +1,6 @@
 // Package txntest is the conformance suite for resource managers: what passes
 // it can be recovered by txn. It needs a real store, leaves nothing in it, and
-// does not test how the store survives its own crash.
+// crashes it if the Harness can; what a failure of power loses it does not test.
 package txntest
 
 import (
@@ -15,7 +15,8 @@ import (
 type Harness struct {
 	// Open opens the one store as a resource of that name, as another process
 	// would. Branches of one transaction on resources of different names must
-	// not be taken for each other. The suite closes it.
+	// not be taken for each other. The suite closes it. A txn.Decider is ready to
+	// keep decisions.
 	Open func(t testing.TB, name string) txn.Resource
 	// Write makes a change in a branch. No id is written twice unless the
 	// first was undone.
@@ -30,6 +31,12 @@ type Harness struct {
 	// with that number, from 1, and the connection with it. The function tells
 	// how many requests there were. Nil if no reply can get lost.
 	Lossy func(t testing.TB, name string, at int) (txn.Resource, func() int)
+	// Crash ends the store without a word, as kill -9 does, and starts it again.
+	// Nil if it has no process of its own: then nothing is lost with one.
+	Crash func(t testing.TB)
+	// Freeze has the store stand still, as under SIGSTOP: it keeps its connections
+	// and answers nothing, until it is thawed. Nil if it has no process of its own.
+	Freeze func(t testing.TB) (thaw func())
 	// Unproven says that the store cannot prove how a branch ended that it
 	// does not hold any more, whatever its Proof is for.
 	Unproven bool
@@ -47,10 +54,10 @@ type suite struct {
 // Run runs every test of the suite as a subtest.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
-	for _, test := range []struct {
-		name string
-		run  func(*suite)
-	}{
+	if h.Crash == nil {
+		h.Crash = func(testing.TB) {}
+	}
+	tests := []test{
 		{"Identity", (*suite).identity},
 		{"OnePhase", (*suite).onePhase},
 		{"Rollback", (*suite).rollback},
@@ -71,9 +78,21 @@ func Run(t *testing.T, h Harness) {
 		{"Cancelled", (*suite).cancelled},
 		{"Parallel", (*suite).parallel},
 		{"CutAnywhere", (*suite).cutAnywhere},
+		{"CrashAfter", (*suite).crashAfter},
+		{"CrashUnderManager", (*suite).crashUnderManager},
+		{"Sessions", (*suite).sessions},
+		{"Frozen", (*suite).frozen},
 		{"Coordinated", (*suite).coordinated},
 		{"Recovered", (*suite).recovered},
-	} {
+	}
+	probe := h.Open(t, "r")
+	if _, ok := probe.(txn.Decider); ok {
+		tests = append(tests, deciding...)
+	}
+	if err := probe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{Harness: h, T: t, log: txn.NewLogID()}
 			s.r = s.open("r")
@@ -81,4 +100,19 @@ func Run(t *testing.T, h Harness) {
 			s.quiet()
 		})
 	}
+}
+
+type test struct {
+	name string
+	run  func(*suite)
+}
+
+// deciding are the tests of a Decider.
+var deciding = []test{
+	{"Decides", (*suite).decides},
+	{"DecidedBefore", (*suite).decidedBefore},
+	{"DecidingFenced", (*suite).decidingFenced},
+	{"DecidingCrash", (*suite).decidingCrash},
+	{"DecidingCut", (*suite).decidingCut},
+	{"DecidingCoordinated", (*suite).decidingCoordinated},
 }

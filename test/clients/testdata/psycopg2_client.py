@@ -61,7 +61,7 @@ conn.rollback()
 assert conn.get_transaction_status() == TRANSACTION_STATUS_IDLE
 raises(psycopg2.errors.UndefinedFunction, cur.execute, "CALL nobody(1)")
 conn.rollback()
-raises(psycopg2.errors.FeatureNotSupported, cur.execute, "SELECT * FROM account")
+raises(psycopg2.errors.UndefinedTable, cur.execute, "SELECT * FROM account")
 conn.rollback()
 assert balance() == 0
 

@@ -35,7 +35,7 @@ const (
 
 // OpenBudget opens the file, making it if need be. Processes may have different limits: each keeps to its own.
 func OpenBudget(path string, limit int) (*Budget, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o640)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("connection budget: %w", err)
 	}

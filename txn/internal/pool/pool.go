@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fdtserver/fdt/txn"
@@ -22,6 +23,7 @@ type Pool[C any] struct {
 	close func(C)       // of one that counts
 	end   func(C)       // of one that has parted
 	slots chan struct{} // one token per connection that is out or being opened; those who wait are served in their order
+	queue atomic.Int64  // how many wait for one
 	done  chan struct{}
 
 	budget *Budget // nil: none beside the limit
@@ -90,12 +92,8 @@ func (p *Pool[C]) Get(ctx context.Context, key string) (conn C, used bool, err e
 		return none, false, ErrClosed
 	default:
 	}
-	select {
-	case p.slots <- struct{}{}:
-	case <-p.done:
-		return none, false, ErrClosed
-	case <-ctx.Done():
-		return none, false, fmt.Errorf("%w: all %d are in use (%w)", txn.ErrExhausted, cap(p.slots), context.Cause(ctx))
+	if err := p.slot(ctx); err != nil {
+		return none, false, err
 	}
 	for {
 		e, ok := p.pop()
@@ -113,6 +111,20 @@ func (p *Pool[C]) Get(ctx context.Context, key string) (conn C, used bool, err e
 		return none, false, err
 	}
 	return conn, false, nil
+}
+
+// slot waits for a place of one connection.
+func (p *Pool[C]) slot(ctx context.Context) error {
+	p.queue.Add(1)
+	defer p.queue.Add(-1)
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-p.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("%w: all %d are in use (%w)", txn.ErrExhausted, cap(p.slots), context.Cause(ctx))
+	}
 }
 
 func (p *Pool[C]) pop() (entry[C], bool) {
@@ -180,6 +192,9 @@ func (p *Pool[C]) Flush() {
 
 // InUse returns how many connections are out or being opened.
 func (p *Pool[C]) InUse() int { return len(p.slots) }
+
+// Waiting returns how many calls of Get wait for a connection to be given back.
+func (p *Pool[C]) Waiting() int { return int(p.queue.Load()) }
 
 // Limit returns how many connections there may be.
 func (p *Pool[C]) Limit() int { return cap(p.slots) }

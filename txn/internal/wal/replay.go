@@ -70,6 +70,28 @@ func Replay(r io.ReaderAt, from Position) iter.Seq2[[]byte, error] {
 	}
 }
 
+// Follow is Replay for who has read a log before, up to from, and wants what a living
+// process has added since. It takes the first place without a record for the end, and does not
+// look behind it for what a damage would have left.
+func Follow(r io.ReaderAt, from Position) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		off, want := from.Offset, from.Number+1
+		ahead := &window{from: r}
+		for {
+			f, ok, err := readFrame(ahead, off)
+			switch {
+			case err != nil:
+				yield(nil, fmt.Errorf("read log at byte %d: %w", off, err))
+				return
+			case !ok || f.number != want || !yield(f.payload, nil):
+				return
+			}
+			off += f.size
+			want++
+		}
+	}
+}
+
 // At yields the payloads of the records at these offsets, which are in ascending
 // order and from Position.Offset of a Replay.
 func At(r io.ReaderAt, offsets []int64) iter.Seq2[[]byte, error] {

@@ -88,17 +88,14 @@ type Log struct {
 	err     error // poisoned
 }
 
-// Create makes f, an empty file, a log, durable itself when it returns. The
-// log owns f from then on, also if an error is returned. What step in a test
+// Create makes f, an empty file, a log. The first Force makes it durable, the
+// zeros ahead of the records included (fdatasync(2) writes what is needed to
+// read them). The log owns f from then on, also if an error is returned. What step in a test
 // returns is taken for the outcome of that system call.
 func Create(f *os.File, fault func(step string) error) (*Log, error) {
 	l := &Log{file: f, fault: fault}
 	l.synced.L = &l.mu
-	err := l.grow()
-	if err == nil {
-		err = f.Sync()
-	}
-	if err != nil {
+	if err := l.grow(); err != nil {
 		return nil, errors.Join(fmt.Errorf("create log %s: %w", f.Name(), err), f.Close())
 	}
 	return l, nil

@@ -159,6 +159,47 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestFollow reads on behind what was read, as far as it has come, and does not
+// look behind a place without a record.
+func TestFollow(t *testing.T) {
+	l, path := create(t, nil)
+	add(t, l, true, "one")
+	at := wal.Position{}
+	follow := func(r io.ReaderAt, most int) (payloads []string, err error) {
+		for p, e := range wal.Follow(r, at) {
+			if e != nil {
+				return payloads, e
+			}
+			at = at.Past(p)
+			if payloads = append(payloads, string(p)); len(payloads) == most {
+				break
+			}
+		}
+		return payloads, nil
+	}
+	for _, want := range [][]string{{"one"}, nil} {
+		if got, err := follow(bytes.NewReader(read(t, path)), 9); err != nil || !slices.Equal(got, want) {
+			t.Errorf("read %q, %v, want %q", got, err, want)
+		}
+	}
+	add(t, l, false, "two", "three", "four")
+	raw := read(t, path)
+	if got, err := follow(bytes.NewReader(raw), 1); err != nil || !slices.Equal(got, []string{"two"}) {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if got, err := follow(bytes.NewReader(raw), 9); err != nil || !slices.Equal(got, []string{"three", "four"}) {
+		t.Errorf("read %q, %v", got, err)
+	}
+	at = wal.Position{}
+	raw[4] ^= 1
+	if got, err := follow(bytes.NewReader(raw), 9); err != nil || len(got) != 0 {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if _, err := follow(badReader{bytes.NewReader(raw), 0}, 9); !errors.Is(err, errIO) {
+		t.Errorf("a read that fails: %v", err)
+	}
+}
+
 // TestAt: records are read once more where a replay saw them.
 func TestAt(t *testing.T) {
 	l, path := create(t, nil)
@@ -311,10 +352,18 @@ func TestReadWhileWritten(t *testing.T) {
 	go func() {
 		defer close(ended)
 		for range 300 {
-			add(t, l, true, "payload")
+			n, err := l.Append([]byte("payload"), wal.Normal)
+			if err == nil {
+				err = l.Force(n)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
 			written.Add(1)
 		}
 	}()
+	defer func() { <-ended }()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)

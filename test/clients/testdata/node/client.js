@@ -67,7 +67,8 @@ async function main() {
   let napping = true
   const nap = raises('57014', () => busy.query('CALL nap(60)')).finally(() => { napping = false })
   while (napping) {
-    if (busy._activeQuery) new Client().cancel(busy, busy._activeQuery)
+    const active = busy._activeQuery || busy.activeQuery // so it is called in older versions
+    if (active) new Client().cancel(busy, active)
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
   await nap

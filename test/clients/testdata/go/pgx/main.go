@@ -117,7 +117,7 @@ func kinds(ctx context.Context, conn *pgx.Conn) error {
 			return fmt.Errorf("got %v, want %v", got, sent)
 		}
 	}
-	return errors.Join(refused(deposit(ctx, conn, -1, 1), "P0002"), exec(ctx, conn, "SELECT * FROM account", "0A000"), exec(ctx, conn, "CALL nobody()", "42883"))
+	return errors.Join(refused(deposit(ctx, conn, -1, 1), "P0002"), exec(ctx, conn, "SELECT * FROM account", "42P01"), exec(ctx, conn, "DELETE FROM account", "0A000"), exec(ctx, conn, "CALL nobody()", "42883"))
 }
 
 // exec runs a statement that must fail with this SQLSTATE, or not at all.

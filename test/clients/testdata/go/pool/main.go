@@ -1,11 +1,13 @@
 // Command pool transacts through a pool while fdt reloads, until its input ends; then it prints how many transactions it
 // made, and how often it had to try again. With "check" connections are checked when borrowed, and no error may come
-// through; with "retry", who retries on 57P01 sees no other error; with "bouncer", PgBouncer does the checking.
+// through; with "retry", who retries on 57P01 sees no other error; with "bouncer", PgBouncer does the checking; with "hot" nobody
+// does, and there is no rest between two transactions.
 package main
 
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +25,7 @@ import (
 func main() {
 	transact, err := pool(context.Background(), os.Args[1], os.Args[2])
 	if err == nil {
-		err = run(transact, os.Args[2] == "retry")
+		err = run(transact, os.Args[2] == "retry", os.Args[2] == "hot")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -31,13 +33,13 @@ func main() {
 	}
 }
 
-// pool returns what makes one transaction by a driver's pool.
-func pool(ctx context.Context, driver, how string) (func(context.Context) error, error) {
+// pool returns what makes one transaction by the pool of a driver.
+func pool(ctx context.Context, name, how string) (func(context.Context) error, error) {
 	account, err := strconv.ParseInt(os.Getenv("ACCOUNT"), 10, 64)
 	if err != nil {
 		return nil, err
 	}
-	if driver == "pq" {
+	if name == "pq" {
 		db, err := sql.Open("postgres", "")
 		if err != nil {
 			return nil, err
@@ -49,7 +51,7 @@ func pool(ctx context.Context, driver, how string) (func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	if how == "bouncer" {
+	if how == "bouncer" || how == "hot" {
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // it knows no prepared statements
 	}
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return how == "check" }
@@ -70,6 +72,11 @@ func pool(ctx context.Context, driver, how string) (func(context.Context) error,
 
 func throughSQL(ctx context.Context, db *sql.DB, account int64) error {
 	tx, err := db.BeginTx(ctx, nil)
+	if errors.Is(err, driver.ErrBadConn) {
+		// So lib/pq calls every FATAL answer, and database/sql says so when three connections in a row were told goodbye.
+		// It is no such thing after BEGIN, where a call would be lost.
+		return errGoodbye
+	}
 	if err != nil {
 		return err
 	}
@@ -83,8 +90,13 @@ func throughSQL(ctx context.Context, db *sql.DB, account int64) error {
 	return tx.Commit()
 }
 
+var errGoodbye = errors.New("the server said goodbye")
+
 // goodbye tells whether the server said that it closes this connection.
 func goodbye(err error) bool {
+	if errors.Is(err, errGoodbye) {
+		return true
+	}
 	if e, ok := errors.AsType[*pq.Error](err); ok {
 		return e.Code == "57P01"
 	}
@@ -95,7 +107,7 @@ func goodbye(err error) bool {
 	return ok && e.SQLState() == "57P01"
 }
 
-func run(transact func(context.Context) error, retry bool) error {
+func run(transact func(context.Context) error, retry, hot bool) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	var made, retried atomic.Int64
@@ -112,7 +124,9 @@ func run(transact func(context.Context) error, retry bool) error {
 				default:
 					cancel(err)
 				}
-				time.Sleep(time.Millisecond)
+				if !hot {
+					time.Sleep(time.Millisecond)
+				}
 			}
 		})
 	}

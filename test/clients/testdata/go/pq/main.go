@@ -101,7 +101,7 @@ func kinds(ctx context.Context, db *sql.DB) error {
 		}
 	}
 	return errors.Join(st.Close(), exec(ctx, db, "P0002", "CALL deposit($1, $2)", -1, 1), exec(ctx, db, "42883", "CALL nobody()"),
-		exec(ctx, db, "22P02", "CALL deposit($1, $2)", "many", 1), exec(ctx, db, "0A000", "SELECT * FROM account"))
+		exec(ctx, db, "22P02", "CALL deposit($1, $2)", "many", 1), exec(ctx, db, "42P01", "SELECT * FROM account"), exec(ctx, db, "0A000", "DELETE FROM account"))
 }
 
 func transactions(ctx context.Context, db *sql.DB) error {

@@ -1,0 +1,58 @@
+package application
+
+import (
+	"context"
+	"time"
+
+	"github.com/fdtserver/fdt/txn"
+)
+
+// rollbackTimeout bounds the rolling back of what a handler left open; what a
+// resource still holds then is its fencing's.
+const rollbackTimeout = 30 * time.Second
+
+// Scope is a request or a connection, in which one transaction after another
+// may take place. It belongs to one goroutine at a time.
+type Scope struct {
+	manager *txn.Manager
+	who     txn.Principal
+	session *txn.Session // nil until it is needed
+}
+
+// NewScope returns a scope for whom its transactions belong to.
+func NewScope(m *txn.Manager, who txn.Principal) *Scope { return &Scope{manager: m, who: who} }
+
+// Session is the scope's.
+func (s *Scope) Session() *txn.Session {
+	if s.session == nil {
+		s.session = s.manager.NewSession(s.who)
+	}
+	return s.session
+}
+
+// Another is a scope of its own for the same client.
+func (s *Scope) Another() *Scope { return NewScope(s.manager, s.who) }
+
+// Open tells whether a transaction is open.
+func (s *Scope) Open() bool { return s.session != nil && s.session.State() != txn.Idle }
+
+// Close rolls back what is open, also after ctx has ended.
+func (s *Scope) Close(ctx context.Context) error {
+	if s.session == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	return s.session.Close(ctx)
+}
+
+type scopeKey struct{}
+
+// In returns a context of the scope.
+func (s *Scope) In(ctx context.Context) context.Context { return context.WithValue(ctx, scopeKey{}, s) }
+
+// ScopeFrom returns the context's scope; nil if it has none.
+func ScopeFrom(ctx context.Context) *Scope {
+	s, _ := ctx.Value(scopeKey{}).(*Scope)
+	return s
+}

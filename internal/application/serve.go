@@ -1,0 +1,260 @@
+package application
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/meter"
+	"github.com/fdtserver/fdt/internal/resources"
+	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/pgwire"
+	"github.com/fdtserver/fdt/procedure"
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/worker"
+)
+
+// reserve is how many connections beyond the configured threads may wait with
+// their first request read, so that CancelRequest and COMMIT PREPARED always
+// get through.
+const reserve = 16
+
+// scanning is how many files the transaction log holds open, with its locks, and recovery while it reads those of others.
+const scanning = 32
+
+// strangers is how many connections beyond the threads may be there that are not authenticated yet: so many have as
+// long as that takes, at the worst, and one that comes when there are more of them takes the oldest one's place.
+const strangers = 128
+
+// closing bounds what is done after the last session.
+const closing = 10 * time.Second
+
+// serve is a worker's life, from its snapshot to the end of its drain.
+func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, more ...worker.Option) (err error) {
+	dir := snapshot.Dir(p.run)
+	cfg, err := dir.Load(p.gen)
+	if err != nil {
+		return fmt.Errorf("configuration of generation %d: %w", p.gen, err)
+	}
+	key, err := secret(filepath.Join(p.lib, "auth"))
+	if err != nil {
+		return fmt.Errorf("secret of unknown users: %w", err)
+	}
+	if err := app.agree(cfg); err != nil {
+		return err
+	}
+	procedures, err := procedure.Compile(cfg, app.Procedures...)
+	ways, names, also := listeners(cfg, key)
+	if err := errors.Join(err, also); err != nil {
+		return err
+	}
+	rms, err := resources.Open(cfg, filepath.Join(p.run, "txn"))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, r := range rms {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	manager, err := txn.Open(ctx, txn.Options{
+		LogDir: filepath.Join(p.lib, "txn"), ClaimDir: filepath.Join(p.run, "txn"), LastLog: p.last, Resources: rms,
+		Limits: limits(&cfg.Transaction), Decider: cfg.Transaction.Decider,
+		AnswerDecided: cfg.Transaction.Answer == config.AnswerDecided,
+		Logger:        log, Program: "fdt-worker " + unit.Instance(p.gen, p.slot),
+	})
+	if err != nil {
+		return fmt.Errorf("transaction log: %w", err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
+		defer cancel()
+		err = errors.Join(err, manager.Close(ctx))
+	}()
+
+	if pending(dir, p.gen) {
+		if err := manager.Stranded(ctx); err != nil {
+			return err
+		}
+	}
+	wire := &pgwire.Server{
+		Manager: manager, Procedures: procedures, Listeners: ways, IdleTimeout: cfg.Transaction.IdleTimeout, MaxTotal: int(cfg.Workers.Recycle.Memory / 4),
+		Origin: pgwire.Origin{Generation: p.gen, Slot: p.slot}, Relay: relay(filepath.Join(p.run, "worker")), Logger: log,
+		Elsewhere:      siblings(filepath.Join(p.run, "worker"), p.control(), siblingFor, siblingAge),
+		StartupTimeout: cfg.Session.AuthenticationTimeout, ReserveTimeout: cfg.Session.ReserveTimeout, StallTimeout: cfg.Session.StallTimeout,
+		MaxMessage: int(cfg.Session.Message), MaxStatements: cfg.Session.Statements, MaxMemory: int(cfg.Session.Memory),
+	}
+	own, err := app.open(cfg, manager, log)
+	if err != nil {
+		return err
+	}
+	server := &drain.Server{
+		Handler: own.or(wire.Handle), Threads: cfg.Workers.Threads, Reserve: reserve, Strangers: strangers, Idle: cfg.Drain.Idle, Logger: log,
+	}
+	health := watching(cfg, rms, manager, log)
+	counts := meters{p, cfg, server, manager, wire, health, time.Now(), new(atomic.Pointer[time.Time]), expiries(cfg)}
+	lc, err := control.Listen(p.control())
+	if err != nil {
+		return err
+	}
+	opts := append(more,
+		worker.WithLogger(log), worker.WithListeners(names...), worker.WithDrainTimeout(cfg.Drain.Timeout),
+		worker.WithDeadline(func(at time.Time) { counts.deadline.Store(&at) }),
+		worker.WithStatus(func() string { return line(server.Counts(), manager.Counts()) }),
+		// A session holds one file at a time, and the log, its locks and the scan of recovery a few.
+		worker.WithDescriptors(server.Descriptors()+resources.Descriptors(cfg)+control.Descriptors+scanning),
+		worker.WithControl(lc, app.operations(counts, procedures)),
+	)
+	if pending(dir, p.gen) {
+		opts = append(opts, worker.WithRequired())
+	}
+	if lm, err := control.Listen(p.metrics()); err != nil {
+		log.WarnContext(ctx, "the worker's counts are not told to the metrics", "error", err) // its clients are served all the same
+	} else {
+		defer counts.tell(lm, log)()
+	}
+	own.start()
+	defer own.stop()
+	err = live(ctx, manager, func() { server.Hurry(0) }, func(ctx context.Context) error {
+		var checks sync.WaitGroup
+		defer checks.Wait()
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		checks.Go(func() { stranded(ctx, manager, log) }) // READY does not wait for databases
+		checks.Go(func() { health.run(ctx) })
+		return worker.Run(server, append(opts, worker.WithContext(ctx))...)
+	})
+	if lerr := meter.Leave(dir.Metrics(), counts.read()); lerr != nil {
+		log.WarnContext(ctx, "the last counts are lost to the metrics", "error", lerr)
+	}
+	return err
+}
+
+// limits are those of the configuration.
+func limits(t *config.Transaction) txn.Limits {
+	return txn.Limits{
+		Transaction: t.Timeout, Lock: t.LockTimeout, Retain: t.Retain, Kept: t.Kept, Prepared: t.Prepared, PreparedPerUser: t.PreparedPerUser,
+	}
+}
+
+// stranded tells the operator of what is open in databases that are configured no more.
+func stranded(ctx context.Context, manager *txn.Manager, log *slog.Logger) {
+	if err := manager.Stranded(ctx); err != nil && ctx.Err() == nil {
+		log.WarnContext(ctx, "transactions cannot be finished", slog.Any("error", err))
+	}
+}
+
+// live runs the worker beside recovery, and ends it when the log has failed:
+// then only another process, which reads what is durable, may decide anything.
+func live(ctx context.Context, m *txn.Manager, cut func(), work func(context.Context) error) error {
+	recovering, stop := context.WithCancel(ctx)
+	serving, fail := context.WithCancelCause(ctx)
+	var all sync.WaitGroup
+	var rerr error
+	all.Go(func() { rerr = m.Recover(recovering) })
+	all.Go(func() {
+		select {
+		case <-m.Failed():
+			cut()
+			fail(txn.ErrPoisoned)
+		case <-recovering.Done():
+		}
+	})
+	err := work(serving)
+	stop()
+	all.Wait()
+	fail(nil)
+	return errors.Join(err, rerr)
+}
+
+// pending tells whether this generation is being put in another's place: then
+// a missing listener must stop it. At boot what is there is served.
+func pending(dir snapshot.Dir, gen int) bool {
+	st, err := dir.ReadState()
+	return err == nil && st.Pending == gen && st.Applied != 0
+}
+
+// line is this server's part of STATUS=.
+func line(c drain.Counts, t txn.Counts) string {
+	s := fmt.Sprintf("%d connections, %d busy", c.Open, c.Busy)
+	if t.InDoubt > 0 {
+		s += fmt.Sprintf(", %d in doubt", t.InDoubt)
+	}
+	if t.Pending > 0 {
+		s += fmt.Sprintf(", %d decided and untold to a resource", t.Pending)
+	}
+	if t.Aside > 0 {
+		s += ", a transaction log was put aside: fdtctl txn list"
+	}
+	return s
+}
+
+// rehearsing bounds a rehearsal, so that which resource does not answer is told before who asks gives up: one that stands
+// still is a fault like one that is down.
+const rehearsing = control.Timeout - 3*time.Second
+
+// operations are those of the control socket.
+func (app *Application) operations(of meters, procedures *procedure.Set) map[string]worker.Operation {
+	p, m := of.place, of.manager
+	return map[string]worker.Operation{
+		control.OpStatus: func(context.Context, json.RawMessage) (any, error) {
+			c := of.server.Counts()
+			st := control.Status{
+				Generation: p.gen, Slot: p.slot, PID: os.Getpid(), State: "serving", Open: c.Open, Busy: c.Busy, Idle: c.Idle,
+				Reserve: c.Reserve, Threads: c.Threads, Accepted: c.Accepted, InDoubt: m.Counts().InDoubt, Untold: m.Counts().Pending,
+				Aside: m.Counts().Aside, Since: of.began, Log: m.Log().String(),
+				Memory: resident(), Resources: of.resources(), Queues: of.server.Queues(),
+				Draining: c.Began, Oldest: of.server.Oldest(),
+			}
+			if since := m.Counts().Oldest; !since.IsZero() {
+				st.DoubtAge = time.Since(since).Seconds()
+			}
+			if c.Draining {
+				st.State = "draining"
+				if at := of.deadline.Load(); at != nil {
+					st.Deadline = *at
+				}
+			}
+			return st, nil
+		},
+		control.OpCheck: func(ctx context.Context, _ json.RawMessage) (any, error) {
+			ctx, cancel := context.WithTimeoutCause(ctx, rehearsing, fmt.Errorf("no answer from the resource within %s", rehearsing))
+			defer cancel()
+			answer := control.Check{Faults: map[string]string{}}
+			for name, fault := range m.Rehearse(ctx, procedures.Try) {
+				answer.Faults[name] = fault.Error()
+			}
+			answer.Program = app.rehearse(ctx, m)
+			of.health.asked(ctx) // what is told of them from now on is of this process
+			return answer, nil
+		},
+		control.OpSessions: func(context.Context, json.RawMessage) (any, error) { return of.wire.Activity(), nil },
+		control.OpCancel: func(_ context.Context, args json.RawMessage) (any, error) {
+			var key control.Cancel
+			if err := json.Unmarshal(args, &key); err != nil {
+				return nil, err
+			}
+			of.wire.Cancel(key.PID, key.Secret)
+			return nil, nil
+		},
+	}
+}
+
+// resident is this process's resident memory in bytes, as proc_pid_statm(5) has it; 0 if it cannot be read.
+func resident() int64 {
+	text, _ := os.ReadFile("/proc/self/statm")
+	var size, pages int64
+	_, _ = fmt.Sscan(string(text), &size, &pages)
+	return pages * int64(os.Getpagesize())
+}

@@ -1,0 +1,117 @@
+package pgwire
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+// Activity is what a session is at, as PostgreSQL's pg_stat_activity has it.
+type Activity struct {
+	PID         uint32 `json:"pid"`       // the session's number, not a process's
+	Principal   string `json:"principal"` // [Identity.Principal]
+	User        string `json:"user"`
+	Database    string `json:"database"`
+	Application string `json:"application,omitempty"`
+	Address     string `json:"address,omitempty"` // of a client on TCP
+	Port        string `json:"port,omitempty"`
+	Listener    string `json:"listener"`
+	State       string `json:"state"` // active, idle, idle in transaction, idle in transaction (aborted)
+
+	Began       time.Time `json:"began"`
+	Changed     time.Time `json:"changed"`                  // when State began
+	Transaction time.Time `json:"transaction,omitzero"`     // when it began; zero without one
+	Query       time.Time `json:"query_start,omitzero"`     // when the last one began; zero before the first
+	Text        string    `json:"query,omitempty"`          // of the last one, cut to 1 KiB
+	GID         string    `json:"transaction_id,omitempty"` // the open transaction's, once a resource is used
+}
+
+// Bounds of what is told of sessions.
+const (
+	longText = 1 << 10 // bytes of a query, as PostgreSQL's track_activity_query_size
+	mostTold = 4096    // sessions of a worker, so that all of it fits in a reply of the control socket
+)
+
+// activities is what a session tells others about itself.
+type activities struct {
+	mu sync.Mutex
+	Activity
+}
+
+// enrol notes what does not change.
+func (se *session) enrol() {
+	a := &se.activity
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.PID, a.Principal, a.User, a.Database = se.pid, se.identity.Principal(), se.user, se.database
+	a.Address, a.Port = se.address()
+	a.Listener, a.Began = se.conn.Listener(), time.Now()
+}
+
+// active notes that a statement of the text is run.
+func (se *session) active(text string) {
+	if len(text) > longText {
+		text = text[:longText]
+		for !utf8.ValidString(text) { // it was cut within a character
+			text = text[:len(text)-1]
+		}
+	}
+	a := &se.activity
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	if a.State != "active" {
+		a.Changed = now
+	}
+	if a.Transaction.IsZero() {
+		a.Transaction = now
+	}
+	a.State, a.Query, a.Text = "active", now, strings.Clone(text)
+}
+
+// resting are the states between requests, by ReadyForQuery's status.
+var resting = map[byte]string{'I': "idle", 'T': "idle in transaction", 'E': "idle in transaction (aborted)"}
+
+// resting notes how a request has left the session.
+func (se *session) rests(status byte) {
+	a := &se.activity
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.State, a.Changed, a.Application, a.GID = resting[status], time.Now(), se.settings.get("application_name"), ""
+	if status == 'I' {
+		a.Transaction = time.Time{}
+	} else if gid := se.txn.GID(); !gid.IsZero() {
+		a.GID = gid.String()
+	}
+}
+
+// Activity lists the sessions of this server, at most 4,096, in the order of their numbers.
+func (s *Server) Activity() []Activity {
+	s.sessions.mu.Lock()
+	all := slices.Collect(maps.Values(s.sessions.byID))
+	s.sessions.mu.Unlock()
+	slices.SortFunc(all, func(a, b *session) int { return cmp.Compare(a.pid, b.pid) })
+	list := make([]Activity, min(len(all), mostTold))
+	for i := range list {
+		a := &all[i].activity
+		a.mu.Lock()
+		list[i] = a.Activity
+		a.mu.Unlock()
+	}
+	return list
+}
+
+// everywhere lists the sessions of this server and those elsewhere.
+func (s *Server) everywhere(ctx context.Context) []Activity {
+	list := s.Activity()
+	if s.Elsewhere != nil {
+		list = append(list, s.Elsewhere(ctx)...)
+		slices.SortStableFunc(list, func(a, b Activity) int { return cmp.Compare(a.PID, b.PID) })
+	}
+	return list
+}

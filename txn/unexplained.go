@@ -1,0 +1,96 @@
+package txn
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Unexplained is a branch that a resource holds though nothing explains it: no
+// session that lives is at it, and no log has its transaction open. Recovery
+// settles what it may; what is left is told here.
+type Unexplained struct {
+	GID      GID       `json:"gid"`
+	Resource string    `json:"resource"`
+	Why      string    `json:"why"`
+	Since    time.Time `json:"since"` // when a scan met it first
+	Scans    int       `json:"scans"` // that have met it, at least; one may be settled as soon as the first has
+	Alone    bool      `json:"alone"` // it is left to an operator
+}
+
+// stays tells whether the branch is not just about to be settled.
+func (u *Unexplained) stays() bool { return u.Alone || u.Scans > 1 }
+
+// mostUnexplained is how many are told: where there are so many, a log is lost,
+// and their names help nobody.
+const mostUnexplained = 1000
+
+// Unexplained returns the branches that nothing explains and that recovery could
+// not settle, as of the last scans; of very many the first.
+func (m *Manager) Unexplained() ([]Unexplained, error) {
+	all, err := m.readUnexplained()
+	return slices.DeleteFunc(all, func(u Unexplained) bool { return !u.stays() }), err
+}
+
+// unexplainedName is the shared fact that has them.
+const unexplainedName = "unexplained"
+
+func (m *Manager) readUnexplained() (all []Unexplained, err error) {
+	raw, _, err := m.files.Shared(unexplainedName)
+	if err != nil {
+		return nil, ignoreNotExist(err)
+	}
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(m.opt.ClaimDir, unexplainedName), err)
+	}
+	return all, nil
+}
+
+// countUnexplained takes over how many there are.
+func (m *Manager) countUnexplained() error {
+	all, err := m.Unexplained()
+	if err == nil {
+		m.unexplained.Store(int64(len(all)))
+	}
+	return err
+}
+
+// unexplained tells everybody which branches this scan could not explain. Of
+// those that it could not judge it passes on what an earlier one has told.
+func (r *recovery) unexplained(actions []action, own uint64) error {
+	was, err := r.m.readUnexplained()
+	known := make(map[string]Unexplained, len(was))
+	for _, w := range was {
+		known[w.Resource+" "+w.GID.String()] = w
+	}
+	var is []Unexplained
+	for _, a := range actions {
+		if a.resource == "" || len(is) == mostUnexplained {
+			continue
+		}
+		u := Unexplained{GID: a.gid, Resource: a.resource, Why: a.why, Since: time.Now(), Alone: a.verb == verbAlarm}
+		if !u.Alone {
+			u.Why = fmt.Sprintf("no log knows of it, or its transaction has ended: it is to %s", a.decision)
+		}
+		if w, met := known[u.Resource+" "+u.GID.String()]; met {
+			u.Since, u.Scans = w.Since, w.Scans
+		}
+		u.Scans++
+		is = append(is, u)
+	}
+	for _, w := range was {
+		n := w.GID.Incarnation
+		_, asked := r.found[w.Resource]
+		others := r.s.Has(n) && !r.dead[n] && n != own && !w.Alone
+		if !asked || others {
+			is = append(is, w)
+		}
+	}
+	if len(was)+len(is) == 0 {
+		return err
+	}
+	text, _ := json.Marshal(is) // never fails: there is no value of a field that has no text
+	return r.m.files.Share(unexplainedName, append(text, '\n'))
+}
