@@ -41,11 +41,11 @@ func hooks(packages []string) []string {
 			disable = append(disable, daemon.unit)
 		}
 	}
-	identity := `: >"$1"/etc/machine-id`
-	if len(disable) == 1 {
-		return []string{identity}
+	hooks := []string{`: >"$1"/etc/machine-id`, usualPort}
+	if len(disable) > 1 {
+		hooks = append(hooks, strings.Join(disable, " "))
 	}
-	return []string{strings.Join(disable, " "), identity}
+	return hooks
 }
 
 func cacheDir() string {
@@ -90,7 +90,7 @@ func Tree(ctx context.Context, release string, asked ...string) (string, error) 
 }
 
 // usualPort is a hook that gives PostgreSQL the port that clients expect. Debian's package takes the next one where that is in use
-// while the tree is made: on this host, by whoever. It changes nothing in a tree that was made right, so that those made before are good.
+// while the tree is made: on this host, by whoever.
 const usualPort = `find "$1"/etc -name postgresql.conf -exec sed -i '/^port = /s/[0-9][0-9]*/5432/' {} +`
 
 // build makes a tree beside dir and renames it, so that dir is whole or absent.
@@ -100,7 +100,7 @@ func build(ctx context.Context, release, dir string, include, hooks []string) er
 		return err
 	}
 	args := []string{"--variant=apt", "--include=" + strings.Join(include, ",")}
-	for _, hook := range append(hooks, usualPort) {
+	for _, hook := range hooks {
 		args = append(args, "--customize-hook="+hook)
 	}
 	c := exec.CommandContext(ctx, "mmdebstrap", append(args, release, partial)...)

@@ -23,7 +23,6 @@ func (s *site) bank(ctx context.Context) error {
 	_, err := s.shell(ctx, fmt.Sprintf(`
 		cd /etc/postgresql/*/main/conf.d
 		cat >bench.conf <<-END
-			port = 5432  # it may have another, where that was taken as the tree was made
 			max_connections = 700
 			max_prepared_transactions = 700
 			shared_buffers = 256MB
