@@ -275,11 +275,28 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// Linger ends the conversation so that the peer can read what was last written to it: it shuts down the
-// sending side, then reads and discards until the peer closes, or for d at most. Without it, input that
-// arrives after Close, or was unread, makes the kernel reset the connection, and the peer may lose its
-// last message (RFC 1122, 4.2.2.13). Close comes after it.
+// discarded is how many bytes Linger reads at most. A client that waits for answers has sent no more, and one that
+// does not has filled the window of a new connection with as much, see tcp_rmem in tcp(7).
+const discarded = 64 << 10
+
+// Linger ends the conversation so that the peer can read what was last written to it: Part, then it reads and
+// discards until the peer closes, but no more than 64 KiB. A peer that sends more is reset. Close comes after it.
 func (c *Conn) Linger(d time.Duration) {
+	c.Part(d)
+	var b [4096]byte
+	for left := discarded; left > 0; {
+		n, err := c.file.Read(b[:min(left, len(b))])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+// Part begins the end of the conversation: it shuts down the sending side, and leaves d for Read, whatever the
+// server has in mind. What is read is to be discarded. Without that, input that arrives after Close, or was unread, makes
+// the kernel reset the connection, and the peer may lose its last message (RFC 1122, 4.2.2.13).
+func (c *Conn) Part(d time.Duration) {
 	c.mu.Lock()
 	if c.phase == closed {
 		c.mu.Unlock()
@@ -289,12 +306,6 @@ func (c *Conn) Linger(d time.Duration) {
 	_ = c.file.SetReadDeadline(time.Now().Add(d))
 	c.mu.Unlock()
 	_ = c.CloseWrite() // of a peer that is gone already, which Read tells
-	var b [512]byte
-	for {
-		if _, err := c.file.Read(b[:]); err != nil {
-			return
-		}
-	}
 }
 
 // Listener is the name of the listener that the connection came from: its Name() if it has one, as those

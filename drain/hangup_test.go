@@ -201,7 +201,7 @@ func TestLinger(t *testing.T) {
 		}})
 		for range 20 {
 			c := f.dial()
-			for range 1000 { // far more than the server reads before it says goodbye
+			for range 64 { // far more than the server reads before it says goodbye
 				if _, err := c.Write(make([]byte, 1000)); err != nil {
 					t.Fatalf("write: %v", err)
 				}
@@ -213,6 +213,50 @@ func TestLinger(t *testing.T) {
 			_ = c.Close()
 		}
 	})
+}
+
+// Linger does not read on for a peer that sends without end.
+func TestLingerIsBounded(t *testing.T) {
+	networks(t, func(t *testing.T, network string) {
+		f := start(t, network, &drain.Server{Handler: func(_ context.Context, c *drain.Conn) {
+			c.Linger(testwait.Patience)
+		}})
+		c := f.dial()
+		const most = 256 << 20 // no kernel buffers as much
+		b := make([]byte, 1<<20)
+		for sent := 0; sent < most; {
+			n, err := c.Write(b)
+			if sent += n; err != nil {
+				return
+			}
+		}
+		t.Errorf("the server has read %d bytes", most)
+	})
+}
+
+// After Part, Read goes on for as long as was said, also of a connection that the drain has told to go.
+func TestPart(t *testing.T) {
+	f := start(t, "tcp", &drain.Server{Idle: time.Millisecond, Handler: func(_ context.Context, c *drain.Conn) {
+		_, _ = c.Read(make([]byte, 1))
+		<-c.Expired()
+		c.Part(testwait.Patience)
+		_, _ = io.Copy(io.Discard, c)
+	}})
+	c := f.dial()
+	if _, err := c.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	ended := f.shutdown(t.Context())
+	expectEOF(t, c)
+	for range 1000 {
+		if _, err := c.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = c.Close()
+	if err := testwait.For(t, "the drain's end", ended); err != nil {
+		t.Error(err)
+	}
 }
 
 // Linger ends by itself if the peer never closes.

@@ -36,7 +36,7 @@ const (
 	DefaultMaxTotal       = 256 << 20
 )
 
-// lingering is how long a client may take to read the last message.
+// lingering is how long a session may take to read the last message.
 const lingering = 5 * time.Second
 
 // rollbackTimeout bounds the rolling back of a transaction whose client has
@@ -295,7 +295,7 @@ func (se *session) finish(err error) {
 	switch {
 	case told:
 		se.server.fatal.Add(classOf(f))
-		se.conn.Linger(lingering)
+		se.linger()
 		if f != errParted && f.Code != errGoodbye.Code {
 			se.sparing(&se.server.ending).Info("session ended by the server", "sqlstate", f.Code, "reason", f.Message)
 		}
@@ -304,6 +304,21 @@ func (se *session) finish(err error) {
 		se.log().Debug("connection lost", "error", err)
 	}
 	_ = se.conn.Close() // the server closes it too
+}
+
+// linger lets the client read the last message: it may be in the middle of a long message, or of many, and see nothing before it has sent
+// them. What it sends is read in turns, as that takes time.
+func (se *session) linger() {
+	se.conn.Part(lingering)
+	ctx := context.WithoutCancel(se.ctx)
+	in := polite{se.conn, ctx, &se.turn}
+	b := make([]byte, piece)
+	var err error
+	for err == nil {
+		se.turn.goOn(ctx)
+		_, err = in.Read(b)
+	}
+	se.turn.rest()
 }
 
 func (se *session) log() *slog.Logger {
