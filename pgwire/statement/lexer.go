@@ -219,31 +219,32 @@ func Shorten(s string) string {
 
 func (l *lexer) name() (token, error) {
 	start := l.pos
-	var b strings.Builder
-	for l.pos++; l.pos < len(l.src); l.pos++ {
-		c := l.src[l.pos]
-		if c != '"' {
-			b.WriteByte(c)
-			continue
+	var b pieces
+	for l.pos++; ; {
+		rest := l.src[l.pos:]
+		i := strings.IndexByte(rest, '"')
+		if i < 0 {
+			return token{}, l.errorf(start, codeSyntax, `unterminated quoted identifier at or near "%s"`, l.src[start:])
 		}
-		if strings.HasPrefix(l.src[l.pos+1:], `"`) {
-			b.WriteByte('"')
+		b.add(rest[:i])
+		l.pos += i + 1
+		if strings.HasPrefix(rest[i+1:], `"`) {
+			b.add(`"`)
 			l.pos++
 			continue
 		}
-		l.pos++
-		if b.Len() == 0 {
+		s := b.String()
+		if s == "" {
 			return token{}, l.errorf(start, codeSyntax, `zero-length delimited identifier at or near "%s"`, l.src[start:l.pos])
 		}
-		return token{kind: tokenName, text: Shorten(b.String())}, nil
+		return token{kind: tokenName, text: Shorten(s)}, nil
 	}
-	return token{}, l.errorf(start, codeSyntax, `unterminated quoted identifier at or near "%s"`, l.src[start:])
 }
 
 // quoted reads a constant in single quotes and, as SQL demands, those that
 // follow it on later lines.
 func (l *lexer) quoted(start int, escapes bool) (token, error) {
-	var b strings.Builder
+	var b pieces
 	for {
 		if err := l.run(&b, start, escapes); err != nil {
 			return token{}, err
@@ -265,31 +266,62 @@ func (l *lexer) quoted(start int, escapes bool) (token, error) {
 	return token{kind: tokenString, text: s}, nil
 }
 
+// pieces is a text that is put together; a single piece is not copied.
+type pieces struct {
+	first string
+	all   strings.Builder // unless there is no more than the first
+}
+
+func (p *pieces) add(s string) {
+	if p.all.Len() == 0 {
+		if p.first == "" {
+			p.first = s
+			return
+		}
+		p.all.WriteString(p.first)
+	}
+	p.all.WriteString(s)
+}
+
+// String returns the text.
+func (p *pieces) String() string {
+	if p.all.Len() == 0 {
+		return p.first
+	}
+	return p.all.String()
+}
+
 // run reads one pair of single quotes.
-func (l *lexer) run(b *strings.Builder, start int, escapes bool) error {
-	for l.pos++; l.pos < len(l.src); {
-		c := l.src[l.pos]
+func (l *lexer) run(b *pieces, start int, escapes bool) error {
+	stops := "'"
+	if escapes {
+		stops = `'\`
+	}
+	for l.pos++; ; {
+		rest := l.src[l.pos:]
+		i := strings.IndexAny(rest, stops)
+		if i < 0 {
+			return l.errorf(start, codeSyntax, `unterminated quoted string at or near "%s"`, l.src[start:])
+		}
+		b.add(rest[:i])
+		l.pos += i
 		switch {
-		case c == '\'' && strings.HasPrefix(l.src[l.pos+1:], "'"):
-			b.WriteByte('\'')
-			l.pos += 2
-		case c == '\'':
-			l.pos++
-			return nil
-		case c == '\\' && escapes:
+		case rest[i] == '\\':
 			if err := l.escape(b); err != nil {
 				return err
 			}
+		case strings.HasPrefix(rest[i+1:], "'"):
+			b.add("'")
+			l.pos += 2
 		default:
-			b.WriteByte(c)
 			l.pos++
+			return nil
 		}
 	}
-	return l.errorf(start, codeSyntax, `unterminated quoted string at or near "%s"`, l.src[start:])
 }
 
 // escape reads one backslash sequence of an E” constant.
-func (l *lexer) escape(b *strings.Builder) error {
+func (l *lexer) escape(b *pieces) error {
 	start := l.pos
 	l.pos++
 	if l.pos == len(l.src) {
@@ -299,26 +331,26 @@ func (l *lexer) escape(b *strings.Builder) error {
 	l.pos++
 	switch {
 	case c == 'b':
-		b.WriteByte('\b')
+		b.add("\b")
 	case c == 'f':
-		b.WriteByte('\f')
+		b.add("\f")
 	case c == 'n':
-		b.WriteByte('\n')
+		b.add("\n")
 	case c == 'r':
-		b.WriteByte('\r')
+		b.add("\r")
 	case c == 't':
-		b.WriteByte('\t')
+		b.add("\t")
 	case c == 'v':
-		b.WriteByte('\v')
+		b.add("\v")
 	case c >= '0' && c <= '7':
 		l.pos--
-		b.WriteByte(byte(l.base(8, 3)))
+		b.add(string([]byte{byte(l.base(8, 3))}))
 	case c == 'x' && l.pos < len(l.src) && hex(l.src[l.pos]):
-		b.WriteByte(byte(l.base(16, 2)))
+		b.add(string([]byte{byte(l.base(16, 2))}))
 	case c == 'u', c == 'U':
 		return l.unicode(b, start, c)
 	default:
-		b.WriteByte(c)
+		b.add(string([]byte{c}))
 	}
 	return nil
 }
@@ -342,7 +374,7 @@ func (l *lexer) base(base, n int) uint64 {
 }
 
 // unicode reads \uXXXX, also as a surrogate pair, or \UXXXXXXXX.
-func (l *lexer) unicode(b *strings.Builder, start int, c byte) error {
+func (l *lexer) unicode(b *pieces, start int, c byte) error {
 	n := 4
 	if c == 'U' {
 		n = 8
@@ -361,7 +393,7 @@ func (l *lexer) unicode(b *strings.Builder, start int, c byte) error {
 	if r == 0 || !utf8.ValidRune(r) {
 		return l.errorf(start, codeSyntax, "invalid Unicode escape value")
 	}
-	b.WriteRune(r)
+	b.add(string(r))
 	return nil
 }
 

@@ -166,7 +166,7 @@ func (p *parser) expect(texts ...string) error {
 
 // name reads an identifier.
 func (p *parser) name() (string, error) {
-	if p.tok.kind == tokenWord && strings.Contains(functionWords, " "+p.tok.text+" ") {
+	if p.tok.kind == tokenWord && functionWords[p.tok.text] {
 		return "", p.syntax()
 	}
 	return p.functionName()
@@ -194,18 +194,27 @@ func (p *parser) text() (string, error) {
 
 // words are all reserved key words of PostgreSQL (appendix C) that may stand
 // where the grammar wants a name.
-const words = ` all analyse analyze and any array as asc asymmetric both case cast check collate column constraint create ` +
+var words = set(` all analyse analyze and any array as asc asymmetric both case cast check collate column constraint create ` +
 	`current_catalog current_date current_role current_time current_timestamp current_user default deferrable desc ` +
 	`distinct do else end except false fetch for foreign from grant group having in initially intersect into lateral ` +
 	`leading limit localtime localtimestamp not null offset on only or order placing primary references returning ` +
-	`select session_user some symmetric table then to trailing true union unique user using variadic when where window with `
+	`select session_user some symmetric table then to trailing true union unique user using variadic when where window with `)
 
-func reserved(word string) bool { return strings.Contains(words, " "+word+" ") }
+func reserved(word string) bool { return words[word] }
+
+// set is the words of a text.
+func set(text string) map[string]bool {
+	words := map[string]bool{}
+	for word := range strings.FieldsSeq(text) {
+		words[word] = true
+	}
+	return words
+}
 
 // functionWords are the key words that may name a function or a type, and
 // nothing else.
-const functionWords = ` authorization binary collation concurrently cross current_schema freeze full ilike inner is isnull join left ` +
-	`like natural notnull outer overlaps right similar tablesample verbose `
+var functionWords = set(` authorization binary collation concurrently cross current_schema freeze full ilike inner is isnull join left ` +
+	`like natural notnull outer overlaps right similar tablesample verbose `)
 
 // statements maps a statement's first keyword to the rest of its grammar.
 func (p *parser) statement() (Statement, error) {
@@ -218,7 +227,7 @@ func (p *parser) statement() (Statement, error) {
 	first := p.tok.text
 	rule, ok := rules(first)
 	if !ok {
-		if strings.Contains(commands, " "+first+" ") {
+		if commands[first] {
 			return nil, &unsupported{strings.ToUpper(first)}
 		}
 		return nil, p.syntax()
@@ -228,8 +237,8 @@ func (p *parser) statement() (Statement, error) {
 }
 
 // commands are SQL's other statements: valid, and not for fdt.
-const commands = ` alter analyze analyse checkpoint cluster comment copy create delete do drop execute explain ` +
-	`grant import insert listen load lock merge notify reassign refresh reindex revoke security truncate update vacuum `
+var commands = set(` alter analyze analyse checkpoint cluster comment copy create delete do drop execute explain ` +
+	`grant import insert listen load lock merge notify reassign refresh reindex revoke security truncate update vacuum `)
 
 func rules(first string) (func(*parser) (Statement, error), bool) {
 	switch first {

@@ -403,21 +403,21 @@ func (p *parser) item() (Item, error) {
 }
 
 // neverBare are the key words that name a column only behind AS.
-const neverBare = ` array as char character create day except fetch filter for from grant group having hour intersect into isnull limit ` +
-	`minute month notnull offset on order over overlaps precision returning second to union varying where window with within without year `
+var neverBare = set(` array as char character create day except fetch filter for from grant group having hour intersect into isnull limit ` +
+	`minute month notnull offset on order over overlaps precision returning second to union varying where window with within without year `)
 
 // alias reads [AS] name.
 func (p *parser) alias() (string, error) {
 	if p.accept("as") {
 		return p.label()
 	}
-	if p.tok.kind == tokenName || p.tok.kind == tokenWord && !strings.Contains(neverBare, " "+p.tok.text+" ") {
+	if p.tok.kind == tokenName || p.tok.kind == tokenWord && !neverBare[p.tok.text] {
 		return p.label()
 	}
 	return "", nil
 }
 
-func functionWord(word string) bool { return strings.Contains(functionWords, " "+word+" ") }
+func functionWord(word string) bool { return functionWords[word] }
 
 // orderBy reads ORDER BY, if it is there; else it is what it was.
 func (p *parser) orderBy(before []Order) (list []Order, err error) {

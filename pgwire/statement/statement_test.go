@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -211,4 +212,22 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: %v, %d statements instead of %d", text, err, len(again), len(list))
 		}
 	})
+}
+
+// A long constant is a part of the text, and no copy of it, let alone one that grows byte by byte.
+func TestLongConstants(t *testing.T) {
+	const size = 16 << 20
+	long := strings.Repeat("x", size)
+	for _, text := range []string{"SELECT '" + long + "'", `SELECT 1 AS "` + long + `"`, "CALL f(a => E'" + long + "')"} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		list, err := Parse(text)
+		runtime.ReadMemStats(&after)
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > size/4 {
+			t.Errorf("%.20s…: %d bytes were allocated", text, n)
+		}
+	}
 }
