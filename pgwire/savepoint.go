@@ -3,6 +3,7 @@ package pgwire
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/fdtserver/fdt/txn"
 )
@@ -14,6 +15,7 @@ func (se *session) savepoint(ctx context.Context, name string) error {
 	if err := se.spend(savepointCost); err != nil {
 		return err
 	}
+	name = strings.Clone(name) // the text that it is a part of may be long
 	err := se.txn.Savepoint(ctx, name)
 	if err == nil {
 		se.settings.savepoint(name)

@@ -227,6 +227,7 @@ func unknownSetting(name string) error {
 }
 
 func (s *settings) set(key, value string, local bool) {
+	key, value = strings.Clone(key), strings.Clone(value) // the text that they are parts of may be long
 	s.note(key)
 	if local {
 		s.put(&s.local, key, &value)
