@@ -254,6 +254,15 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// TryWrite writes of b what the kernel takes at once, and returns how many bytes that is: zero where Write would wait, or fail.
+func (c *Conn) TryWrite(b []byte) (n int) {
+	_ = c.control(func(fd int) (err error) {
+		n, err = unix.Write(fd, b)
+		return err
+	})
+	return max(0, n)
+}
+
 // Close closes the connection. A second one returns net.ErrClosed, wrapped.
 func (c *Conn) Close() error {
 	c.mu.Lock()

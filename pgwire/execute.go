@@ -29,9 +29,13 @@ type sink struct {
 	n    int // that it took
 }
 
+// statementWork is the work of running a statement, whatever it is, in bytes of a text that is parsed.
+const statementWork = 512
+
 // execute runs a planned statement in the session's transaction.
 func (se *session) execute(ctx context.Context, p *plan, params []value.Value, out *sink) (result, error) {
 	se.acknowledge() // what came before was answered, and the answer read
+	se.strive(statementWork)
 	se.settings.begin()
 	defer se.limit()
 	switch st := p.stmt.(type) {
@@ -54,7 +58,14 @@ func (se *session) execute(ctx context.Context, p *plan, params []value.Value, o
 		rows, err := se.showRows(st)
 		return result{"SHOW", rows}, err
 	}
-	se.turn.rest()
+	switch p.stmt.(type) {
+	case statement.Commit, statement.Rollback, statement.Savepoint, statement.Release, statement.RollbackTo:
+		if se.used { // else no resource has a part in it
+			se.turn.rest()
+		}
+	case statement.Prepare, statement.CommitPrepared, statement.RollbackPrepared:
+		se.turn.rest()
+	}
 	tag, err := se.control(ctx, p.stmt)
 	return result{tag: tag}, err
 }

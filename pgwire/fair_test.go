@@ -1,11 +1,15 @@
 package pgwire_test
 
 import (
+	"context"
 	"crypto/elliptic"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fdtserver/fdt/config"
@@ -81,6 +85,98 @@ func TestNoTurnWhileWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	slow.answers("the rest", slow.read(), "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
+}
+
+// TestTurnsOfStatements shows that a request of many statements runs each in its turn, also behind one that has waited for a database.
+func TestTurnsOfStatements(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	locker, err := pgx.Connect(t.Context(), database.pg.DSN("bank"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locker.Close(context.WithoutCancel(t.Context()))
+	if _, err := locker.Exec(t.Context(), "BEGIN; LOCK TABLE account"); err != nil {
+		t.Fatal(err)
+	}
+	a, b := f.connect("a"), f.connect("b")
+	a.send("CALL deposit(1, 1);" + strings.Repeat("SET a.b = 1;", 100))
+	testwait.Until(t, "waiting for the lock", func() bool { return waiting(t) == 1 })
+	release := f.wire.HoldTurns()
+	if _, err := locker.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan []string, 1)
+	go func() { done <- a.read() }()
+	testwait.Until(t, "the procedure's end", func() bool { return waiting(t) == 0 })
+	for range 20 {
+		b.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
+	}
+	select {
+	case got := <-done:
+		release()
+		t.Fatalf("without a turn: %.80q", got)
+	default:
+	}
+	release()
+	if got := testwait.For(t, "the rest", done); len(got) != 102 || got[0] != "C CALL" || got[101] != "Z I" {
+		t.Errorf("%.200q", got)
+	}
+}
+
+// TestTurnsOfReplies shows that a long reply is written in turns, as far as the client reads it.
+func TestTurnsOfReplies(t *testing.T) {
+	const size = 8 << 20
+	f := newFDT(t, bank{})
+	a, b := f.connect("a"), f.connect("b")
+	a.send("SELECT '" + strings.Repeat("x", size) + "'")
+	first := make([]byte, 1)
+	if _, err := a.conn.Read(first); err != nil {
+		t.Fatal(err)
+	}
+	release := f.wire.HoldTurns()
+	var got atomic.Int64
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for b := make([]byte, 32<<10); err == nil && got.Load() < size; {
+			var n int
+			n, err = a.conn.Read(b)
+			got.Add(int64(n))
+		}
+		done <- err
+	}()
+	for before := int64(-1); before != got.Load(); { // until nothing comes any more
+		before = got.Load()
+		for range 500 {
+			b.want("SELECT 1", "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
+		}
+	}
+	if n := got.Load(); n >= size {
+		t.Errorf("%d bytes without a turn", n)
+	}
+	release()
+	if err := testwait.For(t, "the reply", done); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNothingHoldsAText shows that a name or a value that a session keeps does not keep the long text in which it was.
+func TestNothingHoldsAText(t *testing.T) {
+	f := newFDT(t, bank{})
+	c := f.connect("a")
+	comment := "/*" + strings.Repeat("x", 15<<20) + "*/"
+	c.want("BEGIN", "C BEGIN", "Z T")
+	before := memory()
+	for n := range 4 {
+		for _, text := range []string{"SAVEPOINT s%d", "SET s%d.b = w%[1]d", "SET application_name = w%d", "SET LOCAL a.b = 1%d"} {
+			if got := c.query(fmt.Sprintf(text, n) + comment); got[len(got)-1] != "Z T" {
+				t.Fatal(got)
+			}
+		}
+	}
+	if grown := memory() - before; grown > 32<<20 { // one text that is held by chance, and its copies
+		t.Errorf("%d bytes more", grown)
+	}
 }
 
 // TestMemoryOfAll shows that what all sessions hold together is bounded: a message that finds no room is passed over, and answered with an

@@ -103,10 +103,9 @@ func (s *share) cover(bytes int) bool {
 	return true
 }
 
-// strive counts work, and has the session take its turn if there is much.
+// strive counts work. From when there is much, the request goes on only in its turn.
 func (se *session) strive(bytes int) {
 	if se.work += bytes; se.work >= light {
-		se.work = 0
 		se.turn.goOn(cmp.Or(se.asked, se.ctx))
 	}
 }

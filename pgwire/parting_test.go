@@ -54,7 +54,8 @@ func TestPartingTakesTurns(t *testing.T) {
 	}
 	select {
 	case err := <-sent:
-		t.Errorf("read without a turn: %v", err)
+		release()
+		t.Fatalf("read without a turn: %v", err)
 	default:
 	}
 	release()

@@ -49,7 +49,7 @@ type session struct {
 	statements store[*plan]
 	portals    store[*portal]
 	spent      int // bytes that the request has made: see spend
-	work       int // bytes that were made since the turn was looked at
+	work       int // bytes that were made since the session has waited for a request
 	text       int // bytes of the message that is read or served
 	turn       turn
 	asked      context.Context //nolint:containedctx // of the request that runs, nil without

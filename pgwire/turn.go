@@ -81,12 +81,21 @@ func (p *polite) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (p *polite) Write(b []byte) (int, error) {
-	if !p.turn.held {
-		return p.Conn.Write(b)
+// Write writes with the turn what goes at once, a piece at a time.
+func (p *polite) Write(b []byte) (n int, err error) {
+	for p.turn.held && n < len(b) && err == nil {
+		next := b[n:min(len(b), n+piece)]
+		m := p.TryWrite(next)
+		if m == 0 {
+			p.turn.rest()
+			m, err = p.Conn.Write(next)
+		}
+		n += m
+		p.turn.goOn(p.ctx)
 	}
-	p.turn.rest()
-	n, err := p.Conn.Write(b)
-	p.turn.take(p.ctx)
+	if n < len(b) && err == nil {
+		m, werr := p.Conn.Write(b[n:])
+		n, err = n+m, werr
+	}
 	return n, err
 }

@@ -164,10 +164,11 @@ func (w *wire) body(size int) ([]byte, error) {
 	for len(b) < size {
 		from := len(b)
 		if cap(b) == from {
-			if from >= keepBelow && !w.long(3*from) { // what there is, and what is made of it
+			next := min(size, 4*from+1) // what there is, and some copies of it are few
+			if from >= keepBelow && !w.long(from+next) {
 				return nil, w.skip(size - from)
 			}
-			b = append(b, make([]byte, from+1)...)[:from]
+			b = append(b, make([]byte, next-from)...)[:from]
 		}
 		if from >= keepBelow {
 			w.long(cap(b))
