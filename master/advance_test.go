@@ -32,6 +32,15 @@ func places(t *testing.T, m *Master) {
 	}
 }
 
+// A stop that systemd takes between a look and the start of what it asks for is not taken back, and no fault.
+func TestStopSinceTheLook(t *testing.T) {
+	m, _ := against(t, refuser{"StartUnit fail": {&dbus.Error{Name: "org.freedesktop.systemd1.TransactionIsDestructive"}}})
+	companion := companionOf("fdt-listen@a.socket")
+	if err := m.apply([]action{{verb: doStart, unit: companion}}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAdvanceRefused has systemd list units and refuse to start any, at each place in a rollout.
 func TestAdvanceRefused(t *testing.T) {
 	none := refuser{"ListUnitsByPatterns": {[]found{}}}

@@ -39,7 +39,14 @@ func (m *Master) do(a action) error {
 				return err
 			}
 		}
-		return m.sd.start(a.unit, "replace")
+		mode := "replace"
+		if _, companion := unit.SocketOf(a.unit); companion {
+			mode = "fail" // it wants fdt.service: a stop of that which was asked for since the look would be cancelled
+		}
+		if err := m.sd.start(a.unit, mode); !isContrary(err) {
+			return err
+		}
+		return nil // the next look sees what was asked for
 	case doStop:
 		return m.sd.stop(a.unit, m.stopMode())
 	case doReset:

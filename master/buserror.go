@@ -37,3 +37,8 @@ func isNoProcess(err error) bool {
 	return name == "org.freedesktop.systemd1.NoSuchProcess" || name == "org.freedesktop.DBus.Error.UnixProcessIdUnknown" ||
 		strings.HasSuffix(name, "System.Error.ESRCH")
 }
+
+// isContrary recognises a job in the mode "fail" that would take back another, which somebody asked for.
+func isContrary(err error) bool {
+	return errorName(err) == "org.freedesktop.systemd1.TransactionIsDestructive"
+}

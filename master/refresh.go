@@ -12,7 +12,7 @@ import (
 
 // Refresh is what fdt-refresh.service runs before any listener opens: systemd has the units that fdt-generator wrote
 // at the last daemon-reload, and /etc/fdt may have changed since. If they are others now, it has systemd read them,
-// and asks again for the listeners, some of which may be new.
+// and asks again for the listeners that are being opened, some of which may be new.
 //
 // While fdt serves, its snapshots count and not /etc/fdt, and nothing is to be done. m must not be running.
 func (m *Master) Refresh(ctx context.Context) error {
@@ -43,5 +43,20 @@ func (m *Master) Refresh(ctx context.Context) error {
 	if err := m.sd.reload(); err != nil {
 		return err
 	}
-	return m.sd.start(unit.Sockets, "replace")
+	units, err := m.sd.units(unit.Sockets)
+	if err != nil {
+		return err
+	}
+	for _, u := range units {
+		if u.JobType != "start" {
+			continue // a stop or the rescue mode was asked for meanwhile, or one listener alone
+		}
+		// In the mode "fail": what is asked for just now would be cancelled otherwise.
+		err = m.sd.start(unit.Sockets, "fail")
+	}
+	if isContrary(err) {
+		m.log.Info("something else was asked for meanwhile; no listener is opened", "error", err)
+		return nil
+	}
+	return err
 }

@@ -3,17 +3,25 @@ package master
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // TestRefresh has a generator write what systemd has, or something else, and a systemd that takes it or not.
 func TestRefresh(t *testing.T) {
-	takes := refuser{"Reload": {}, "StartUnit": {dbus.ObjectPath("/job")}}
+	opening := refuser{"Reload": {}, "ListUnitsByPatterns": {[]found{listed(unit.Sockets, "inactive", "start")}}}
+	with := func(r refuser, member string, answer any) refuser {
+		r = maps.Clone(r)
+		r[member] = []any{answer}
+		return r
+	}
 	for _, c := range []struct {
 		name   string
 		script string
@@ -22,10 +30,14 @@ func TestRefresh(t *testing.T) {
 		said   string // in the log
 	}{
 		{name: "nothing is new", script: "echo same >$1/fdt-listen@a.socket", r: refuser{}},
-		{name: "another", script: "echo other >$1/fdt-listen@a.socket", r: takes, said: "has changed"},
+		{name: "another", script: "echo other >$1/fdt-listen@a.socket", r: with(opening, "StartUnit fail", dbus.ObjectPath("/job")), said: "has changed"},
 		{name: "a fault of the generator", script: "echo broken >&2; echo same >$1/fdt-listen@a.socket; exit 1", r: refuser{}, said: "broken"},
 		{name: "systemd cannot reload", script: "true", r: refuser{}, want: "daemon-reload: Reload is refused"},
-		{name: "systemd cannot start", script: "true", r: refuser{"Reload": {}}, want: "start fdt-sockets.target: StartUnit is refused"},
+		{name: "systemd cannot list", script: "true", r: refuser{"Reload": {}}, want: "list units: ListUnitsByPatterns is refused"},
+		{name: "a stop meanwhile", script: "true", r: with(opening, "ListUnitsByPatterns", []found{listed(unit.Sockets, "active", "stop")})},
+		{name: "a stop in this moment", script: "true", r: with(opening, "StartUnit fail", &dbus.Error{Name: "org.freedesktop.systemd1.TransactionIsDestructive"}),
+			said: "something else was asked for meanwhile"},
+		{name: "systemd cannot start", script: "true", r: opening, want: "start fdt-sockets.target: StartUnit is refused"},
 		{name: "what is to be cannot be read", script: "rm -r $1; ln -s $1 $1", r: refuser{}, want: "read the units as they are to be: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {

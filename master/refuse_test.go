@@ -20,7 +20,7 @@ import (
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
-// refuser speaks D-Bus over a unix socket and answers by member; what its table does not have is refused, but for Ping.
+// refuser speaks D-Bus over a unix socket and answers by member, or by member and argument, also with an error; what its table does not have is refused, but for Ping.
 // One that is "deaf" does not answer the first message.
 type refuser map[string][]any
 
@@ -95,9 +95,19 @@ func (r refuser) messages(c net.Conn, in *bufio.Reader) {
 			continue
 		}
 		body, ok := r[member]
+		for _, arg := range msg.Body {
+			if in, mode := arg.(string); mode && r[member+" "+in] != nil {
+				body, ok = r[member+" "+in], true
+			}
+		}
 		if !ok && member != "Ping" {
-			reply.Type, body = dbus.TypeError, []any{member + " is refused"}
-			reply.Headers[dbus.FieldErrorName] = dbus.MakeVariant(refused)
+			body = []any{&dbus.Error{Name: refused, Body: []any{member + " is refused"}}}
+		}
+		if len(body) == 1 {
+			if e, fails := body[0].(*dbus.Error); fails {
+				reply.Type, body = dbus.TypeError, e.Body
+				reply.Headers[dbus.FieldErrorName] = dbus.MakeVariant(e.Name)
+			}
 		}
 		if reply.Body = body; len(body) > 0 {
 			reply.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(body...))

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"testing"
 )
 
@@ -13,6 +14,7 @@ func TestStopClosesWhatItFinds(t *testing.T) {
 		m.Run("Missed", stopMissed)
 		m.Run("MasterCannotStart", stopInCrashLoop)
 		m.Run("Lazy", stopLazy)
+		m.Run("Refreshing", stopRefreshing)
 		m.Run("Isolate", isolate)
 		m.finish()
 	})
@@ -50,6 +52,24 @@ func stopLazy(m machine) {
 	m.must(listening + " && systemctl stop fdt")
 	m.eventually("! " + remains)
 	m.must("systemctl start fdt")
+}
+
+// stopRefreshing: who asks for the rescue mode, or for a stop, while a start still has systemd read the present configuration has the
+// last word. A reload of systemd that takes long makes that while.
+func stopRefreshing(m machine) {
+	const slow = "/etc/systemd/system-generators/slow"
+	m.must("systemctl stop fdt && mkdir -p /etc/systemd/system-generators" +
+		" && printf '#!/bin/sh\nsleep 2\n' >" + slow + " && chmod +x " + slow)
+	m.dropIn("rescue.service", "[Service]\nExecStart=\nExecStart=sleep infinity\n")
+	for backlog, ask := range []string{"systemctl stop fdt-sockets.target", "systemctl isolate rescue.target"} {
+		m.must(fmt.Sprintf(`printf 'listen: {refreshing: {address: /run/fdt/refreshing, backlog: %d}}\n' >/etc/fdt/config.d/99-refreshing.yaml
+			since=$(date +%%s.%%N); systemctl start --no-block fdt-sockets.target
+			until journalctl -q --since=@$since -u fdt-refresh -o cat | grep -q 'having it read them'; do :; done
+			%s`, backlog+1, ask))
+		m.eventually("[ $(systemctl show -P ActiveState fdt-refresh) = inactive ] && ! systemctl --quiet is-active fdt-sockets.target && ! " + remains)
+	}
+	m.must("systemctl is-active rescue.target; rm /etc/fdt/config.d/99-refreshing.yaml " + slow + "; systemctl isolate multi-user.target")
+	m.shipped()
 }
 
 // isolate: with only the sockets' target enabled, as with none, fdt stays as it is. The rescue mode stops it.
