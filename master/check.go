@@ -87,7 +87,7 @@ func (m *Master) judge(ctx context.Context, unit string, found control.Check, un
 
 // selfCheck asks a worker. A program that has no control socket, or does not know the question, is foreign.
 func selfCheck(ctx context.Context, path string) (answer control.Check, foreign bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, control.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, control.CheckTimeout)
 	defer cancel()
 	err = control.Call(ctx, path, control.OpCheck, nil, &answer)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, control.ErrUnknownOp) {

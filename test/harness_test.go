@@ -138,7 +138,8 @@ func (m machine) must(script string) string {
 	m.Helper()
 	out, err := m.try(script)
 	if err != nil {
-		m.Fatal(err)
+		why, _ := m.bed.Journal(m.Context(), "-b", "-o", "cat", "-n", "10", "-p", "warning", "-u", "fdt*")
+		m.Fatalf("%v\nthe last warnings of fdt:\n%s", err, why)
 	}
 	return out
 }

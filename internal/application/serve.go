@@ -202,7 +202,7 @@ func line(c drain.Counts, t txn.Counts) string {
 
 // rehearsing bounds a rehearsal, so that which resource does not answer is told before who asks gives up: one that stands
 // still is a fault like one that is down.
-const rehearsing = control.Timeout - 3*time.Second
+const rehearsing = control.CheckTimeout - control.Timeout
 
 // operations are those of the control socket.
 func (app *Application) operations(of meters, procedures *procedure.Set) map[string]worker.Operation {

@@ -1,5 +1,5 @@
 // Package control is a worker's control socket: one JSON request line in, one JSON reply line out, then
-// close. It promises an answer or an error within [Timeout] to every request, and never more than
+// close. It promises an answer or an error within [Timeout] ([CheckTimeout]) to every request, and never more than
 // [MaxRequest] bytes of memory for one.
 //
 // The socket's directory decides who may connect (see unix(7)), and so who may ask for what changes nothing. What
@@ -23,6 +23,8 @@ import (
 const (
 	// Timeout bounds one exchange on the serving side, from accept to close.
 	Timeout = 10 * time.Second
+	// CheckTimeout is the same for OpCheck, which waits for databases, on a machine that may be busy with two generations.
+	CheckTimeout = 3 * Timeout
 	// MaxRequest is the length in bytes, newline included, above which a request is refused.
 	MaxRequest = 64 << 10
 	// MaxReply is the same for a reply, checked by Call.
@@ -157,7 +159,7 @@ type Drain struct {
 }
 
 // Handler answers one operation; args is the request object, all of it, so a handler decodes the fields
-// it knows. ctx ends with the exchange's Timeout, or when the server closes, and tells who asks: [ByRoot]. A nil
+// it knows. ctx ends with the exchange's time, Timeout or CheckTimeout, or when the server closes, and tells who asks: [ByRoot]. A nil
 // reply is sent as null.
 type Handler func(ctx context.Context, args json.RawMessage) (reply any, err error)
 
@@ -292,13 +294,12 @@ func (s *Server) Close() error {
 
 // exchange is one connection, from the request's line to the close.
 func (s *Server) exchange(ctx context.Context, c net.Conn) {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
-	defer cancel()
+	began := time.Now()
+	defer c.Close()
+	_ = c.SetDeadline(began.Add(Timeout))
 	// Close ends what waits for a request, and lets an answer out: it may be that of the request that the process ends on.
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	defer c.Close()
-	_ = c.SetWriteDeadline(time.Now().Add(Timeout))
 
 	line, err := readLine(c, MaxRequest)
 	if err != nil {
@@ -307,7 +308,14 @@ func (s *Server) exchange(ctx context.Context, c net.Conn) {
 		}
 		return
 	}
-	reply, err := s.answer(asked(ctx, c), line)
+	reply, err := s.answer(asked(ctx, c), line, func(op string) time.Time {
+		limit := Timeout
+		if op == OpCheck {
+			limit = CheckTimeout
+		}
+		_ = c.SetWriteDeadline(began.Add(limit))
+		return began.Add(limit)
+	})
 	if err != nil {
 		r := response{Error: err.Error()}
 		if errors.Is(err, ErrUnknownOp) {
@@ -319,7 +327,8 @@ func (s *Server) exchange(ctx context.Context, c net.Conn) {
 	writeLine(c, response{Reply: reply})
 }
 
-func (s *Server) answer(ctx context.Context, line []byte) (json.RawMessage, error) {
+// answer is the reply to a request, by the time at which that operation's exchange ends.
+func (s *Server) answer(ctx context.Context, line []byte, until func(op string) time.Time) (json.RawMessage, error) {
 	var req struct {
 		Op string `json:"op"`
 	}
@@ -333,6 +342,8 @@ func (s *Server) answer(ctx context.Context, line []byte) (json.RawMessage, erro
 	if !free[req.Op] && !ByRoot(ctx) && !byOwn(ctx) {
 		return nil, fmt.Errorf("%w: %q is for root", ErrDenied, req.Op)
 	}
+	ctx, cancel := context.WithDeadline(ctx, until(req.Op))
+	defer cancel()
 	reply, err := h(ctx, line)
 	if err != nil {
 		return nil, err

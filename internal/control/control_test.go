@@ -46,6 +46,30 @@ func serve(t *testing.T, h control.Handlers) string {
 	return path
 }
 
+// TestTimeouts: an operation has its time from the connection on, and a self-check, which waits for databases, more of it.
+func TestTimeouts(t *testing.T) {
+	left := func(ctx context.Context, _ json.RawMessage) (any, error) {
+		until, ok := ctx.Deadline()
+		if !ok {
+			return nil, errors.New("no end")
+		}
+		return time.Until(until), nil
+	}
+	path := serve(t, control.Handlers{control.OpStatus: left, control.OpCheck: left})
+	for _, c := range []struct {
+		op       string
+		over, to time.Duration
+	}{
+		{control.OpStatus, 0, control.Timeout},
+		{control.OpCheck, control.Timeout, control.CheckTimeout},
+	} {
+		var got time.Duration
+		if err := control.Call(t.Context(), path, c.op, nil, &got); err != nil || got <= c.over || got > c.to {
+			t.Errorf("%s: %s, %v", c.op, got, err)
+		}
+	}
+}
+
 func TestCall(t *testing.T) {
 	want := control.Status{Generation: 7, Slot: 2, PID: 42, State: "serving", Open: 3, Since: time.Unix(1e9, 0).UTC()}
 	path := serve(t, control.Handlers{
