@@ -103,11 +103,14 @@ func (d *decoder) section(v *value, path string, fields []field) {
 	}
 }
 
+// byDefault is the name of the source of defaults, which no file has.
+const byDefault = "default"
+
 // builtin is a default as if it had been written.
 func builtin(text string) *value {
 	doc := new(yaml.Node)
 	certain(doc, yaml.Unmarshal([]byte(text), doc))
-	v := new(decoder).build(&source{name: "default", text: text}, doc.Content[0])
+	v := new(decoder).build(&source{name: byDefault, text: text}, doc.Content[0])
 	return &v
 }
 
@@ -320,19 +323,23 @@ func named[T any](dst *map[string]T, name *nameRule, one func(name string, t *T)
 		}
 		for i := range v.entries {
 			e := &v.entries[i]
-			if err := name.check(e.key.text); err != nil {
+			err, null := name.check(e.key.text), v.secret && e.val.isNull()
+			if err != nil {
 				d.fault(&e.key, "", "%s: %v", e.named(), err)
-			} else if v.secret && e.val.isNull() {
+			} else if null {
 				d.fault(&e.key, "give it one or leave it out", "%s in %s has no value", e.named(), path)
 			}
-			if e.key.secret && e.named() == "this" {
-				e.val.hide()
-				continue // a path with it would tell it
+			told, inner := join(path, e.key.text), join(path, e.key.text)
+			if e.key.secret && e.named() == "this" { // a path with it would tell it
+				told = path
+				if err != nil || null {
+					e.val.hide()
+					continue
+				}
 			}
 			t := new(T)
-			inner := join(path, e.key.text)
 			d.remember(inner, &e.key)
-			one(e.key.text, t).read(d, &e.val, inner)
+			one(e.key.text, t).read(d, &e.val, told)
 			d.remember(inner, &e.key)
 			(*dst)[e.key.text] = *t
 		}

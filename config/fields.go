@@ -61,6 +61,9 @@ func CheckProcedureName(name string) error { return procedureName.quoting(name) 
 // serve.
 func CheckHandlerName(name string) error { return plainName.quoting(name) }
 
+// CheckUser tells what is wrong with a name in users.
+func CheckUser(name string) error { return userName.quoting(name) }
+
 // CheckAllowed tells what is wrong with a user as allow names one.
 func CheckAllowed(user string) error { return principal.quoting(user) }
 

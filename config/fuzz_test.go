@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -66,6 +67,32 @@ func FuzzSuggest(f *testing.F) {
 		}
 		if distance(a, b) != distance(b, a) || distance(a, a) != 0 {
 			t.Errorf("%q and %q are not symmetrical", a, b)
+		}
+	})
+}
+
+// FuzzWithUser: what was sound stays so, with that user and all others.
+func FuzzWithUser(f *testing.F) {
+	for _, text := range []string{"", "# x", "users:\n", "users: {bob: " + verifierA + "}\n", "# a\nusers: # b\n  # c\n  bob: " + verifierA + " # d\ndrain: {idle: 1s}\n# e\n"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		before, err := Parse([]Text{{"config.yaml", text}})
+		with := WithUser(text, "alice", verifierA)
+		if err != nil {
+			return
+		}
+		after, err := Parse([]Text{{"config.yaml", with}})
+		if err != nil {
+			t.Fatalf("%v\n%q\n%q", err, text, with)
+		}
+		if after.Users["alice"].Verifier != verifierA {
+			t.Errorf("%v\n%q\n%q", after.Users, text, with)
+		}
+		delete(before.Users, "alice")
+		delete(after.Users, "alice")
+		if !reflect.DeepEqual(before, after) {
+			t.Errorf("%+v\n%+v\n%q\n%q", before, after, text, with)
 		}
 	})
 }

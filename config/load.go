@@ -83,7 +83,9 @@ func Texts(dir string) ([]Text, error) {
 }
 
 // Parse is [Load] of files that somebody else has read.
-func Parse(texts []Text) (*Config, error) {
+func Parse(texts []Text) (*Config, error) { return new(decoder).parseAll(texts) }
+
+func (d *decoder) parseAll(texts []Text) (*Config, error) {
 	if len(texts) == 0 {
 		return nil, errors.New("a configuration has at least one file")
 	}
@@ -91,7 +93,7 @@ func Parse(texts []Text) (*Config, error) {
 	for _, t := range texts {
 		sources = append(sources, &source{name: t.Name, text: t.Text})
 	}
-	return new(decoder).decode(sources)
+	return d.decode(sources)
 }
 
 // Says reports whether any file of a configuration that [Load] takes has a key, and be its value empty. A configuration without

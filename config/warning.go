@@ -56,6 +56,21 @@ func LoadPlaced(dir string) (*Config, Places, error) {
 	return cfg, Places{d}, err
 }
 
+// ParsePlaced is [Parse] that also tells where things stand. With faults, it tells that of what could be read.
+func ParsePlaced(texts []Text) (*Config, Places, error) {
+	d := new(decoder)
+	cfg, err := d.parseAll(texts)
+	return cfg, Places{d}, err
+}
+
+// Written returns the file and the line in which the value of a path stands; an empty file if it stands nowhere.
+func (p Places) Written(path string) (file string, line int) {
+	if v := p.d.places[path]; v != nil && v.src.name != byDefault {
+		return v.src.name, v.line
+	}
+	return "", 0
+}
+
 // At is a fault of the value of a path, or of the nearest one around it that was written.
 func (p Places) At(path, what, hint string) Fault {
 	d := &decoder{places: p.d.places}

@@ -37,6 +37,7 @@ func commands() []command {
 		{name: "drain", usage: "GENERATION [--now | --within D] [--json]", about: "shorten the deadline of an old generation", run: runDrain},
 		{name: "txn", usage: "list|show|commit|rollback|forget|resolve", about: "transactions in doubt: list, show, settle", run: runTxn},
 		{name: "decider", usage: "init [--print] RESOURCE", about: "prepare a database for the decisions of transactions", run: runDecider},
+		{name: "user", usage: "add|passwd|remove|list", about: "users who log in with a password: change config.d/users.yaml", run: runUser},
 		{name: "password", usage: "USER", about: "make a line for users: from a password", run: runPassword},
 		{name: "check", usage: "[--live] [--json] [-quiet | -schema] [DIR]", about: "report every fault of the configuration", run: runCheck},
 		{name: "txn-unit", about: "what fdtctl txn runs in a unit, for root", hidden: true, run: runTxnUnit},

@@ -1,0 +1,61 @@
+package test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/fdtserver/fdt/internal/bed"
+)
+
+// TestUsers: what an operator does about users with passwords by fdtctl alone, until they get in, and do not any more.
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	for _, release := range []string{"bookworm", "trixie"} {
+		t.Run(release, func(t *testing.T) {
+			t.Parallel()
+			m := installed(t, bed.Options{Release: release})
+			m.Run("Come", usersCome)
+			m.Run("Go", usersGo)
+			m.finish()
+		})
+	}
+}
+
+// login has a user with a password call a procedure over TCP.
+func login(user, password string) string {
+	return "PGPASSWORD=" + password + " psql -X -h 127.0.0.1 -p 7432 -U " + user + ` fdt -v ON_ERROR_STOP=1 -c "CALL enqueue('in')" 2>&1`
+}
+
+func usersCome(m machine) {
+	if out, err := m.try("echo secret | fdtctl user add alice 2>&1"); err != nil || out != "user alice is added to /etc/fdt/config.d/users.yaml\nnothing of that serves before: systemctl reload fdt" {
+		m.Fatal(err, out)
+	}
+	if got := m.must("stat -c '%a %U %G' /etc/fdt/config.d/users.yaml; ls -A /etc/fdt/config.d; grep -c secret /etc/fdt/config.d/users.yaml || true"); got != "640 root fdt\n10-quick.yaml\nusers.yaml\n0" {
+		m.Error(got)
+	}
+	m.configure("50-listen", `listen: {public: {address: "127.0.0.1:7432"}}`)
+	m.must("systemctl reload fdt")
+	m.must(login("alice", "secret"))
+	out := m.must("echo other | fdtctl user passwd --reload alice 2>&1")
+	if !strings.HasPrefix(out, "the password of user alice is changed in /etc/fdt/config.d/users.yaml\n") || !strings.Contains(out, " serves") || strings.Contains(out, "systemctl reload") {
+		m.Error(out)
+	}
+	m.must(login("alice", "other"))
+	if out, err := m.try(login("alice", "secret")); err == nil {
+		m.Errorf("the old password lets in: %s", out)
+	}
+}
+
+func usersGo(m machine) {
+	if out, err := m.try("fdtctl user remove alice 2>&1"); err == nil || !strings.Contains(out, "/etc/fdt/config.d/50-listen.yaml:1:") {
+		m.Error("the last user that a listener needs is gone: ", out)
+	}
+	m.must("echo secret | fdtctl user add --reload bob && fdtctl user remove --reload alice")
+	if got := m.must("fdtctl user list"); got != "USER  STANDS AT\nbob   /etc/fdt/config.d/users.yaml:3" {
+		m.Error(got)
+	}
+	m.must(login("bob", "secret"))
+	if out, err := m.try(login("alice", "other")); err == nil {
+		m.Errorf("who was removed gets in: %s", out)
+	}
+}
