@@ -42,7 +42,7 @@ BED_PACKAGES := systemd-container mmdebstrap debian-archive-keyring util-linux
 help:
 	@echo 'make deb          build $(DEB)'
 	@echo 'make unit         tests that need neither root nor a container'
-	@echo 'make integration  tests of the installed package in booted systemd (root)'
+	@echo 'make integration  tests of the installed package in booted systemd (root); RUN=… are those of a name, PKG=… of a package'
 	@echo 'make test         both, with the coverage of both together (root)'
 	@echo 'make clients      all unmodified drivers, ORMs and consoles, of Debian 12 and 13, of npm and Go (root); make test runs a part'
 	@echo 'make demo         the main job end to end, narrated (root)'
@@ -82,7 +82,7 @@ integration: deb
 	$(call need,$(BED_PACKAGES))
 	@echo '== tests in booted systemd'
 	@FDT_BED=1 FDT_DEB=$(CURDIR)/$(DEB) FDT_RELEASE_DEB=$(CURDIR)/$(DEB) \
-		go test -count=1 -timeout=40m -p=2 ./internal/bed/... ./test/...
+		go test -count=1 -timeout=40m -p=2 $(if $(RUN),-run '$(RUN)') $(or $(PKG),./internal/bed/... ./test/...)
 
 test: deb cover-deb
 	$(call need,$(UNIT_PACKAGES) $(BED_PACKAGES))
