@@ -1,12 +1,17 @@
 package pgwire_test
 
 import (
+	"bytes"
+	endian "encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/testwait"
+	"github.com/fdtserver/fdt/internal/value"
 )
 
 // nested is an array of an array, and so on, each of them a text for the next.
@@ -58,6 +63,7 @@ var hostile = map[string]struct{ text, want string }{
 	"parts by a pattern":  {"SELECT regexp_split_to_table(repeat(',', 2000000), ',')", "E ERROR 53"}, // of work or memory, whichever ends first
 	"powers":              {"SELECT count((10.0::numeric^g)^1000) FROM generate_series(1,999) g, generate_series(1,999) h", "E ERROR"},
 	"array of one text":   {"SELECT cardinality(('{' || repeat('1,', 3000000) || '1}')::int[])", outOfMemory},
+	"array of a constant": {"SELECT '{" + strings.Repeat("1,", 7<<20) + "1}'::int[]", outOfMemory},
 	"sums":                {"SELECT 1" + strings.Repeat("+1", 1<<18), "E ERROR 54001 more than 500 operators in a row"},
 	"conjunctions":        {"SELECT true" + strings.Repeat(" AND true", 1<<14), "C SELECT 1"},
 	"cases":               {"SELECT CASE" + strings.Repeat(" WHEN false THEN 1", 1<<13) + " END", "C SELECT 1"},
@@ -91,6 +97,41 @@ func TestHostile(t *testing.T) {
 				t.Errorf("%d bytes more", grown)
 			}
 		})
+	}
+}
+
+// TestHostileArrays shows that an array is not read whose elements take more than the session's share, however short they are, in both
+// formats; the session lives on.
+func TestHostileArrays(t *testing.T) {
+	f := newFDT(t, bank{})
+	c := f.connect("a")
+	const n = 3 << 20
+	binary := make([]byte, 20, 20+4*n)
+	for i, word := range []uint32{1, 1, value.Int4.OID, n, 1} { // dimensions, nulls, of what; length and bound
+		endian.BigEndian.PutUint32(binary[4*i:], word)
+	}
+	null := []byte{0xff, 0xff, 0xff, 0xff}
+	for name, bind := range map[string]*pgproto3.Bind{
+		"text":   {Parameters: [][]byte{[]byte("{" + strings.Repeat("1,", n) + "1}")}},
+		"binary": {Parameters: [][]byte{append(binary, bytes.Repeat(null, n)...)}, ParameterFormatCodes: []int16{1}},
+	} {
+		for _, m := range []pgproto3.FrontendMessage{&pgproto3.Parse{Query: "SELECT cardinality($1::int[])"}, bind, &pgproto3.Sync{}} {
+			c.front.Send(m)
+		}
+		c.answers(name, c.flush(), "1", outOfMemory, "Z I")
+	}
+	few := append(append([]byte{}, binary...), null...)
+	endian.BigEndian.PutUint32(few[12:], 1)
+	for _, p := range []*pgproto3.Bind{
+		{Parameters: [][]byte{few}, ParameterFormatCodes: []int16{1}},
+		{Parameters: [][]byte{few[:12]}, ParameterFormatCodes: []int16{1}},
+	} {
+		for _, m := range []pgproto3.FrontendMessage{&pgproto3.Parse{Query: "SELECT $1::int[]"}, p, &pgproto3.Execute{}, &pgproto3.Sync{}} {
+			c.front.Send(m)
+		}
+		if got := c.flush(); got[len(got)-1] != "Z I" {
+			t.Errorf("%q", got)
+		}
 	}
 }
 

@@ -169,9 +169,15 @@ func (se *session) bind(ctx context.Context, m *pgproto3.Bind) error {
 	po := &portal{plan: p, params: make([]value.Value, len(p.params)), formats: m.ResultFormatCodes, depth: se.settings.depth()}
 	took := se.meter(ctx)
 	for i, t := range p.params {
-		v, err := se.parameter(ctx, t, m.Parameters[i], format(m.ParameterFormatCodes, i))
+		src, coded := m.Parameters[i], format(m.ParameterFormatCodes, i)
+		var v value.Value
+		making := value.ElementSize * t.Cells(src, coded == 1) // and let go of
+		err := took(making)
 		if err == nil {
-			err = took(len(v.Text))
+			v, err = se.parameter(ctx, t, src, coded)
+		}
+		if err == nil {
+			err = took(len(v.Text) - making)
 		}
 		if err != nil {
 			return ofParameter(i, explain(se.ctx, err))

@@ -1,6 +1,7 @@
 package value
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,6 +42,28 @@ func gridOf(v Value) grid {
 	return g
 }
 
+// ElementSize bounds the memory in bytes that an element takes besides its text while an array is read.
+const ElementSize = 32
+
+// Cells bounds the number of elements in the text or the binary form of a value, which may be none of the type. It is zero unless the type
+// is an array's.
+func (t *Type) Cells(src []byte, isBinary bool) int {
+	switch {
+	case t.Elem == nil:
+		return 0
+	case !isBinary:
+		return 1 + bytes.Count(src, []byte{','})
+	}
+	if len(src) < 20 { // no dimension
+		return 0
+	}
+	n, most := uint64(1), uint64(len(src)/4) // each has a length
+	for at, end := 12, min(len(src)-4, 8*int(min(maxDimensions, binary.BigEndian.Uint32(src)))+4); at <= end; at += 8 {
+		n = min(most, n*uint64(binary.BigEndian.Uint32(src[at:])))
+	}
+	return int(n) //nolint:gosec // no more than len(src)
+}
+
 func (t *Type) malformed(s string) error {
 	return errorf("22P02", "malformed array literal: %q", s)
 }
@@ -72,6 +95,7 @@ func (p *arrayParser) array(g *grid) error {
 	if !strings.HasPrefix(p.rest, "{") {
 		return p.t.malformed(p.src)
 	}
+	g.cells = make([]element, 0, 1+strings.Count(p.rest, ","))
 	if inner := strings.TrimLeft(p.rest[1:], white); strings.HasPrefix(inner, "}") && bounds == nil {
 		p.rest = inner[1:]
 	} else if _, err := p.level(g, 0); err != nil {
@@ -180,40 +204,44 @@ func (p *arrayParser) level(g *grid, depth int) (int, error) {
 
 // cell reads one element, quoted or not.
 func (p *arrayParser) cell(g *grid) error {
-	var b strings.Builder
+	var b strings.Builder // what is before the last escaped byte, with it
+	hard := 0             // length of that, which is not trimmed
 	quoted := strings.HasPrefix(p.rest, `"`)
 	i := 0
 	if quoted {
 		i++
 	}
-	hard := 0 // length of b up to the last escaped byte, which is not trimmed
+	from := i // of what is not in b
 	for ; ; i++ {
 		if i == len(p.rest) {
 			return p.t.malformed(p.src)
 		}
 		c := p.rest[i]
 		if c == '\\' {
+			b.WriteString(p.rest[from:i])
 			if i++; i == len(p.rest) {
 				return p.t.malformed(p.src)
 			}
 			b.WriteByte(p.rest[i])
-			hard = b.Len()
+			hard, from = b.Len(), i+1
 			continue
 		}
-		if quoted && c == '"' {
-			i++
-			break
-		}
-		if !quoted && (c == ',' || c == '}') {
+		if quoted && c == '"' || !quoted && (c == ',' || c == '}') {
 			break
 		}
 		if !quoted && (c == '"' || c == '{') {
 			return p.t.malformed(p.src)
 		}
-		b.WriteByte(c)
+	}
+	s := p.rest[from:i]
+	if hard > 0 {
+		b.WriteString(s)
+		s = b.String()
+	}
+	if quoted {
+		i++
 	}
 	p.rest = p.rest[i:]
-	s := b.String()
 	if !quoted {
 		s = s[:hard] + strings.TrimRight(s[hard:], white)
 		if s == "" {
@@ -225,7 +253,7 @@ func (p *arrayParser) cell(g *grid) error {
 		}
 	}
 	if p.raw {
-		g.cells = append(g.cells, element{text: s})
+		g.cells = append(g.cells, element{text: strings.Clone(s)}) // it may be kept for longer than the array
 		return nil
 	}
 	text, err := p.t.Elem.read(p.loc, s)
@@ -250,6 +278,7 @@ func (g *grid) text() string {
 		return "{}"
 	}
 	var b strings.Builder
+	b.Grow(g.size + len(g.cells))
 	for i, low := range g.lower {
 		fmt.Fprintf(&b, "[%d:%d]", low, low+g.dims[i]-1)
 	}
@@ -283,12 +312,14 @@ func (e element) write(b *strings.Builder) {
 		b.WriteString("NULL")
 	case e.text == "" || strings.EqualFold(e.text, "null") || strings.ContainsAny(e.text, "{},\"\\"+white):
 		b.WriteByte('"')
-		for i := range len(e.text) {
-			if e.text[i] == '"' || e.text[i] == '\\' {
-				b.WriteByte('\\')
-			}
-			b.WriteByte(e.text[i])
+		rest := e.text
+		for i := strings.IndexAny(rest, `"\`); i >= 0; i = strings.IndexAny(rest, `"\`) {
+			b.WriteString(rest[:i])
+			b.WriteByte('\\')
+			b.WriteByte(rest[i])
+			rest = rest[i+1:]
 		}
+		b.WriteString(rest)
 		b.WriteByte('"')
 	default:
 		b.WriteString(e.text)

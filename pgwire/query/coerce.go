@@ -1,6 +1,8 @@
 package query
 
 import (
+	"strings"
+
 	"github.com/fdtserver/fdt/internal/value"
 )
 
@@ -88,9 +90,16 @@ func (pl *Planner) coerce(n node, t *value.Type) (node, error) {
 		}
 		return &cast{of: n, to: t, at: at}, nil
 	}
+	making := 0 // and let go of
+	if t.Elem != nil {
+		making = value.ElementSize * (1 + strings.Count(l.v.Text, ","))
+	}
+	if err := pl.Meter(making); err != nil {
+		return nil, err
+	}
 	v, err := t.Parse(l.v.Text)
 	if err == nil {
-		err = pl.Meter(len(v.Text))
+		err = pl.Meter(len(v.Text) - making)
 	}
 	return literal{v, l.at}, place(err, l.at)
 }
