@@ -142,24 +142,6 @@ const (
 	AnswerDecided = "decided" // when it is decided; the session's next transaction waits for the rest
 )
 
-// The kinds of resource.
-const (
-	TypeSpool    = "spool"
-	TypePostgres = "postgres"
-	TypeMariaDB  = "mariadb"
-)
-
-// Resource is one resource manager that takes part in transactions.
-type Resource struct {
-	Name         string
-	Type         string
-	Directory    string // spool
-	DSN          string // postgres and mariadb; holds no password
-	PasswordFile string // postgres and mariadb; empty: none needed
-	Pool         int    // postgres and mariadb: connections over all workers together
-	Marker       string // mariadb: the table that proves commits; empty: none
-}
-
 // Procedure is a named sequence of steps that clients call.
 type Procedure struct {
 	Name       string

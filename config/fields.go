@@ -118,7 +118,7 @@ func rootFields(c *Config) []field {
 			doc: "Limits of every transaction."},
 		{key: "resources", def: "{}",
 			doc:  "The resource managers that take part in transactions, by name.",
-			kind: named(&c.Resources, &plainName, func(n string, r *Resource) kind { r.Name = n; return mapping(resourceFields(r)) })},
+			kind: named(&c.Resources, &plainName, func(n string, r *Resource) kind { r.Name = n; return resourceKind(r, ownTypes()) })},
 		{key: "procedures", def: "{}",
 			doc:  "What clients may call, by name.",
 			kind: named(&c.Procedures, &procedureName, func(n string, p *Procedure) kind { p.Name = n; return mapping(procedureFields(p)) })},
@@ -251,23 +251,6 @@ func transactionFields(t *Transaction) []field {
 			doc: "When a commit in two phases is answered: told, when all resources know it; decided, as soon as it is final. Then only the same session is sure to see it everywhere, as its next transaction waits for that."},
 		{key: "decider", kind: text(&t.Decider, schema{}, nil),
 			doc: "A postgres resource, made ready by fdtctl decider init, that keeps the decisions of the transactions in which it takes part: its commit is the decision. Default: the log on this host keeps all."},
-	}
-}
-
-func resourceFields(r *Resource) []field {
-	return []field{
-		{key: "type", required: true, kind: choice(&r.Type, TypeSpool, TypePostgres, TypeMariaDB),
-			doc: "What it is."},
-		{key: "directory", kind: file(&r.Directory),
-			doc: "spool: the directory that holds tmp, prepared and new."},
-		{key: "dsn", kind: private(text(&r.DSN, schema{}, nil)),
-			doc: "postgres: a connection string or URL as for libpq. mariadb: user@unix(/path)/database or user@tcp(host:port)/database. Without a password."},
-		{key: "password_file", kind: private(text(&r.PasswordFile, schema{Pattern: "^/"}, checkUntold)),
-			doc: "postgres, mariadb: a file that holds the password and nothing else. Default: none is needed."},
-		{key: "pool", kind: number(&r.Pool, 1, maxCount),
-			doc: "postgres, mariadb: connections over all workers together. Default: 32."},
-		{key: "marker", kind: text(&r.Marker, schema{Pattern: sqlName.pattern.String()}, sqlName.check),
-			doc: "mariadb: a table, made if it is not there, with a row for each commit that is not on record yet, to prove it. Default: none."},
 	}
 }
 

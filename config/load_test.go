@@ -66,7 +66,7 @@ func TestEmptyFileIsTheDefaults(t *testing.T) {
 
 func TestInstalledFile(t *testing.T) {
 	want := defaults()
-	want.Resources["outbox"] = Resource{Name: "outbox", Type: TypeSpool, Directory: "/var/lib/fdt/outbox"}
+	want.Resources["outbox"] = Resource{Name: "outbox", Type: TypeSpool, Settings: &Spool{"/var/lib/fdt/outbox"}}
 	want.Procedures["enqueue"] = Procedure{
 		Name:       "enqueue",
 		Parameters: []Parameter{{Name: "body", Type: "text"}},
@@ -157,9 +157,9 @@ func TestEverything(t *testing.T) {
 		Transaction: Transaction{IdleTimeout: 1500 * time.Millisecond, LockTimeout: time.Millisecond,
 			Prepared: 5, PreparedPerUser: 4, Retain: time.Hour, Kept: 3, Answer: AnswerDecided, Decider: "a"},
 		Resources: map[string]Resource{
-			"outbox": {Name: "outbox", Type: TypeSpool, Directory: "/var/spool/my app"},
-			"a":      {Name: "a", Type: TypePostgres, DSN: "host=/run/postgresql dbname=a", PasswordFile: "/etc/fdt/a", Pool: 32},
-			"b":      {Name: "b", Type: TypeMariaDB, DSN: "fdt@unix(/run/mysqld/mysqld.sock)/b", Pool: 4, Marker: "fdt_marker"},
+			"outbox": {Name: "outbox", Type: TypeSpool, Settings: &Spool{"/var/spool/my app"}},
+			"a":      {Name: "a", Type: TypePostgres, Settings: &Postgres{Database{"host=/run/postgresql dbname=a", "/etc/fdt/a", 32}}},
+			"b":      {Name: "b", Type: TypeMariaDB, Settings: &MariaDB{Database{"fdt@unix(/run/mysqld/mysqld.sock)/b", "", 4}, "fdt_marker"}},
 		},
 		Procedures: map[string]Procedure{
 			"transfer": {

@@ -29,9 +29,9 @@ func (c *Config) Named() []Named {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Resources)) {
-		r, path := c.Resources[name], "resources."+name+"."
-		add(path+"password_file", r.PasswordFile, false)
-		add(path+"directory", r.Directory, true)
+		for _, n := range c.Resources[name].named() {
+			add("resources."+name+"."+n.Path, n.Name, n.Directory)
+		}
 	}
 	return all
 }

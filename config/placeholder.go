@@ -12,22 +12,31 @@ type Placeholder struct {
 	Start, End int // bytes: text[Start:End] is the colon and the name
 }
 
-// Placeholders finds every :name in one SQL statement for a resource of the type, in order, by the lexical rules of its database.
+// Dialect is by whose rules a statement is read.
+type Dialect int
+
+// The dialects.
+const (
+	DialectPostgres Dialect = iota
+	DialectMariaDB
+)
+
+// Placeholders finds every :name in one SQL statement, in order, by the lexical rules of the dialect's database.
 // What is opened and never closed is an error.
 //
 // PostgreSQL (documentation, "Lexical Structure"): it passes over 'strings' (with ’’ and, after E, backslashes), "identifiers", $tag$
 // quotes $tag$, -- and nested /* */ comments, and :: casts. MariaDB (knowledge base, "Lexical Structure", with the default sql_mode): over
 // 'strings' and "strings" with backslashes, `identifiers`, comments from # or from -- and a space to the end of the line, and /* */ comments
 // that do not nest; the inside of /*! */ and /*M! */ is part of the statement.
-func Placeholders(text, resource string) ([]Placeholder, error) {
-	found, _, err := scan(text, resource)
+func Placeholders(text string, dialect Dialect) ([]Placeholder, error) {
+	found, _, err := scan(text, dialect)
 	return found, err
 }
 
 // scan is [Placeholders] that also returns where the first semicolon is, or the length of text.
-func scan(text, resource string) (found []Placeholder, semicolon int, err error) {
+func scan(text string, dialect Dialect) (found []Placeholder, semicolon int, err error) {
 	skip := skipPostgres
-	if resource == TypeMariaDB {
+	if dialect == DialectMariaDB {
 		skip = skipMariaDB
 	}
 	semicolon = len(text)
@@ -202,16 +211,16 @@ func inName(c byte) bool { return startsName(c) || '0' <= c && c <= '9' }
 // transactionWords begin statements that only the session may give.
 var transactionWords = []string{"abort", "begin", "commit", "end", "prepare", "release", "rollback", "savepoint", "start", "xa"}
 
-// checkStatement refuses what cannot be one step on a resource of the type: nothing, several statements, or control of the transaction.
-func checkStatement(text, resource string) error {
-	_, semicolon, err := scan(text, resource)
+// checkStatement refuses what cannot be one step: nothing, several statements, or control of the transaction.
+func checkStatement(text string, dialect Dialect) error {
+	_, semicolon, err := scan(text, dialect)
 	if err != nil {
 		return err
 	}
-	if skipBlank(text[min(semicolon+1, len(text)):], resource) != "" {
+	if skipBlank(text[min(semicolon+1, len(text)):], dialect) != "" {
 		return errors.New("one step is one statement; make what follows the semicolon a step of its own")
 	}
-	rest := skipBlank(text, resource)
+	rest := skipBlank(text, dialect)
 	word := 0
 	for word < len(rest) && inName(rest[word]) {
 		word++
@@ -229,22 +238,22 @@ func checkStatement(text, resource string) error {
 
 // skipBlank drops white space and comments from the front of a statement that scan has read. Of MariaDB's /*! it drops the beginning, and
 // the number behind it.
-func skipBlank(text, resource string) string {
+func skipBlank(text string, dialect Dialect) string {
 	for {
 		text = strings.TrimLeft(text, " \t\r\n\f\v")
 		switch {
-		case resource == TypeMariaDB && (strings.HasPrefix(text, "/*!") || strings.HasPrefix(text, "/*M!")):
+		case dialect == DialectMariaDB && (strings.HasPrefix(text, "/*!") || strings.HasPrefix(text, "/*M!")):
 			_, text, _ = strings.Cut(text, "!")
 			text = strings.TrimLeft(text, "0123456789")
-		case resource == TypeMariaDB && (strings.HasPrefix(text, "#") || strings.HasPrefix(text, "--") || strings.HasPrefix(text, "/*")):
+		case dialect == DialectMariaDB && (strings.HasPrefix(text, "#") || strings.HasPrefix(text, "--") || strings.HasPrefix(text, "/*")):
 			end, _ := skipMariaDB(text, 0)
 			if end == 0 {
 				return text
 			}
 			text = text[end:]
-		case resource == TypeMariaDB && strings.HasPrefix(text, "*/"):
+		case dialect == DialectMariaDB && strings.HasPrefix(text, "*/"):
 			text = text[2:]
-		case resource != TypeMariaDB && (strings.HasPrefix(text, "--") || strings.HasPrefix(text, "/*")):
+		case dialect != DialectMariaDB && (strings.HasPrefix(text, "--") || strings.HasPrefix(text, "/*")):
 			end, _ := skipPostgres(text, 0)
 			text = text[end:]
 		default:

@@ -46,7 +46,7 @@ func TestPlaceholders(t *testing.T) {
 		"-- :no\r:a":  "a",
 		"`:a`":        "a",
 	} {
-		found, err := Placeholders(text, TypePostgres)
+		found, err := Placeholders(text, DialectPostgres)
 		if got := names(found); err != nil || got != want {
 			t.Errorf("%q has %q (%v), want %q", text, got, err, want)
 		}
@@ -64,7 +64,7 @@ func TestPlaceholders(t *testing.T) {
 		"/*":       "the comment at byte 1 is never closed",
 		"$a$ $b$":  "the $a$ at byte 1 is never closed",
 	} {
-		if _, err := Placeholders(text, TypePostgres); fmt.Sprint(err) != want {
+		if _, err := Placeholders(text, DialectPostgres); fmt.Sprint(err) != want {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
@@ -95,7 +95,7 @@ func TestCheckStatement(t *testing.T) {
 		"": false, ";": false, ";;": false, "SELECT 1;;": false, "SELECT 1; SELECT 2": false, "'": false,
 		"COMMIT": false, "rollback to x": false, "XA START 'a'": false, "prepare transaction 'x'": false,
 	} {
-		if err := checkStatement(text, TypePostgres); (err == nil) != ok {
+		if err := checkStatement(text, DialectPostgres); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -121,7 +121,7 @@ func TestMariaDBPlaceholders(t *testing.T) {
 		"E'\\' :no' :a":                     "a",
 		"DATE_FORMAT(:a, '%H:%i') = \":x\"": "a",
 	} {
-		found, err := Placeholders(text, TypeMariaDB)
+		found, err := Placeholders(text, DialectMariaDB)
 		if got := names(found); err != nil || got != want {
 			t.Errorf("%q has %q (%v), want %q", text, got, err, want)
 		}
@@ -131,7 +131,7 @@ func TestMariaDBPlaceholders(t *testing.T) {
 		"a `b":   "the ` at byte 3 is never closed",
 		"x /* y": "the comment at byte 3 is never closed",
 	} {
-		if _, err := Placeholders(text, TypeMariaDB); fmt.Sprint(err) != want {
+		if _, err := Placeholders(text, DialectMariaDB); fmt.Sprint(err) != want {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
@@ -139,7 +139,7 @@ func TestMariaDBPlaceholders(t *testing.T) {
 		"SELECT 1": true, "# x\n-- y\n/* z */ SELECT 1; # w": true, "/*!50000 SELECT 1; */": true, "--1": true,
 		"/*!50000 COMMIT */": false, "# COMMIT": false, "/*M! ROLLBACK*/": false, "SELECT 1; --1": false, "'": false, "XA END 'x'": false,
 	} {
-		if err := checkStatement(text, TypeMariaDB); (err == nil) != ok {
+		if err := checkStatement(text, DialectMariaDB); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -153,13 +153,13 @@ func FuzzPlaceholders(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		lists := [][]Placeholder{PutPlaceholders(text)}
-		for _, resource := range []string{TypePostgres, TypeMariaDB} {
+		for _, resource := range []Dialect{DialectPostgres, DialectMariaDB} {
 			found, semicolon, err := scan(text, resource)
 			if err == nil && (semicolon < 0 || semicolon > len(text)) {
-				t.Errorf("%s: a semicolon at %d of %q", resource, semicolon, text)
+				t.Errorf("%v: a semicolon at %d of %q", resource, semicolon, text)
 			}
 			if checkStatement(text, resource) == nil && err != nil {
-				t.Errorf("%q is a statement of %s, and yet %v", text, resource, err)
+				t.Errorf("%q is a statement of %v, and yet %v", text, resource, err)
 			}
 			lists = append(lists, found)
 		}

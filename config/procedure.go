@@ -204,11 +204,11 @@ func (d *decoder) step(c *Config, p *Procedure, i int, path string, values map[s
 		d.at(path+".when", didYouMean(s.When, slices.Collect(maps.Keys(values))), "%q is neither a parameter nor the as of an earlier step", s.When)
 	}
 	r, known := c.Resources[s.On]
-	if at := path + ".sql"; d.places[at] != nil && r.Type != TypeSpool { // a spool's is reported below
-		if err := checkStatement(s.SQL, r.Type); err != nil {
+	if at := path + ".sql"; d.places[at] != nil && r.ofType().takes != takesMessages { // of one that takes none it is reported below
+		if err := checkStatement(s.SQL, r.Dialect()); err != nil {
 			d.at(at, "", "%s: %v", at, err)
 		} else {
-			found, _ := Placeholders(s.SQL, r.Type) // checked
+			found, _ := Placeholders(s.SQL, r.Dialect()) // checked
 			d.placeholders(at, found, values)
 		}
 	}
@@ -260,10 +260,11 @@ func (d *decoder) many(p *Procedure, i int, path string) {
 // action checks that a step asks of its resource what that can do.
 func (d *decoder) action(s *Step, r Resource, path string) {
 	wanted, foreign := "sql", []string{"put"}
-	switch r.Type {
-	case TypeSpool:
+	switch r.ofType().takes {
+	case takesMessages:
 		wanted, foreign = "put", []string{"sql", "rows", "else", "sqlstate", "as"}
-	case "":
+	case takesSQL:
+	default:
 		return
 	}
 	for _, key := range foreign {

@@ -2,127 +2,175 @@ package config
 
 import (
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 )
 
+// The types of resource that fdt itself has.
+const (
+	TypeSpool    = "spool"
+	TypePostgres = "postgres"
+	TypeMariaDB  = "mariadb"
+)
+
+// Resource is one resource manager that takes part in transactions.
+type Resource struct {
+	Name string
+	Type string
+	// Settings are what its section says beside type: a *Spool, *Postgres or *MariaDB.
+	Settings any
+}
+
+// ResourceType is a type of resource: all that is known of it without running it. By it the sections of its resources
+// are read, checked and described to editors.
+type ResourceType struct {
+	Name    string
+	takes   takes
+	dialect Dialect
+	decides bool // it can keep decisions
+
+	make   func() any                                             // settings with their defaults, a pointer to a struct
+	fields func(settings any) []field                             // the keys beside type
+	check  func(d *decoder, c *Config, settings any, path string) // what only holds between keys
+}
+
+// takes is what a step has for a resource.
+type takes int
+
+const (
+	takesSQL takes = iota + 1
+	takesMessages
+)
+
+// ownTypes are the types that everybody knows, in the order in which editors are told of them.
+func ownTypes() []ResourceType { return []ResourceType{spoolType, postgresType, mariadbType} }
+
+// typed completes a type by its settings.
+func typed[S any](t ResourceType, defaults S, fields func(*S) []field, check func(*decoder, *Config, *S, string)) ResourceType {
+	t.make = func() any { s := defaults; return &s }
+	is := func(settings any) *S { s, _ := settings.(*S); return s } // made by t.make
+	t.fields = func(settings any) []field { return fields(is(settings)) }
+	t.check = func(d *decoder, c *Config, settings any, path string) { check(d, c, is(settings), path) }
+	return t
+}
+
+// typeNamed finds a type.
+func typeNamed(types []ResourceType, name string) (ResourceType, bool) {
+	i := slices.IndexFunc(types, func(t ResourceType) bool { return t.Name == name })
+	if i < 0 {
+		return ResourceType{}, false
+	}
+	return types[i], true
+}
+
+func namesOf(types []ResourceType) []string {
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = t.Name
+	}
+	return names
+}
+
+// ofType is the type of a resource as everybody knows it.
+func (r Resource) ofType() ResourceType {
+	t, _ := typeNamed(ownTypes(), r.Type)
+	return t
+}
+
+// Dialect is what the SQL of steps on the resource is read as.
+func (r Resource) Dialect() Dialect { return r.ofType().dialect }
+
 // DialsTCP reports whether the workers need the network to reach the resource. Unix sockets and spools need none.
 func (r Resource) DialsTCP() bool {
-	switch r.Type {
-	case TypePostgres:
-		_, hosts := postgresDSN(r.DSN)
-		return slices.ContainsFunc(hosts, func(h string) bool { return h != "" && h[0] != '/' && h[0] != '@' })
-	case TypeMariaDB:
-		_, network := mariadbDSN(r.DSN)
-		return network != "unix"
-	}
-	return false
+	s, ok := r.Settings.(interface{ dialsTCP() bool })
+	return ok && s.dialsTCP()
 }
 
-// postgresDSN tells whether a connection string of libpq holds a password, and which hosts it names.
-func postgresDSN(dsn string) (password bool, hosts []string) {
-	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
-		u, err := url.Parse(dsn)
-		if err != nil { // several hosts with ports are no URL to Go; what cannot be read may need the network
-			_, rest, _ := strings.Cut(dsn, "://")
-			login := rest[:max(0, strings.LastIndexByte(rest, '@'))] // a slash may belong to a password that was not escaped
-			return strings.Contains(login, ":"), []string{"unknown"}
-		}
-		_, password = u.User.Password()
-		query := u.Query()
-		hosts = append(strings.Split(u.Hostname(), ","), strings.Split(query.Get("host"), ",")...)
-		return password || query.Has("password"), append(hosts, query.Get("hostaddr"))
+// Pool is how many connections all workers together may have to the resource; 0 if it has none.
+func (r Resource) Pool() int {
+	if s, ok := r.Settings.(interface{ connections() int }); ok {
+		return s.connections()
 	}
-	for key, val := range keywords(dsn) {
-		switch key {
-		case "password":
-			password = true
-		case "host", "hostaddr":
-			hosts = append(hosts, strings.Split(val, ",")...)
-		}
-	}
-	return password, hosts
+	return 0
 }
 
-// keywords splits a keyword = value connection string as libpq does: values may stand in single quotes, and a
-// backslash keeps the next character.
-func keywords(dsn string) map[string]string {
-	found := make(map[string]string)
-	for {
-		key, rest, ok := strings.Cut(dsn, "=")
-		if !ok {
-			return found
+// named is what the resource's section names, with keys as paths.
+func (r Resource) named() []Named {
+	if s, ok := r.Settings.(interface{ named() []Named }); ok {
+		return s.named()
+	}
+	return nil
+}
+
+// resourceKind reads one resource by its type, and describes those of all types.
+func resourceKind(r *Resource, types []ResourceType) kind {
+	return kind{schema: objectSchema(resourceFields(r, types, ResourceType{})), read: func(d *decoder, v *value, path string) {
+		var of ResourceType
+		if i := slices.IndexFunc(v.entries, func(e entry) bool { return e.key.text == "type" }); i >= 0 {
+			of, _ = typeNamed(types, v.entries[i].val.text)
 		}
-		rest = strings.TrimLeft(rest, " \t\r\n")
-		var val strings.Builder
-		quoted := strings.HasPrefix(rest, "'")
-		i := 0
-		if quoted {
-			i = 1
+		d.section(v, path, resourceFields(r, types, of))
+	}}
+}
+
+// resourceFields are the keys of resources of all types, of which those of one type are read into r. That the others have no
+// place there, and which are missing, is told by resources.
+func resourceFields(r *Resource, types []ResourceType, of ResourceType) []field {
+	fields := []field{{key: "type", required: true, kind: choice(&r.Type, namesOf(types)...), doc: "What it is."}}
+	docs := map[string][][2]string{} // of a key: types, and what they say
+	for _, t := range types {
+		settings := t.make()
+		if t.Name == of.Name {
+			r.Settings = settings
 		}
-		for ; i < len(rest); i++ {
-			c := rest[i]
-			if c == '\\' && i+1 < len(rest) {
-				i++
-				c = rest[i]
-			} else if quoted && c == '\'' || !quoted && strings.IndexByte(" \t\r\n", c) >= 0 {
-				i++
-				break
+		for _, f := range t.fields(settings) {
+			f.required = false
+			said := docs[f.key]
+			if last := len(said) - 1; last >= 0 && said[last][1] == f.doc {
+				said[last][0] += ", " + t.Name
+			} else {
+				docs[f.key] = append(said, [2]string{t.Name, f.doc})
 			}
-			val.WriteByte(c)
+			i := slices.IndexFunc(fields, func(known field) bool { return known.key == f.key })
+			switch {
+			case i < 0:
+				fields = append(fields, f)
+			case t.Name == of.Name:
+				fields[i] = f
+			}
 		}
-		found[strings.TrimSpace(key)] = val.String()
-		dsn = rest[i:]
 	}
-}
-
-// mariadbDSN tells whether [user[:password]@][network[(address)]]/database holds a password, and its network.
-func mariadbDSN(dsn string) (password bool, network string) {
-	front := dsn
-	if i := strings.LastIndexByte(dsn, '/'); i >= 0 {
-		front = dsn[:i]
+	for i := range fields[1:] {
+		f := &fields[1+i]
+		var doc []string
+		for _, said := range docs[f.key] {
+			doc = append(doc, said[0]+": "+said[1])
+		}
+		f.doc = strings.Join(doc, " ")
 	}
-	if i := strings.LastIndexByte(front, '@'); i >= 0 {
-		password = strings.Contains(front[:i], ":")
-		front = front[i+1:]
-	}
-	network, _, _ = strings.Cut(front, "(")
-	return password, network
+	return fields
 }
 
 // resources checks each resource against its type.
 func (d *decoder) resources(c *Config) {
-	spools := make(map[string]string) // directory: path of the resource
+	types := ownTypes()
 	for _, name := range slices.Sorted(maps.Keys(c.Resources)) {
 		r, path := c.Resources[name], "resources."+name
-		var needed string
-		var foreign []string
-		switch r.Type {
-		case TypeSpool:
-			needed, foreign = "directory", []string{"dsn", "password_file", "pool", "marker"}
-			if other, taken := spools[r.Directory]; taken && r.Directory != "" {
-				d.at(path+".directory", "give each a directory of its own", "%s is already the directory of %s", r.Directory, other)
-			}
-			spools[r.Directory] = path
-		case TypePostgres:
-			needed, foreign = "dsn", []string{"directory", "marker"}
-			d.dsn(&r, path)
-		case TypeMariaDB:
-			needed, foreign = "dsn", []string{"directory"}
-			d.dsn(&r, path)
-		default:
+		t, known := typeNamed(types, r.Type)
+		if !known {
 			continue
 		}
-		for _, key := range foreign {
-			if d.places[path+"."+key] != nil {
-				d.at(path+"."+key, "leave it out", "a %s has no %s", r.Type, key)
+		own := t.fields(r.Settings)
+		for _, f := range resourceFields(new(Resource), types, t)[1:] {
+			i := slices.IndexFunc(own, func(o field) bool { return o.key == f.key })
+			switch given := d.places[path+"."+f.key] != nil; {
+			case given && i < 0:
+				d.at(path+"."+f.key, "leave it out", "a %s has no %s", r.Type, f.key)
+			case !given && i >= 0 && own[i].required:
+				d.at(path, "", "a %s needs the key %q", r.Type, f.key)
 			}
 		}
-		if d.places[path+"."+needed] == nil {
-			d.at(path, "", "a %s needs the key %q", r.Type, needed)
-		}
-		c.Resources[name] = r
+		t.check(d, c, r.Settings, path)
 	}
 	d.decider(c)
 }
@@ -135,21 +183,7 @@ func (d *decoder) decider(c *Config) {
 	case name == "", ok && r.Type == "": // the latter is a fault by itself
 	case !ok:
 		d.at(path, didYouMean(name, slices.Collect(maps.Keys(c.Resources))), "there is no resource %q", name)
-	case r.Type != TypePostgres:
+	case !r.ofType().decides:
 		d.at(path, "name a postgres, or leave it out", "%s is a %s, which cannot keep decisions", name, r.Type)
-	}
-}
-
-func (d *decoder) dsn(r *Resource, path string) {
-	if r.Pool == 0 && d.places[path+".pool"] == nil {
-		r.Pool = 32
-	}
-	password, _ := postgresDSN(r.DSN)
-	if r.Type == TypeMariaDB {
-		password, _ = mariadbDSN(r.DSN)
-	}
-	if password {
-		d.at(path+".dsn", "put it into a file that only root and fdt can read, and name that as password_file",
-			"a password does not belong in the configuration")
 	}
 }

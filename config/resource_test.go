@@ -36,9 +36,11 @@ func TestConnectionStrings(t *testing.T) {
 		{TypeMariaDB, "b", true, false},
 		{TypeSpool, "", false, false},
 	} {
-		r := Resource{Type: c.typ, DSN: c.dsn}
-		password, _ := postgresDSN(c.dsn)
-		if c.typ == TypeMariaDB {
+		r, password := dialing(c.typ, c.dsn), false
+		switch c.typ {
+		case TypePostgres:
+			password, _ = postgresDSN(c.dsn)
+		case TypeMariaDB:
 			password, _ = mariadbDSN(c.dsn)
 		}
 		if r.DialsTCP() != c.tcp || password != c.password {
@@ -54,10 +56,24 @@ func FuzzConnectionStrings(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, dsn string) {
 		for _, typ := range []string{TypePostgres, TypeMariaDB} {
-			Resource{Type: typ, DSN: dsn}.DialsTCP()
+			dialing(typ, dsn).DialsTCP()
 		}
 		if password, _ := postgresDSN("password=x " + dsn); !password {
 			t.Errorf("password=x %s: not found", dsn)
 		}
 	})
+}
+
+// dialing is a resource with that connection string, if its type has one.
+func dialing(typ, dsn string) Resource {
+	r := Resource{Type: typ}
+	t, _ := typeNamed(ownTypes(), typ)
+	r.Settings = t.make()
+	switch s := r.Settings.(type) {
+	case *Postgres:
+		s.DSN = dsn
+	case *MariaDB:
+		s.DSN = dsn
+	}
+	return r
 }

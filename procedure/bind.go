@@ -31,7 +31,7 @@ func (st *step) args(values map[string]value.Value) ([]any, error) {
 	for i, name := range st.binds {
 		v := values[name]
 		var err error
-		if st.typ == config.TypeMariaDB {
+		if st.dialect == config.DialectMariaDB {
 			args[i], err = foreign(name, v)
 		} else {
 			args[i] = argument(v)

@@ -25,17 +25,17 @@ type part struct {
 
 // step is one compiled step. Exactly one of sql and put is set.
 type step struct {
-	on    string
-	typ   string   // of its resource
-	sql   string   // with the placeholders of its resource
-	binds []string // name of the value for each placeholder
-	put   []part
-	rows  int64 // -1: any
-	many  bool  // its rows are the result
-	err   Error // of an unmet expectation; an empty Message is filled in at the call
-	as    string
-	when  string
-	row   int // how many steps from this one on may go to their resource together
+	on      string
+	dialect config.Dialect // of its resource
+	sql     string         // with the placeholders of its resource
+	binds   []string       // name of the value for each placeholder
+	put     []part
+	rows    int64 // -1: any
+	many    bool  // its rows are the result
+	err     Error // of an unmet expectation; an empty Message is filled in at the call
+	as      string
+	when    string
+	row     int // how many steps from this one on may go to their resource together
 }
 
 func compileStep(c *config.Step, resources map[string]config.Resource, names map[string]*value.Type) (step, error) {
@@ -54,10 +54,10 @@ func compileStep(c *config.Step, resources map[string]config.Resource, names map
 		return st, fmt.Errorf("when: no value %q", c.When)
 	}
 	var err error
-	if r.Type == config.TypeSpool {
+	if c.SQL == "" {
 		err = st.compilePut(c.Put, names)
 	} else {
-		err = st.compileSQL(c.SQL, r.Type, names)
+		err = st.compileSQL(c.SQL, r.Dialect(), names)
 	}
 	if c.As != "" {
 		names[c.As] = nil
@@ -87,9 +87,9 @@ func (st *step) compilePut(text string, names map[string]*value.Type) error {
 }
 
 // compileSQL rewrites :name into the resource's own placeholders.
-func (st *step) compileSQL(text string, typ string, names map[string]*value.Type) error {
-	st.typ = typ
-	found, err := config.Placeholders(text, typ)
+func (st *step) compileSQL(text string, dialect config.Dialect, names map[string]*value.Type) error {
+	st.dialect = dialect
+	found, err := config.Placeholders(text, dialect)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (st *step) compileSQL(text string, typ string, names map[string]*value.Type
 		}
 		b.WriteString(text[at:ph.Start])
 		at = ph.End
-		if typ == config.TypeMariaDB {
+		if dialect == config.DialectMariaDB {
 			b.WriteByte('?')
 			st.binds = append(st.binds, ph.Name)
 			continue

@@ -33,9 +33,9 @@ func TestHealth(t *testing.T) {
 	}
 	server, bare := start("2"), start("0")
 	cfg := &config.Config{Workers: config.Workers{Count: 1}, Resources: map[string]config.Resource{
-		"bank":   {Name: "bank", Type: config.TypePostgres, DSN: server.DSN("postgres"), Pool: 4},
-		"bare":   {Name: "bare", Type: config.TypePostgres, DSN: bare.DSN("postgres"), Pool: 4},
-		"outbox": {Name: "outbox", Type: config.TypeSpool, Directory: t.TempDir()},
+		"bank":   {Name: "bank", Type: config.TypePostgres, Settings: &config.Postgres{Database: config.Database{DSN: server.DSN("postgres"), Pool: 4}}},
+		"bare":   {Name: "bare", Type: config.TypePostgres, Settings: &config.Postgres{Database: config.Database{DSN: bare.DSN("postgres"), Pool: 4}}},
+		"outbox": {Name: "outbox", Type: config.TypeSpool, Settings: &config.Spool{Directory: t.TempDir()}},
 	}}
 	list, err := resources.Open(cfg, "")
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/txn"
@@ -82,33 +83,64 @@ func Descriptors(cfg *config.Config) int {
 
 // share is one worker's part of a pool; a spool has none.
 func share(cfg *config.Config, r config.Resource) int {
-	if r.Pool == 0 {
+	if r.Pool() == 0 {
 		return 0
 	}
-	return max(1, r.Pool/max(1, cfg.Workers.Count))
+	return max(1, r.Pool()/max(1, cfg.Workers.Count))
+}
+
+// Opening is what a resource is opened with beside its settings.
+type Opening struct {
+	Name        string
+	Pool        int    // connections that this process may have at most, of Total
+	Total       int    // those of all processes
+	Processes   int    // how many there are of these, with those of generations that drain
+	Budget      string // the file by which they keep to Total; empty: no budget
+	Decider     bool   // it is the one that keeps decisions
+	LockTimeout time.Duration
+}
+
+// Opener opens the resources of one type.
+type Opener func(o Opening, settings any) (txn.Resource, error)
+
+// openers are those of fdt's own types.
+var openers = map[string]Opener{
+	config.TypeSpool: opener(func(o Opening, s *config.Spool) (txn.Resource, error) { return spool.Open(o.Name, s.Directory) }),
+	config.TypePostgres: opener(func(o Opening, s *config.Postgres) (txn.Resource, error) {
+		return postgres.New(postgres.Options{
+			Name: o.Name, DSN: s.DSN, PasswordFile: s.PasswordFile, Pool: o.Pool, Budget: o.Budget, Total: o.Total, Processes: o.Processes,
+			Decider: o.Decider, LockTimeout: o.LockTimeout,
+		})
+	}),
+	config.TypeMariaDB: opener(func(o Opening, s *config.MariaDB) (txn.Resource, error) {
+		return mariadb.New(mariadb.Options{
+			Name: o.Name, DSN: s.DSN, PasswordFile: s.PasswordFile, Pool: o.Pool, Budget: o.Budget, Total: o.Total, Processes: o.Processes,
+			Marker: s.Marker,
+		})
+	}),
+}
+
+// opener is one for the settings that a type has.
+func opener[S any](open func(Opening, *S) (txn.Resource, error)) Opener {
+	return func(o Opening, settings any) (txn.Resource, error) {
+		s, _ := settings.(*S) // as its type says
+		return open(o, s)
+	}
 }
 
 // open opens one resource for one of the workers, which has its share of the
 // pool at most; while generations overlap, whatever the others leave of it.
 func open(cfg *config.Config, r config.Resource, budgets string) (txn.Resource, error) {
-	share, processes := share(cfg, r), max(1, cfg.Workers.Count)*(1+cfg.Drain.Generations)
-	budget := ""
+	o := Opening{
+		Name: r.Name, Pool: share(cfg, r), Total: r.Pool(), Processes: max(1, cfg.Workers.Count) * (1 + cfg.Drain.Generations),
+		Decider: r.Name == cfg.Transaction.Decider, LockTimeout: cfg.Transaction.LockTimeout,
+	}
 	if budgets != "" {
-		budget = filepath.Join(budgets, "pool-"+r.Name)
+		o.Budget = filepath.Join(budgets, "pool-"+r.Name)
 	}
-	switch r.Type {
-	case config.TypeSpool:
-		return spool.Open(r.Name, r.Directory)
-	case config.TypePostgres:
-		return postgres.New(postgres.Options{
-			Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share, Budget: budget, Total: r.Pool, Processes: processes,
-			Decider: r.Name == cfg.Transaction.Decider, LockTimeout: cfg.Transaction.LockTimeout,
-		})
-	case config.TypeMariaDB:
-		return mariadb.New(mariadb.Options{
-			Name: r.Name, DSN: r.DSN, PasswordFile: r.PasswordFile, Pool: share, Budget: budget, Total: r.Pool, Processes: processes,
-			Marker: r.Marker,
-		})
+	opens, ok := openers[r.Type]
+	if !ok {
+		return nil, fmt.Errorf("resource %s: unknown type %q", r.Name, r.Type)
 	}
-	return nil, fmt.Errorf("resource %s: unknown type %q", r.Name, r.Type)
+	return opens(o, r.Settings)
 }

@@ -30,9 +30,9 @@ func TestOpenAndCheck(t *testing.T) {
 	list, err := Open(&config.Config{
 		Workers: config.Workers{Count: 100},
 		Resources: map[string]config.Resource{
-			"c": {Name: "c", Type: config.TypeSpool, Directory: t.TempDir()},
-			"b": {Name: "b", Type: config.TypeMariaDB, DSN: my.DSN("fdt", "b"), Pool: 32},
-			"a": {Name: "a", Type: config.TypePostgres, DSN: pg.DSN("postgres"), Pool: 32},
+			"c": {Name: "c", Type: config.TypeSpool, Settings: &config.Spool{Directory: t.TempDir()}},
+			"b": {Name: "b", Type: config.TypeMariaDB, Settings: &config.MariaDB{Database: config.Database{DSN: my.DSN("fdt", "b"), Pool: 32}}},
+			"a": {Name: "a", Type: config.TypePostgres, Settings: &config.Postgres{Database: config.Database{DSN: pg.DSN("postgres"), Pool: 32}}},
 		},
 	}, t.TempDir())
 	if err != nil {
@@ -62,10 +62,10 @@ func TestOpenAndCheck(t *testing.T) {
 
 func TestOpenFails(t *testing.T) {
 	_, err := Open(&config.Config{Resources: map[string]config.Resource{
-		"a": {Name: "a", Type: config.TypePostgres, DSN: "port=many"},
-		"b": {Name: "b", Type: config.TypeMariaDB, DSN: "nonsense"},
+		"a": {Name: "a", Type: config.TypePostgres, Settings: &config.Postgres{Database: config.Database{DSN: "port=many"}}},
+		"b": {Name: "b", Type: config.TypeMariaDB, Settings: &config.MariaDB{Database: config.Database{DSN: "nonsense"}}},
 		"c": {Name: "c", Type: "abacus"},
-		"d": {Name: "d", Type: config.TypeSpool, Directory: t.TempDir()},
+		"d": {Name: "d", Type: config.TypeSpool, Settings: &config.Spool{Directory: t.TempDir()}},
 	}}, "/nonexistent")
 	if err == nil {
 		t.Fatal("Open succeeded")
@@ -88,7 +88,7 @@ func TestBudget(t *testing.T) {
 	const pool, workers, generations, each = 4, 2, 3, 40
 	cfg := &config.Config{
 		Workers:   config.Workers{Count: workers},
-		Resources: map[string]config.Resource{"a": {Name: "a", Type: config.TypePostgres, DSN: pg.DSN("postgres"), Pool: pool}},
+		Resources: map[string]config.Resource{"a": {Name: "a", Type: config.TypePostgres, Settings: &config.Postgres{Database: config.Database{DSN: pg.DSN("postgres"), Pool: pool}}}},
 	}
 	budgets := t.TempDir()
 	var all sync.WaitGroup

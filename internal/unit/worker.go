@@ -53,16 +53,18 @@ type Needs struct {
 // NeedsOf returns what all of the configurations need together.
 func NeedsOf(configs ...*config.Config) Needs {
 	var needs Needs
-	spools := make(map[string]bool)
+	writable := make(map[string]bool)
 	for _, c := range configs {
 		for _, r := range c.Resources {
 			needs.Network = needs.Network || r.DialsTCP()
-			if r.Type == config.TypeSpool {
-				spools[r.Directory] = true
+		}
+		for _, n := range c.Named() {
+			if n.Directory {
+				writable[n.Name] = true
 			}
 		}
 	}
-	needs.Writable = slices.Sorted(maps.Keys(spools))
+	needs.Writable = slices.Sorted(maps.Keys(writable))
 	return needs
 }
 
