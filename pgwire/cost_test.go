@@ -191,6 +191,66 @@ func TestBudget(t *testing.T) {
 	f.connect("a").want(set, "C SET", "Z I")
 }
 
+// TestBudgetOfPortals shows that a portal counts for the statement that it holds when that has no name any more, and a cursor for the
+// text in which it was declared.
+func TestBudgetOfPortals(t *testing.T) {
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) { f.wire.MaxMemory = 8 << 20 })
+	c := f.connect("a")
+	text := "SELECT 1 /*" + strings.Repeat("x", 1<<20) + "*/"
+	const most = 12
+	for name, ask := range map[string]func(n int) []string{
+		"unnamed": func(n int) []string {
+			c.say("P _ - " + text)
+			c.say(fmt.Sprintf("B p%d _ t", n))
+			c.say(fmt.Sprintf("E p%d 0", n))
+			c.say("S")
+			return c.flush()
+		},
+		"closed": func(n int) []string {
+			c.say("P s - " + text)
+			c.say(fmt.Sprintf("B p%d s t", n))
+			c.say("C S s")
+			c.say("S")
+			return c.flush()
+		},
+		"deallocated": func(n int) []string {
+			c.say("P s - " + text)
+			c.say(fmt.Sprintf("B p%d s t", n))
+			c.say("S")
+			if got := c.flush(); got[len(got)-1] != "Z T" {
+				return got
+			}
+			return c.query([]string{"DEALLOCATE s", "DEALLOCATE ALL"}[n%2])
+		},
+		"two portals": func(n int) []string {
+			c.say("P _ - " + text)
+			c.say(fmt.Sprintf("B p%d _ t", n))
+			c.say(fmt.Sprintf("B q%d _ t", n))
+			c.say("P _ - ")
+			c.say(fmt.Sprintf("C P %s%d", []string{"p", "q"}[n%2], n))
+			c.say("S")
+			return c.flush()
+		},
+		"cursor": func(n int) []string { return c.query(fmt.Sprintf("DECLARE c%d CURSOR FOR %s; FETCH c%[1]d", n, text)) },
+	} {
+		c.want("BEGIN", "C BEGIN", "Z T")
+		n := 0
+		last := ""
+		for ; n < most && last != "Z E"; n++ {
+			got := ask(n)
+			last = got[len(got)-1]
+			if last == "Z E" && got[len(got)-2] != outOfMemory {
+				t.Errorf("%s: %.80q", name, got)
+			}
+		}
+		if n < 3 || n == most {
+			t.Errorf("%s: %d portals", name, n)
+		}
+		c.want("ROLLBACK", "C ROLLBACK", "Z I")
+		c.want(text, "T ?column?:23/4/0", "D 1", "C SELECT 1", "Z I")
+	}
+}
+
 // TestCancelWhileParsing shows that a statement's time ends, and a cancel request reaches it, also before it runs.
 func TestCancelWhileParsing(t *testing.T) {
 	f := newFDT(t, bank{})

@@ -24,7 +24,7 @@ func (se *session) declare(ctx context.Context, p *plan, st statement.Declare, p
 	if err := se.room(valueCost * len(params)); err != nil {
 		return err
 	}
-	po := &portal{plan: p.cursor, params: params, depth: se.settings.depth(), forward: st.NoScroll, binary: st.Binary, hold: st.Hold}
+	po := &portal{plan: p.cursor, params: params, depth: se.settings.depth(), forward: st.NoScroll, binary: st.Binary, hold: st.Hold, bytes: se.spent}
 	se.portals.put(st.Name, po, se.spent)
 	if !st.Hold {
 		return nil
@@ -147,7 +147,7 @@ func (se *session) closed(name string) (tag string, err error) {
 	if _, err := se.cursor(name); err != nil {
 		return "", err
 	}
-	se.portals.drop(name)
+	se.ends(name)
 	return "CLOSE CURSOR", nil
 }
 
@@ -175,7 +175,7 @@ func (se *session) keepHeld(committed bool) {
 		case committed && po.it.hold:
 			po.it.held, po.it.depth = true, -1
 		default:
-			se.portals.drop(name)
+			se.ends(name)
 		}
 	}
 }

@@ -540,13 +540,15 @@ func (se *session) discard(what string) (string, error) {
 
 func (se *session) deallocate(name string) (string, error) {
 	if name == "" {
-		se.statements.clear()
+		for name := range se.statements.named {
+			se.forget(name)
+		}
 		return "DEALLOCATE ALL", nil
 	}
 	if _, ok := se.statements.get(name); !ok {
 		return "", noStatement(name)
 	}
-	se.statements.drop(name)
+	se.forget(name)
 	return "DEALLOCATE", nil
 }
 

@@ -21,6 +21,7 @@ type portal struct {
 	ran     bool
 	failed  bool // when it ran
 	result  result
+	bytes   int // of its statement, if nothing else counts them
 	at      int // the row on which it stands, from 1; 0 is before the first, and one more than there are behind the last
 
 	// Of a cursor that DECLARE made:
@@ -94,7 +95,7 @@ func (se *session) sync() error {
 func (se *session) parse(ctx context.Context, m *pgproto3.Parse) error {
 	m.Name = statement.Shorten(m.Name)
 	if m.Name == "" {
-		se.statements.drop("") // also if this one fails: a Bind behind it must not run the older one
+		se.forget("") // also if this one fails: a Bind behind it must not run the older one
 	}
 	if !utf8.ValidString(m.Query) || !utf8.ValidString(m.Name) {
 		return errorf("22021", "invalid byte sequence for encoding \"UTF8\"")
@@ -188,7 +189,7 @@ func (se *session) bind(ctx context.Context, m *pgproto3.Bind) error {
 		return errorf("42P03", "cursor %q already exists", m.DestinationPortal)
 	}
 	if m.DestinationPortal == "" {
-		se.portals.drop("") // its place is the new one's
+		se.ends("") // its place is the new one's
 	}
 	if err := se.room(valueCost*len(po.params) + 2*len(po.formats)); err != nil {
 		return err
@@ -279,9 +280,9 @@ func noPortal(name string) error { return errorf("34000", "portal %q does not ex
 func (se *session) close(m *pgproto3.Close) error {
 	switch m.ObjectType {
 	case 'S':
-		se.statements.drop(statement.Shorten(m.Name))
+		se.forget(statement.Shorten(m.Name))
 	case 'P':
-		se.portals.drop(statement.Shorten(m.Name))
+		se.ends(statement.Shorten(m.Name))
 	default:
 		return fatalf("08P01", "invalid CLOSE message subtype %d", m.ObjectType)
 	}
@@ -341,7 +342,7 @@ func (se *session) keepRows(name string, po *portal) {
 	if now, ok := se.portals.get(name); !ok || now != po {
 		return
 	}
-	bytes := sizeOf(po.params)
+	bytes := po.bytes + sizeOf(po.params)
 	for _, row := range po.result.rows {
 		bytes += sizeOf(row)
 	}

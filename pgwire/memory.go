@@ -160,6 +160,38 @@ func (s *store[T]) drop(name string) {
 
 func (s *store[T]) clear() { *s = store[T]{} }
 
+// forget lets go of a prepared statement. If a portal goes on holding its plan, that counts there.
+func (se *session) forget(name string) {
+	p := se.statements.named[name]
+	se.statements.drop(name)
+	se.bequeath(p.it, p.bytes)
+}
+
+// ends lets go of a portal. If it counted for its plan, another that holds the same does.
+func (se *session) ends(name string) {
+	po := se.portals.named[name]
+	se.portals.drop(name)
+	if po.it != nil {
+		se.bequeath(po.it.plan, po.it.bytes)
+	}
+}
+
+// bequeath has a portal count for a plan of so many bytes, if one holds it.
+func (se *session) bequeath(p *plan, bytes int) {
+	if bytes == 0 {
+		return
+	}
+	for name, of := range se.portals.named {
+		if of.it.plan == p {
+			of.it.bytes += bytes
+			of.bytes += bytes
+			se.portals.named[name] = of
+			se.portals.bytes += bytes
+			return
+		}
+	}
+}
+
 // sizeOf bounds the memory in bytes of a list of values.
 func sizeOf(list []value.Value) int {
 	n := 0

@@ -55,7 +55,7 @@ func (se *session) rollbackTo(ctx context.Context, name string) error {
 	se.settings.rollbackTo(se.settings.find(name))
 	for name, po := range se.portals.named {
 		if po.it.depth >= se.settings.depth() { // what was bound since is gone with the rest
-			se.portals.drop(name)
+			se.ends(name)
 		}
 	}
 	return nil

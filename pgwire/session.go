@@ -204,8 +204,8 @@ func (se *session) ended(committed bool) {
 
 // simple serves a Query message.
 func (se *session) simple(query string) error {
-	se.statements.drop("")
-	se.portals.drop("")
+	se.ends("")
+	se.forget("")
 	if !utf8.ValidString(query) {
 		return se.refused(errorf("22021", "invalid byte sequence for encoding \"UTF8\""))
 	}
