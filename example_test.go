@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt"
+	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 )
 
@@ -274,6 +275,19 @@ func ExampleBranch() {
 	// Output:
 	// CALL
 	// 1 message
+}
+
+// Shelf are the settings of a type of resource of the program's own.
+type Shelf struct {
+	Directory string `fdt:"directory,required" doc:"Absolute path of a directory that the workers may write."`
+}
+
+// A configuration may then have resources: {shelf: {type: documents, directory:
+// /srv/documents}}. A resource manager that this could be is in examples/documents.
+func ExampleResource() {
+	fdt.Main(fdt.Resource("documents", func(name string, s Shelf) (txn.Resource, error) {
+		return spool.Open(name, s.Directory)
+	}))
 }
 
 // A reload brings the program in only if the table is there.

@@ -21,6 +21,15 @@ type decoder struct {
 	faults Faults
 	broken bool              // what was read is not all there is: the checks would report ghosts
 	places map[string]*value // by path: "listen.local.address"
+	reader *Program          // nil: whoever reads has not the program
+}
+
+// knows is what the reader knows.
+func (d *decoder) knows() knowledge {
+	if d.reader == nil {
+		return knowledge{types: ownTypes()}
+	}
+	return d.reader.knows()
 }
 
 // kind reads one sort of value and describes it for the JSON Schema.

@@ -101,7 +101,7 @@ var (
 // maxCount bounds what is counted; no machine has more.
 const maxCount = 1 << 20
 
-func rootFields(c *Config) []field {
+func rootFields(c *Config, k knowledge) []field {
 	return []field{
 		{key: "listen", def: "{local: {address: " + DefaultSocket + ", auth: peer}}",
 			doc:  "The sockets that clients connect to, by name. systemd owns them.",
@@ -118,7 +118,7 @@ func rootFields(c *Config) []field {
 			doc: "Limits of every transaction."},
 		{key: "resources", def: "{}",
 			doc:  "The resource managers that take part in transactions, by name.",
-			kind: named(&c.Resources, &plainName, func(n string, r *Resource) kind { r.Name = n; return resourceKind(r, ownTypes()) })},
+			kind: named(&c.Resources, &plainName, func(n string, r *Resource) kind { r.Name = n; return resourceKind(r, k) })},
 		{key: "procedures", def: "{}",
 			doc:  "What clients may call, by name.",
 			kind: named(&c.Procedures, &procedureName, func(n string, p *Procedure) kind { p.Name = n; return mapping(procedureFields(p)) })},

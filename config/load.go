@@ -37,7 +37,8 @@ func Files(dir string) ([]string, error) {
 // Load reads dir/config.yaml and dir/config.d/*.yaml as one configuration. Mappings are merged over the files; any
 // other key may be given once. The error is a [Faults] with everything that is wrong, in the files and between
 // them. Load opens no other file but those in which the kernel
-// tells of CPUs, resolves no name and never waits.
+// tells of CPUs, resolves no name and never waits. A type of resource that it does not know is taken for one of the
+// program of the workers, whose keys that will check.
 func Load(dir string) (*Config, error) { return new(decoder).load(dir) }
 
 func (d *decoder) load(dir string) (*Config, error) {
@@ -127,7 +128,7 @@ func (d *decoder) decode(sources []*source) (*Config, error) {
 		return nil, d.result()
 	}
 	cfg := new(Config)
-	d.section(&root, "", rootFields(cfg))
+	d.section(&root, "", rootFields(cfg, d.knows()))
 	d.check(cfg)
 	if err := d.result(); err != nil {
 		return nil, err

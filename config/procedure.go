@@ -259,13 +259,17 @@ func (d *decoder) many(p *Procedure, i int, path string) {
 
 // action checks that a step asks of its resource what that can do.
 func (d *decoder) action(s *Step, r Resource, path string) {
-	wanted, foreign := "sql", []string{"put"}
-	switch r.ofType().takes {
-	case takesMessages:
-		wanted, foreign = "put", []string{"sql", "rows", "else", "sqlstate", "as"}
-	case takesSQL:
-	default:
+	if r.Type == "" {
 		return
+	}
+	put, sql := d.places[path+".put"] != nil, d.places[path+".sql"] != nil
+	wanted, foreign := "sql", []string{"put"}
+	switch of := r.ofType().takes; {
+	case of == takesEither && !put && !sql:
+		d.at(path, "", "a step on %s needs the key \"sql\" or the key \"put\", whichever a %s takes", r.Name, r.Type)
+		return
+	case of == takesMessages, of == takesEither && !sql:
+		wanted, foreign = "put", []string{"sql", "rows", "else", "sqlstate", "as"}
 	}
 	for _, key := range foreign {
 		if d.places[path+"."+key] != nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -17,7 +18,8 @@ const (
 type Resource struct {
 	Name string
 	Type string
-	// Settings are what its section says beside type: a *Spool, *Postgres or *MariaDB.
+	// Settings are what its section says beside type: a *Spool, *Postgres or *MariaDB, or a pointer to the struct of a
+	// type that the program brings along. nil, of such a type, but for [Program].
 	Settings any
 }
 
@@ -38,7 +40,8 @@ type ResourceType struct {
 type takes int
 
 const (
-	takesSQL takes = iota + 1
+	takesEither takes = iota // as the step says
+	takesSQL
 	takesMessages
 )
 
@@ -71,7 +74,7 @@ func namesOf(types []ResourceType) []string {
 	return names
 }
 
-// ofType is the type of a resource as everybody knows it.
+// ofType is the type of a resource as everybody knows it: of one that only the program knows there is nothing to say.
 func (r Resource) ofType() ResourceType {
 	t, _ := typeNamed(ownTypes(), r.Type)
 	return t
@@ -102,15 +105,57 @@ func (r Resource) named() []Named {
 	return nil
 }
 
+// knowledge is what a reader knows of types of resource.
+type knowledge struct {
+	types []ResourceType
+	all   bool // there are no others
+}
+
 // resourceKind reads one resource by its type, and describes those of all types.
-func resourceKind(r *Resource, types []ResourceType) kind {
-	return kind{schema: objectSchema(resourceFields(r, types, ResourceType{})), read: func(d *decoder, v *value, path string) {
+func resourceKind(r *Resource, k knowledge) kind {
+	return kind{schema: objectSchema(resourceFields(r, k.types, ResourceType{})), read: func(d *decoder, v *value, path string) {
 		var of ResourceType
 		if i := slices.IndexFunc(v.entries, func(e entry) bool { return e.key.text == "type" }); i >= 0 {
-			of, _ = typeNamed(types, v.entries[i].val.text)
+			is := v.entries[i].val
+			var known bool
+			if of, known = typeNamed(k.types, is.text); !known && !k.all && is.tag == "!!str" && apart(is.text, k.types) == nil {
+				r.Type = is.text
+				d.unread(v, path)
+				return
+			}
 		}
-		d.section(v, path, resourceFields(r, types, of))
+		d.section(v, path, resourceFields(r, k.types, of))
 	}}
+}
+
+// apart tells whether a name can be one of a type of the program's own: one that is like a known one is rather a slip of the pen.
+func apart(name string, types []ResourceType) error {
+	if like := suggest(name, namesOf(types)); like != "" {
+		return fmt.Errorf("%q is too much like %q to be told from it with a slip of the pen", name, like)
+	}
+	return plainName.quoting(name)
+}
+
+// unread remembers where the keys of a section stand, which others know, and tells nothing of them.
+func (d *decoder) unread(v *value, path string) {
+	d.remember(path, v)
+	for i := range v.entries {
+		e := &v.entries[i]
+		d.remember(join(path, e.key.text), &e.val)
+		if e.key.text != "type" {
+			e.val.hide()
+		}
+	}
+}
+
+// Foreign tells whether there are resources of types that only the workers' program knows, which has not read this.
+func (c *Config) Foreign() bool {
+	for _, r := range c.Resources {
+		if r.Settings == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // resourceFields are the keys of resources of all types, of which those of one type are read into r. That the others have no
@@ -153,7 +198,7 @@ func resourceFields(r *Resource, types []ResourceType, of ResourceType) []field 
 
 // resources checks each resource against its type.
 func (d *decoder) resources(c *Config) {
-	types := ownTypes()
+	types := d.knows().types
 	for _, name := range slices.Sorted(maps.Keys(c.Resources)) {
 		r, path := c.Resources[name], "resources."+name
 		t, known := typeNamed(types, r.Type)

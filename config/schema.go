@@ -41,14 +41,9 @@ func objectSchema(fields []field) schema {
 }
 
 // Schema returns the JSON Schema of a configuration file, for editors. It is made from the same table that reads
-// the file: it knows every key, type and default, but not what only holds between keys.
-func Schema() []byte {
-	s := objectSchema(rootFields(new(Config)))
-	s.Version = "https://json-schema.org/draft/2020-12/schema"
-	s.Title = "fdt configuration"
-	s.Description = "See fdt.yaml(5)."
-	return append(certain(json.MarshalIndent(s, "", "  ")), '\n')
-}
+// the file: it knows every key, type and default, but not what only holds between keys, nor the types of resources that a
+// program has of its own.
+func Schema() []byte { return Program{}.Schema() }
 
 // plain is a value as encoding/json shows it.
 func (v *value) plain() any {

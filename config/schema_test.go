@@ -167,7 +167,7 @@ func TestManualIsComplete(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^\.It Ic (\S+)(?: No = Li (.*))?$`).FindAllStringSubmatch(string(page), -1) {
 		entries[m[1]] = m[2]
 	}
-	root := objectSchema(rootFields(new(Config)))
+	root := objectSchema(rootFields(new(Config), knowledge{types: ownTypes()}))
 	keys := make(map[string]any)
 	keysOf(&root, "", keys)
 	if len(keys) < 50 {

@@ -94,7 +94,7 @@ func (s *source) quoted(number int) ([]rune, bool) {
 }
 
 // knownKeys are all keys that a configuration can have.
-var knownKeys = keysIn(objectSchema(rootFields(new(Config))))
+var knownKeys = keysIn(objectSchema(rootFields(new(Config), knowledge{types: ownTypes()})))
 
 func keysIn(s schema) map[string]bool {
 	keys := make(map[string]bool)

@@ -89,13 +89,13 @@ func TestTexts(t *testing.T) {
 	if err != nil || len(texts) != 2 || texts[1].Name != dir+"/config.d/a.yaml" {
 		t.Fatalf("%+v, %v", texts, err)
 	}
-	if cfg, err := Parse(texts); err != nil || cfg.Workers.Count != 2 || cfg.Drain.Idle.Seconds() != 1 {
+	if cfg, err := (Program{}).Parse(texts); err != nil || cfg.Workers.Count != 2 || cfg.Drain.Idle.Seconds() != 1 {
 		t.Errorf("%+v, %v", cfg, err)
 	}
-	if _, err := Parse([]Text{{"x.yaml", "drian: 1\n"}}); err == nil || !strings.HasPrefix(err.Error(), "x.yaml:1:1: ") {
+	if _, err := (Program{}).Parse([]Text{{"x.yaml", "drian: 1\n"}}); err == nil || !strings.HasPrefix(err.Error(), "x.yaml:1:1: ") {
 		t.Error(err)
 	}
-	if _, err := Parse(nil); err == nil {
+	if _, err := (Program{}).Parse(nil); err == nil {
 		t.Error("no file")
 	}
 	if _, err := Texts(dir + "/none"); err == nil {

@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +19,7 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/control"
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/transient"
 )
 
 // checked is the outcome of fdtctl check, as JSON.
@@ -118,14 +116,14 @@ func (c *checked) look(ctx context.Context, live bool) error {
 	}
 	c.cfg, c.Warnings = cfg, places.Warnings(cfg)
 	_, booted := os.Stat("/run/systemd/system") // sd_booted(3)
-	var box settings
+	var box transient.Worker
 	switch {
 	case os.Geteuid() != 0:
 		c.Unchecked = "what the service can read, which takes root"
 	case booted != nil:
 		c.Unchecked = "what the service can read, as systemd does not run here"
 	default:
-		box = settingsOf(ctx)
+		box = transient.WorkerOf(ctx)
 		if c.Faults, err = c.readable(ctx, box, places); err != nil && !live {
 			c.Unchecked = "what the service can read: " + err.Error()
 			return nil
@@ -144,7 +142,7 @@ func (c *checked) look(ctx context.Context, live bool) error {
 }
 
 // readable returns what the master and the workers cannot read, as their users and in their sandboxes.
-func (c *checked) readable(ctx context.Context, box settings, places config.Places) (config.Faults, error) {
+func (c *checked) readable(ctx context.Context, box transient.Worker, places config.Places) (config.Faults, error) {
 	files, err := config.Files(c.Directory)
 	if err != nil {
 		return nil, err
@@ -153,8 +151,8 @@ func (c *checked) readable(ctx context.Context, box settings, places config.Plac
 	for _, name := range files {
 		all = append(all, config.Named{Name: c.Directory + "/" + name})
 	}
-	refused, err := reading(ctx, append(inPipes("fdt-check-"+strconv.Itoa(os.Getpid())+".service", "fdtctl check"),
-		"--property=SupplementaryGroups="+serviceUser, "--property=CapabilityBoundingSet=", "--property=NoNewPrivileges=yes",
+	refused, err := reading(ctx, append(transient.InPipes("fdt-check-"+strconv.Itoa(os.Getpid())+".service", "fdtctl check"),
+		"--property=SupplementaryGroups="+transient.User, "--property=CapabilityBoundingSet=", "--property=NoNewPrivileges=yes",
 		"--property=ProtectSystem=strict", "--property=ProtectHome=yes", "--property=PrivateTmp=yes", "--"), all)
 	if err != nil {
 		return nil, err
@@ -162,16 +160,15 @@ func (c *checked) readable(ctx context.Context, box settings, places config.Plac
 	var faults config.Faults
 	for _, r := range refused {
 		faults = append(faults, config.Fault{File: r.Name, What: "the master cannot read it: " + r.Why,
-			Hint: "chown root:" + serviceUser + " and chmod 0640 let it, below directories that group " + serviceUser + " may enter"})
+			Hint: "chown root:" + transient.User + " and chmod 0640 let it, below directories that group " + transient.User + " may enter"})
 	}
-	needs := unit.NeedsOf(c.cfg)
-	if refused, err = reading(ctx, asService(unitNamed("worker"), "fdtctl check", slices.Concat(box.as, needed(needs))), c.cfg.Named()); err != nil {
+	if refused, err = reading(ctx, transient.AsService(unitNamed("worker"), "fdtctl check", slices.Concat(box.As, transient.Needed(c.cfg))), c.cfg.Named()); err != nil {
 		return nil, err
 	}
 	for _, r := range refused {
-		what, hint := "workers cannot read "+r.Name+": "+r.Why, "let the user or the group "+serviceUser+" read it, and enter the directories above it"
+		what, hint := "workers cannot read "+r.Name+": "+r.Why, "let the user or the group "+transient.User+" read it, and enter the directories above it"
 		if r.Directory {
-			what, hint = "workers cannot make files in "+r.Name+": "+r.Why, "install -d -o "+serviceUser+" -g "+serviceUser+" -m 2770 "+r.Name
+			what, hint = "workers cannot make files in "+r.Name+": "+r.Why, "install -d -o "+transient.User+" -g "+transient.User+" -m 2770 "+r.Name
 		}
 		if why := box.Hidden(r.Name); why != "" {
 			what, hint = r.Name+": "+why, config.HintHidden
@@ -210,7 +207,7 @@ func inUnit(ctx context.Context, args []string, request, answer any) error {
 		return err
 	}
 	var out, said bytes.Buffer
-	code, err := runUnit(ctx, args, append(text, '\n'), &out, &said)
+	code, err := transient.Run(ctx, args, append(text, '\n'), &out, &said)
 	if err == nil && code != 0 {
 		err = &unitFailed{code, strings.TrimSpace(said.String())}
 	}
@@ -268,55 +265,17 @@ func usable(f config.Named) error {
 	return err
 }
 
-// settings are what of the workers' unit decides about what they see, drop-ins included.
-type settings struct {
-	config.Sandbox
-
-	program string   // that it runs
-	as      []string // properties for another unit that is to see the same
-}
-
-var execPath = regexp.MustCompile(`path=(\S+) ;`)
-
-// settingsOf reads them; without an answer they are those that the package installs.
-func settingsOf(ctx context.Context) settings {
-	s := settings{Sandbox: config.Sandbox{PrivateTmp: true, ProtectHome: true}, program: "/usr/lib/fdt/fdt-worker"}
-	out, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "PrivateTmp", "-p", "ProtectHome", "-p", "SupplementaryGroups", "-p", "ExecStart", unit.WorkerName(0, 0)).Output()
-	if err != nil {
-		return s
-	}
-	for line := range strings.Lines(string(out)) {
-		key, val, _ := strings.Cut(strings.TrimSpace(line), "=")
-		switch key {
-		case "PrivateTmp":
-			s.PrivateTmp = val != "no"
-		case "ProtectHome":
-			s.ProtectHome = val == "yes" || val == "tmpfs"
-		case "ExecStart":
-			if m := execPath.FindStringSubmatch(val); m != nil {
-				s.program = m[1]
-			}
-			continue
-		}
-		if val != "" {
-			s.as = append(s.as, "--property="+key+"="+val)
-		}
-	}
-	return s
-}
-
 // try has the workers' program try the configuration, and says where in the files what it finds belongs.
-func (c *checked) try(ctx context.Context, box settings, places config.Places) error {
+func (c *checked) try(ctx context.Context, box transient.Worker, places config.Places) error {
 	texts, err := config.Texts(c.Directory)
 	if err != nil {
 		return err
 	}
-	needs := unit.NeedsOf(c.cfg)
-	needs.Writable = append(needs.Writable, "/var/lib/fdt/txn", "/run/fdt/txn") // for the transactions that it tries
+	needed := box.Needed(c.cfg, "/var/lib/fdt/txn", "/run/fdt/txn") // for the transactions that it tries
 	var found control.Examination
-	err = inUnit(ctx, asService(unitNamed("live"), "fdtctl check --live", slices.Concat(box.as, needed(needs)), box.program, "-check"), texts, &found)
+	err = inUnit(ctx, transient.AsService(unitNamed("live"), "fdtctl check --live", slices.Concat(box.As, needed), box.Program, "-check"), texts, &found)
 	if e, ok := errors.AsType[*unitFailed](err); ok && e.code == 2 {
-		return fmt.Errorf("%s does not know -check, as programs of fdt do: %s", box.program, e.said)
+		return fmt.Errorf("%s does not know -check, as programs of fdt do: %s", box.Program, e.said)
 	}
 	if err != nil {
 		return err
@@ -331,6 +290,9 @@ func (c *checked) try(ctx context.Context, box settings, places config.Places) e
 }
 
 func (c *checked) placed(places config.Places, f control.Finding) config.Fault {
+	if f.File != "" {
+		return config.Fault{File: f.File, Line: f.Line, Column: f.Column, What: f.What, Hint: f.Hint}
+	}
 	if f.Path == "" {
 		return config.Fault{File: c.Directory, What: f.What}
 	}

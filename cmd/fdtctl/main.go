@@ -14,6 +14,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/printable"
+	"github.com/fdtserver/fdt/internal/settle"
 	"github.com/fdtserver/fdt/internal/undumpable"
 )
 
@@ -35,8 +36,8 @@ func commands() []command {
 		{name: "reload", usage: "[--wait-drained] [--timeout D] [--json]", about: "roll out the configuration and the program; wait for the answer", run: runReload},
 		{name: "rollback", usage: "[--wait-drained] [--timeout D] [--json]", about: "roll out the previous generation's configuration", run: runRollback},
 		{name: "drain", usage: "GENERATION [--now | --within D] [--json]", about: "shorten the deadline of an old generation", run: runDrain},
-		{name: "txn", usage: "list|show|commit|rollback|forget|resolve", about: "transactions in doubt: list, show, settle", run: runTxn},
-		{name: "decider", usage: "init [--print] RESOURCE", about: "prepare a database for the decisions of transactions", run: runDecider},
+		{name: "txn", usage: "list|show|commit|rollback|forget|resolve", about: "transactions in doubt: list, show, settle", run: settle.Txn},
+		{name: "decider", usage: "init [--print] RESOURCE", about: "prepare a database for the decisions of transactions", run: settle.Decider},
 		{name: "user", usage: "add|passwd|remove|list", about: "users who log in with a password: change config.d/users.yaml", run: runUser},
 		{name: "password", usage: "USER", about: "make a line for users: from a password", run: runPassword},
 		{name: "check", usage: "[--live] [--json] [-quiet | -schema] [DIR]", about: "report every fault of the configuration", run: runCheck},
@@ -97,6 +98,10 @@ func usage(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "\nSee fdtctl(8).\n")
+}
+
+func runTxnUnit(_ []string, stdout, stderr io.Writer) int {
+	return settle.Unit(settle.Own{}, stdout, stderr)
 }
 
 func runVersion(args []string, stdout, stderr io.Writer) int {

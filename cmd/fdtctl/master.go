@@ -16,38 +16,10 @@ import (
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
-	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/notify"
 	"github.com/fdtserver/fdt/master"
 )
-
-// anyNumber of arguments is the caller's to judge.
-const anyNumber = -1
-
-// parse parses flags that may stand before and after the arguments, of which there must be exactly n, or anyNumber.
-// done is true if the command ends here, with the exit code.
-func parse(flags *flag.FlagSet, args []string, n int, stderr io.Writer) (rest []string, code int, done bool) {
-	flags.SetOutput(stderr)
-	for {
-		switch err := flags.Parse(args); {
-		case errors.Is(err, flag.ErrHelp):
-			return nil, 0, true
-		case err != nil:
-			return nil, 2, true
-		}
-		if flags.NArg() == 0 {
-			break
-		}
-		rest = append(rest, flags.Arg(0))
-		args = flags.Args()[1:]
-	}
-	if n != anyNumber && len(rest) != n {
-		fmt.Fprintf(stderr, "%s: %d arguments given, %d wanted\n", flags.Name(), len(rest), n)
-		return nil, 2, true
-	}
-	return rest, 0, false
-}
 
 var (
 	// errSilent is a master that lives and does not answer in time.
@@ -92,11 +64,6 @@ func ask(ctx context.Context, method string, out any, args ...any) error {
 		return errBusLost
 	}
 	return c.Err
-}
-
-func fail(stderr io.Writer, what string, err error) int {
-	fmt.Fprintf(stderr, "fdtctl %s: %s\n", what, config.Detail(err))
-	return 1
 }
 
 // aWhile is what drain leaves to a generation if nothing else is given.

@@ -26,6 +26,8 @@ import (
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/lastlog"
 	"github.com/fdtserver/fdt/internal/notify"
+	"github.com/fdtserver/fdt/internal/resources"
+	"github.com/fdtserver/fdt/internal/settle"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/undumpable"
 	"github.com/fdtserver/fdt/internal/unit"
@@ -42,8 +44,25 @@ type Application struct {
 	handlers   map[string]Handler
 	places     map[string]string // of each handler in the program
 	faults     []error
-	seating    time.Duration // but for tests, the constant
+	types      []config.ResourceType
+	openers    map[string]resources.Opener // by the type's name
+	seating    time.Duration               // but for tests, the constant
 }
+
+// Resource adds a type of resource. where is the place in the program that says so.
+func (app *Application) Resource(where string, t config.ResourceType, open resources.Opener) {
+	if _, taken := app.openers[t.Name]; taken {
+		app.Fault(where, fmt.Errorf("there is a type of resource %q already", t.Name))
+		return
+	}
+	if app.openers == nil {
+		app.openers = map[string]resources.Opener{}
+	}
+	app.types, app.openers[t.Name] = append(app.types, t), open
+}
+
+// program is by whose knowledge configurations are read.
+func (app *Application) program() config.Program { return config.Program{Types: app.types} }
 
 // lastWords is how long a journal that is busy may keep the process from its end.
 const lastWords = time.Second
@@ -78,6 +97,8 @@ func (app *Application) Main(args []string) int {
 	show := flags.Bool("version", false, "print the version and exit")
 	instance := flags.String("instance", "", "`GENERATION-SLOT`, the instance of fdt-worker@.service")
 	check := flags.Bool("check", false, "read the files of a configuration as JSON from standard input, and print what is wrong with it: for fdtctl check --live")
+	schema := flags.Bool("schema", false, "print the JSON Schema of a configuration for this program, with its types of resource, and exit")
+	settles := flags.Bool("txn", false, "settle transactions as a request on standard input says: for fdtctl txn")
 	var p place
 	flags.StringVar(&p.run, "run", "/run/fdt", "`directory` of what lasts until the host goes down")
 	flags.StringVar(&p.last, "last-log", lastlog.File, "`file` that tells which transaction log served last, and is waited for")
@@ -91,6 +112,14 @@ func (app *Application) Main(args []string) int {
 	if *show {
 		fmt.Println(program, app.Version)
 		return 0
+	}
+	if *schema {
+		_, _ = os.Stdout.Write(app.program().Schema()) // who reads it sees whether it is whole
+		return 0
+	}
+	if *settles {
+		program := app.program()
+		return settle.Unit(settle.Own{Program: &program, Openers: app.openers}, os.Stdout, os.Stderr)
 	}
 	if *check {
 		return app.examine(context.Background(), os.Stdin, os.Stdout, p)

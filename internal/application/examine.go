@@ -29,13 +29,20 @@ const expiresSoon = 21 * 24 * time.Hour
 func (app *Application) examine(ctx context.Context, in io.Reader, out io.Writer, p place) int {
 	var texts []config.Text
 	var found control.Examination
+	for _, err := range app.faults {
+		fault(&found, "", err)
+	}
 	err := json.NewDecoder(in).Decode(&texts)
 	var cfg *config.Config
 	if err == nil {
-		cfg, err = config.Parse(texts)
+		cfg, err = app.program().Parse(texts)
 	}
 	if err == nil {
 		app.look(ctx, cfg, p, &found)
+	} else if faults, ok := errors.AsType[config.Faults](err); ok {
+		for _, f := range faults {
+			found.Faults = append(found.Faults, control.Finding{File: f.File, Line: f.Line, Column: f.Column, What: f.What, Hint: f.Hint})
+		}
 	} else {
 		fault(&found, "", err)
 	}
@@ -72,7 +79,7 @@ func (app *Application) look(ctx context.Context, cfg *config.Config, p place, f
 	for _, name := range slices.Sorted(maps.Keys(cfg.Resources)) {
 		alone := *cfg
 		alone.Resources = map[string]config.Resource{name: cfg.Resources[name]}
-		one, err := resources.Open(&alone, "")
+		one, err := resources.Open(&alone, "", app.openers)
 		if err != nil {
 			fault(found, "resources."+name, err)
 			continue

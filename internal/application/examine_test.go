@@ -114,12 +114,16 @@ procedures:
 	}
 
 	for in, want := range map[string]string{
-		"nonsense": "invalid character", files("workers: {treads: 1}\n"): `config.yaml:1:11: there is no key "treads"`,
+		"nonsense": "invalid character",
 		files("listen: {l: {address: /run/x, serve: web}}\nprocedures: {p: {steps: [{on: s, put: \"x\"}]}}\nresources: {s: {type: spool, directory: " + filepath.Join(dir, "outbox") + "}}\n"): "web",
 	} {
 		if found := look(in); len(found.Faults) != 1 || !strings.Contains(found.Faults[0].What, want) {
 			t.Errorf("%s: %+v", in, found)
 		}
+	}
+	want := control.Finding{File: "config.yaml", Line: 1, Column: 11, What: `there is no key "treads" in workers`, Hint: `did you mean "threads"?`}
+	if found := look(files("workers: {treads: 1}\n")); len(found.Faults) != 1 || found.Faults[0] != want {
+		t.Errorf("%+v", found)
 	}
 	twice := procedure.New(procedure.Spec{Name: "twice", Where: "main.go:7"}, nil)
 	program := &Application{Procedures: []*procedure.Procedure{twice, twice}}

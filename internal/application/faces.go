@@ -90,7 +90,7 @@ func (app *Application) Fault(where string, err error) {
 // agree compares the handlers with the listeners, and returns what is wrong with
 // either.
 func (app *Application) agree(cfg *config.Config) error {
-	errs := slices.Clone(app.faults)
+	var errs []error
 	served := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Listen)) {
 		l := cfg.Listen[name]

@@ -37,7 +37,7 @@ func TestHealth(t *testing.T) {
 		"bare":   {Name: "bare", Type: config.TypePostgres, Settings: &config.Postgres{Database: config.Database{DSN: bare.DSN("postgres"), Pool: 4}}},
 		"outbox": {Name: "outbox", Type: config.TypeSpool, Settings: &config.Spool{Directory: t.TempDir()}},
 	}}
-	list, err := resources.Open(cfg, "")
+	list, err := resources.Open(cfg, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,10 @@ const closing = 10 * time.Second
 // serve is a worker's life, from its snapshot to the end of its drain.
 func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, more ...worker.Option) (err error) {
 	dir := snapshot.Dir(p.run)
-	cfg, err := dir.Load(p.gen)
+	if err := errors.Join(app.faults...); err != nil {
+		return err
+	}
+	cfg, err := app.program().LoadCopy(dir.Path(p.gen))
 	if err != nil {
 		return fmt.Errorf("configuration of generation %d: %w", p.gen, err)
 	}
@@ -59,7 +62,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 	if err := errors.Join(err, also); err != nil {
 		return err
 	}
-	rms, err := resources.Open(cfg, filepath.Join(p.run, "txn"))
+	rms, err := resources.Open(cfg, filepath.Join(p.run, "txn"), app.openers)
 	if err != nil {
 		return err
 	}

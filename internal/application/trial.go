@@ -48,7 +48,7 @@ func (t *Trial) Run(ctx context.Context, app *Application, text string) error {
 	errs = append(errs,
 		os.WriteFile(filepath.Join(snapshot.Dir(p.run).Path(1), "config.yaml"), []byte(text), fs.FileMode(0o600)),
 		snapshot.Dir(p.run).WriteState(snapshot.State{Schema: 1, Next: 2, Applied: 1}))
-	cfg, err := snapshot.Dir(p.run).Load(1)
+	cfg, err := app.program().LoadCopy(snapshot.Dir(p.run).Path(1))
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return errors.Join(err, t.close())
 	}

@@ -136,6 +136,12 @@ type Examination struct {
 type Finding struct {
 	Path string `json:"path"` // of the value in the configuration
 	What string `json:"what"`
+
+	// Where it stands, as of a config.Fault, if what was read is no configuration that has paths.
+	File   string `json:"file,omitempty"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Hint   string `json:"hint,omitempty"`
 }
 
 // Cancel is the argument of OpCancel: a PostgreSQL CancelRequest's key, as the session's BackendKeyData

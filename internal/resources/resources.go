@@ -22,12 +22,13 @@ import (
 // Open opens every resource, in the order of their names, so that every
 // process enlists them alike. All that fail are reported at once. Workers give
 // the directory in memory through which all of them, of all generations, keep
-// to each resource's pool; a process that only recovers has no use for it.
-func Open(cfg *config.Config, budgets string) ([]txn.Resource, error) {
+// to each resource's pool; a process that only recovers has no use for it. more
+// are the openers of the program's own types.
+func Open(cfg *config.Config, budgets string, more map[string]Opener) ([]txn.Resource, error) {
 	var list []txn.Resource
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(cfg.Resources)) {
-		r, err := open(cfg, cfg.Resources[name], budgets)
+		r, err := open(cfg, cfg.Resources[name], budgets, more)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -105,14 +106,14 @@ type Opener func(o Opening, settings any) (txn.Resource, error)
 
 // openers are those of fdt's own types.
 var openers = map[string]Opener{
-	config.TypeSpool: opener(func(o Opening, s *config.Spool) (txn.Resource, error) { return spool.Open(o.Name, s.Directory) }),
-	config.TypePostgres: opener(func(o Opening, s *config.Postgres) (txn.Resource, error) {
+	config.TypeSpool: OpenerOf(func(o Opening, s *config.Spool) (txn.Resource, error) { return spool.Open(o.Name, s.Directory) }),
+	config.TypePostgres: OpenerOf(func(o Opening, s *config.Postgres) (txn.Resource, error) {
 		return postgres.New(postgres.Options{
 			Name: o.Name, DSN: s.DSN, PasswordFile: s.PasswordFile, Pool: o.Pool, Budget: o.Budget, Total: o.Total, Processes: o.Processes,
 			Decider: o.Decider, LockTimeout: o.LockTimeout,
 		})
 	}),
-	config.TypeMariaDB: opener(func(o Opening, s *config.MariaDB) (txn.Resource, error) {
+	config.TypeMariaDB: OpenerOf(func(o Opening, s *config.MariaDB) (txn.Resource, error) {
 		return mariadb.New(mariadb.Options{
 			Name: o.Name, DSN: s.DSN, PasswordFile: s.PasswordFile, Pool: o.Pool, Budget: o.Budget, Total: o.Total, Processes: o.Processes,
 			Marker: s.Marker,
@@ -120,8 +121,8 @@ var openers = map[string]Opener{
 	}),
 }
 
-// opener is one for the settings that a type has.
-func opener[S any](open func(Opening, *S) (txn.Resource, error)) Opener {
+// OpenerOf is one for the settings that a type has.
+func OpenerOf[S any](open func(Opening, *S) (txn.Resource, error)) Opener {
 	return func(o Opening, settings any) (txn.Resource, error) {
 		s, _ := settings.(*S) // as its type says
 		return open(o, s)
@@ -130,7 +131,7 @@ func opener[S any](open func(Opening, *S) (txn.Resource, error)) Opener {
 
 // open opens one resource for one of the workers, which has its share of the
 // pool at most; while generations overlap, whatever the others leave of it.
-func open(cfg *config.Config, r config.Resource, budgets string) (txn.Resource, error) {
+func open(cfg *config.Config, r config.Resource, budgets string, more map[string]Opener) (txn.Resource, error) {
 	o := Opening{
 		Name: r.Name, Pool: share(cfg, r), Total: r.Pool(), Processes: max(1, cfg.Workers.Count) * (1 + cfg.Drain.Generations),
 		Decider: r.Name == cfg.Transaction.Decider, LockTimeout: cfg.Transaction.LockTimeout,
@@ -140,7 +141,10 @@ func open(cfg *config.Config, r config.Resource, budgets string) (txn.Resource, 
 	}
 	opens, ok := openers[r.Type]
 	if !ok {
-		return nil, fmt.Errorf("resource %s: unknown type %q", r.Name, r.Type)
+		opens, ok = more[r.Type]
+	}
+	if !ok {
+		return nil, fmt.Errorf("resource %s: a %s is known to the program of the workers, and not to this one", r.Name, r.Type)
 	}
 	return opens(o, r.Settings)
 }

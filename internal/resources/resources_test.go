@@ -34,7 +34,7 @@ func TestOpenAndCheck(t *testing.T) {
 			"b": {Name: "b", Type: config.TypeMariaDB, Settings: &config.MariaDB{Database: config.Database{DSN: my.DSN("fdt", "b"), Pool: 32}}},
 			"a": {Name: "a", Type: config.TypePostgres, Settings: &config.Postgres{Database: config.Database{DSN: pg.DSN("postgres"), Pool: 32}}},
 		},
-	}, t.TempDir())
+	}, t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestOpenFails(t *testing.T) {
 		"b": {Name: "b", Type: config.TypeMariaDB, Settings: &config.MariaDB{Database: config.Database{DSN: "nonsense"}}},
 		"c": {Name: "c", Type: "abacus"},
 		"d": {Name: "d", Type: config.TypeSpool, Settings: &config.Spool{Directory: t.TempDir()}},
-	}}, "/nonexistent")
+	}}, "/nonexistent", nil)
 	if err == nil {
 		t.Fatal("Open succeeded")
 	}
@@ -93,7 +93,7 @@ func TestBudget(t *testing.T) {
 	budgets := t.TempDir()
 	var all sync.WaitGroup
 	for n := range uint64(workers * generations) {
-		list, err := Open(cfg, budgets)
+		list, err := Open(cfg, budgets, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package main
+package settle
 
 import (
 	"bytes"
@@ -41,7 +41,7 @@ func TestDecider(t *testing.T) {
 	says := func(code int, want string, args ...string) string {
 		t.Helper()
 		var stdout, stderr bytes.Buffer
-		if is := deciderIn(t.Context(), true, args, &stdout, &stderr); is != code || !strings.Contains(stdout.String()+stderr.String(), want) {
+		if is := deciderIn(t.Context(), new(Own), args, &stdout, &stderr); is != code || !strings.Contains(stdout.String()+stderr.String(), want) {
 			t.Errorf("%q: %d %s%s, want %d and %s", args, is, stdout.String(), stderr.String(), code, want)
 		}
 		return stdout.String()
@@ -66,7 +66,7 @@ func TestDecider(t *testing.T) {
 	says(0, "max_prepared_transactions is 0", "init", at, "bank")
 	configure("nothing: true")
 	says(1, "nothing", "init", at, "bank")
-	if code := runDecider([]string{"help"}, new(bytes.Buffer), new(bytes.Buffer)); code != 0 {
+	if code := Decider([]string{"help"}, new(bytes.Buffer), new(bytes.Buffer)); code != 0 {
 		t.Errorf("help: %d", code)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package settle
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/cli"
 	"github.com/fdtserver/fdt/internal/printable"
 	"github.com/fdtserver/fdt/txn"
 )
@@ -86,7 +87,7 @@ func (c *txnCommand) table(all []txn.Transaction) error {
 		for _, b := range t.Branches {
 			names = append(names, b.Resource)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", plain(t.Name()), state(t), age(t.Since), plain(t.Owner), plain(dash(t.Addr)), dash(strings.Join(names, ",")))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", plain(t.Name()), state(t), age(t.Since), plain(t.Owner), plain(cli.Dash(t.Addr)), cli.Dash(strings.Join(names, ",")))
 	}
 	return w.Flush()
 }
@@ -159,30 +160,12 @@ func state(t txn.Transaction) string {
 }
 
 // age is the time since then, as span has it.
-func age(since time.Time) string { return span(time.Since(since)) }
-
-// span is a duration to the second, or minute, or hour.
-func span(d time.Duration) string {
-	switch {
-	case d < 2*time.Minute:
-		return d.Truncate(time.Second).String()
-	case d < 2*time.Hour:
-		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
-	}
-	return strings.TrimSuffix(d.Truncate(time.Hour).String(), "0m0s")
-}
+func age(since time.Time) string { return cli.Span(time.Since(since)) }
 
 // plain quotes what a client chose if it could disturb a terminal or a column.
 func plain(s string) string {
 	if q := strconv.Quote(s); strings.ContainsAny(s, " \t") || q[1:len(q)-1] != s {
 		return q
-	}
-	return s
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
 	}
 	return s
 }

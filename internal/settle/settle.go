@@ -1,4 +1,8 @@
-package main
+// Package settle lists, shows and settles transactions for an operator: it is
+// fdtctl txn and fdtctl decider. What needs resources is done in a unit of its
+// own, by fdtctl itself or, if there are resources of types that only the workers'
+// program knows, by that.
+package settle
 
 import (
 	"context"
@@ -17,15 +21,13 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/cli"
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/lastlog"
 	"github.com/fdtserver/fdt/internal/resources"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/txn"
 )
-
-// serviceUser owns the log and the claims.
-const serviceUser = "fdt"
 
 const txnUsage = `Usage: fdtctl txn list [--all] [--json]
        fdtctl txn show [--json] GID
@@ -50,6 +52,7 @@ open transactions have branches; give-up, that that one is lost.
 
 // txnCommand is one fdtctl txn at work.
 type txnCommand struct {
+	own           *Own   // nil: it is done in a unit
 	run, lib, etc string // directories
 	asJSON        bool
 	all           bool         // of list: what is over, too; of forget and resolve: not one gid
@@ -80,14 +83,22 @@ var txnVerbs = map[string]func(*txnCommand, context.Context, *txn.Manager, txn.P
 	"give-up":  (*txnCommand).giveUp,
 }
 
-// runTxn lists, shows and settles transactions, whether the service runs or
+// Txn lists, shows and settles transactions, whether the service runs or
 // not. It exits 0 if done, 1 if refused or failed, 2 if called wrongly.
-func runTxn(args []string, stdout, stderr io.Writer) int {
-	return txnIn(context.Background(), os.Geteuid() != 0, args, stdout, stderr)
+func Txn(args []string, stdout, stderr io.Writer) int {
+	return txnIn(context.Background(), here(), args, stdout, stderr)
 }
 
-// txnIn does it in this process if here, else in a unit.
-func txnIn(ctx context.Context, here bool, args []string, stdout, stderr io.Writer) int {
+// here is what this process may do it with; nil if root is to have it done in a unit.
+func here() *Own {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return new(Own)
+}
+
+// txnIn does it in this process with what own knows, else in a unit.
+func txnIn(ctx context.Context, own *Own, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && (args[0] == "help" || strings.HasPrefix(args[0], "-h") || args[0] == "--help") {
 		fmt.Fprint(stdout, txnUsage)
 		return 0
@@ -100,7 +111,7 @@ func txnIn(ctx context.Context, here bool, args []string, stdout, stderr io.Writ
 		fmt.Fprintf(stderr, "fdtctl txn: unknown subcommand %q\n%s", args[0], txnUsage)
 		return 2
 	}
-	c := &txnCommand{stdout: stdout, stderr: stderr, journal: journal.Direct(os.Stderr, slog.LevelInfo)}
+	c := &txnCommand{own: own, stdout: stdout, stderr: stderr, journal: journal.Direct(os.Stderr, slog.LevelInfo)}
 	defer journal.Flush(c.journal, time.Second)
 	rest, code, done := c.parse(args[0], args[1:])
 	if done {
@@ -108,15 +119,15 @@ func txnIn(ctx context.Context, here bool, args []string, stdout, stderr io.Writ
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if !here {
+	if own == nil {
 		code, err := c.inUnit(ctx, args[0], args)
 		if err != nil {
-			return fail(stderr, "txn", err)
+			return cli.Fail(stderr, "txn", err)
 		}
 		return code
 	}
 	if err := c.do(ctx, args[0], rest); err != nil {
-		return fail(stderr, c.name(args[0]), err)
+		return cli.Fail(stderr, c.name(args[0]), err)
 	}
 	return 0
 }
@@ -146,7 +157,7 @@ func (c *txnCommand) parse(verb string, args []string) (rest []string, code int,
 		flags.BoolVar(&c.force, "force", false, "")
 	}
 	c.fresh = verb == deciderInit || verb == deciderPrint
-	if rest, code, done = parse(flags, args, anyNumber, c.stderr); done {
+	if rest, code, done = cli.Parse(flags, args, cli.AnyNumber, c.stderr); done {
 		return nil, code, true
 	}
 	if commit {
@@ -224,7 +235,7 @@ func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err er
 			return err
 		}
 		limits.Retain = cfg.Transaction.Retain
-		if rms, err = resources.Open(cfg, ""); err != nil {
+		if rms, err = resources.Open(cfg, "", c.own.Openers); err != nil {
 			return err
 		}
 	}
@@ -251,20 +262,24 @@ func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err er
 // config is the configuration that serves; with the service stopped, the one
 // that would, or did last.
 func (c *txnCommand) config() (*config.Config, error) {
+	load := config.Load
+	if c.own != nil {
+		load = c.own.load
+	}
 	if c.fresh {
-		return config.Load(c.etc)
+		return load(c.etc)
 	}
 	dir := snapshot.Dir(c.run)
 	if st, err := dir.ReadState(); err == nil && st.Applied != 0 {
 		c.source = fmt.Sprintf("generation %d, which serves", st.Applied)
-		return dir.Load(st.Applied)
+		return load(dir.Path(st.Applied))
 	}
 	c.source = c.etc
-	cfg, err := config.Load(c.etc)
+	cfg, err := load(c.etc)
 	if err == nil {
 		return cfg, nil
 	}
-	if good, lerr := config.Load(filepath.Join(c.lib, "last-good")); lerr == nil {
+	if good, lerr := load(filepath.Join(c.lib, "last-good")); lerr == nil {
 		c.source = "the configuration that served last"
 		fmt.Fprintf(c.stderr, "fdtctl txn: %s has faults; using the resources of the configuration that served last\n", c.etc)
 		return good, nil

@@ -1,11 +1,10 @@
-package main
+package settle
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/fdtserver/fdt/config"
@@ -27,13 +26,13 @@ const (
 	deciderPrint = "decider-print"
 )
 
-// runDecider prepares a database for decisions. It exits 0 if that is done, 1 if it is refused or failed, 2 if called wrongly.
-func runDecider(args []string, stdout, stderr io.Writer) int {
-	return deciderIn(context.Background(), os.Geteuid() != 0, args, stdout, stderr)
+// Decider prepares a database for decisions. It exits 0 if that is done, 1 if it is refused or failed, 2 if called wrongly.
+func Decider(args []string, stdout, stderr io.Writer) int {
+	return deciderIn(context.Background(), here(), args, stdout, stderr)
 }
 
-// deciderIn does it in this process if here, else in a unit, as the user that the database knows.
-func deciderIn(ctx context.Context, here bool, args []string, stdout, stderr io.Writer) int {
+// deciderIn does it in this process with what own knows, else in a unit, as the user that the database knows.
+func deciderIn(ctx context.Context, own *Own, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && (args[0] == "help" || strings.HasPrefix(args[0], "-h") || args[0] == "--help") {
 		fmt.Fprint(stdout, deciderUsage)
 		return 0
@@ -50,7 +49,7 @@ func deciderIn(ctx context.Context, here bool, args []string, stdout, stderr io.
 			rest = append(rest, arg)
 		}
 	}
-	return txnIn(ctx, here, append([]string{verb}, rest...), stdout, stderr)
+	return txnIn(ctx, own, append([]string{verb}, rest...), stdout, stderr)
 }
 
 // decider is what fdtctl decider does with a resource of the configuration in /etc/fdt, which need not serve yet.
@@ -67,7 +66,7 @@ func (c *txnCommand) decider(ctx context.Context, verb, name string) (err error)
 		return fmt.Errorf("resource %s is a %s; only a postgres can keep decisions", name, of.Type)
 	}
 	cfg.Resources, cfg.Transaction.Decider = map[string]config.Resource{name: of}, name
-	list, err := resources.Open(cfg, "")
+	list, err := resources.Open(cfg, "", nil)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package main
+package settle
 
 import (
 	"encoding/json"
@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/fdtserver/fdt/internal/transient"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -71,7 +72,7 @@ func terminalOf(stat string) string {
 func asked(env string) txn.Principal {
 	p := person{User: env}
 	if json.Unmarshal([]byte(env), &p) != nil || p.User == "" {
-		p.User = serviceUser
+		p.User = transient.User
 	}
 	return txn.Principal{User: p.User, Operator: true, By: p.Operator}
 }

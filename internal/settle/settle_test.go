@@ -1,4 +1,4 @@
-package main
+package settle
 
 import (
 	"bytes"
@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/resources"
+	"github.com/fdtserver/fdt/internal/transient"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
 	"github.com/fdtserver/fdt/txn/xa"
@@ -38,7 +41,7 @@ func newHost(t *testing.T) *host {
 		}
 	}
 	h.configure(t, "etc")
-	h.txnCommand = txnCommand{run: h.root + "/run", lib: h.root + "/lib", etc: h.root + "/etc", stdout: &h.stdout, stderr: &h.stderr, journal: slog.NewJSONHandler(&h.log, nil)}
+	h.txnCommand = txnCommand{own: new(Own), run: h.root + "/run", lib: h.root + "/lib", etc: h.root + "/etc", stdout: &h.stdout, stderr: &h.stderr, journal: slog.NewJSONHandler(&h.log, nil)}
 	return h
 }
 
@@ -281,7 +284,7 @@ func TestTxnCommandLine(t *testing.T) {
 		2: {{}, {"nonsense"}, {"list", "x"}, {"resolve"}, {"resolve", "x"}, {"resolve", "--all", "--commit", "--rollback"}, {"commit"}, {"forget"}, {"forget", "x", "--before", "1h"}, {"forget", "--all"}, {"forget", "--all", "--before", "nonsense"}, {"forget", "--all", "--before", "1h", "x"}, {"adopt"}, {"abandon", "--force", "x"}, {"show", "a", "b"}, {"list", "--nonsense"}},
 	} {
 		for _, args := range lines {
-			if code := runTxn(args, &out, &errs); code != want {
+			if code := Txn(args, &out, &errs); code != want {
 				t.Errorf("%q: exit %d, want %d", args, code, want)
 			}
 		}
@@ -303,7 +306,7 @@ func TestTxnMisused(t *testing.T) {
 		"forget --all --before tuesday": "fdtctl txn forget: --before \"tuesday\" is no date, no time as 2026-11-30T12:00:00Z, and no time ago as 24h\n",
 	} {
 		var out, errs bytes.Buffer
-		if code := runTxn(strings.Fields(line), &out, &errs); code != 2 || errs.String() != want || out.Len() > 0 {
+		if code := Txn(strings.Fields(line), &out, &errs); code != 2 || errs.String() != want || out.Len() > 0 {
 			t.Errorf("%s: %d %s%s", line, code, &out, &errs)
 		}
 	}
@@ -347,7 +350,7 @@ func TestTxnWords(t *testing.T) {
 	if who := asked(operator()); who.User == "" || who.By.UID != strconv.Itoa(os.Getuid()) || !who.Operator {
 		t.Errorf("%+v", who)
 	}
-	for env, want := range map[string]string{"": serviceUser, "bob": serviceUser, `{"user":"bob"}`: "bob"} {
+	for env, want := range map[string]string{"": transient.User, "bob": transient.User, `{"user":"bob"}`: "bob"} {
 		if who := asked(env); who.User != want {
 			t.Errorf("%q is %+v", env, who)
 		}
@@ -499,4 +502,53 @@ func (h *host) copied(t *testing.T) *host {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return to
+}
+
+// letters are the settings of a type of resource that only the workers' program knows.
+type letters struct {
+	Directory string `fdt:"directory,required"`
+}
+
+// TestTxnOfOwnType: the workers' program settles what resources of its own types hold, and nobody else does.
+func TestTxnOfOwnType(t *testing.T) {
+	h := newHost(t)
+	h.prepare(t, "x")
+	text := fmt.Sprintf("resources:\n  outbox: {type: letters, directory: %s/lib/outbox}\n", h.root)
+	if err := os.WriteFile(filepath.Join(h.etc, "config.yaml"), []byte(text), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.says(t, "commit", "x"); err == nil || !strings.Contains(err.Error(), "a letters is known to the program of the workers") {
+		t.Error(err)
+	}
+	if out, err := h.says(t, "list"); err != nil || !strings.Contains(out, "in doubt") {
+		t.Errorf("%s%v", out, err)
+	}
+
+	worker := func() transient.Worker {
+		return transient.Worker{Program: "/usr/lib/post", As: []string{"--property=SupplementaryGroups=post"}}
+	}
+	args := h.unitArguments("commit", "/usr/bin/fdtctl", worker)
+	if !slices.Equal(args[len(args)-3:], []string{"--", "/usr/lib/post", "-txn"}) || !slices.Contains(args, "--property=SupplementaryGroups=post") {
+		t.Errorf("%q", args)
+	}
+	if args := h.unitArguments("list", "/usr/bin/fdtctl", worker); args[len(args)-1] != "txn-unit" {
+		t.Errorf("%q", args)
+	}
+
+	typ, err := config.NewType[letters]("letters")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.own = &Own{Program: &config.Program{Types: []config.ResourceType{typ}}, Openers: map[string]resources.Opener{
+		"letters": resources.OpenerOf(func(o resources.Opening, l *letters) (txn.Resource, error) { return spool.Open(o.Name, l.Directory) }),
+	}}
+	if out, err := h.says(t, "commit", "x"); err != nil || out != "x: committed\n" {
+		t.Errorf("%s%v", out, err)
+	}
+	if err := os.Remove(filepath.Join(h.etc, "config.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.says(t, "show", "x"); err == nil {
+		t.Error("there is no configuration")
+	}
 }

@@ -1,4 +1,4 @@
-package main
+package settle
 
 import (
 	"bytes"
@@ -44,7 +44,7 @@ func TestTxnUnit(t *testing.T) {
 	t.Setenv(operatorEnv, "")
 	in, _ := request(t, string(line)+"\n") // whoever asked waits
 	var stdout, stderr bytes.Buffer
-	if code := answerTxn(in, &stdout, &stderr); code != 0 || stdout.String() != "x: committed\n" {
+	if code := answerTxn(Own{}, in, &stdout, &stderr); code != 0 || stdout.String() != "x: committed\n" {
 		t.Errorf("%d %s%s", code, stdout.String(), stderr.String())
 	}
 	h.asJSON = true
@@ -72,7 +72,7 @@ func TestTxnUnitEnds(t *testing.T) {
 	in, hold := request(t, string(line)+"\n")
 	done := make(chan int, 1)
 	var stdout, stderr bytes.Buffer
-	go func() { done <- answerTxn(in, &stdout, &stderr) }()
+	go func() { done <- answerTxn(Own{}, in, &stdout, &stderr) }()
 	if err := hold.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestTxnUnitWithoutRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		var stdout, stderr bytes.Buffer
-		if code := answerTxn(in, &stdout, &stderr); code == 0 || stderr.Len() == 0 {
+		if code := answerTxn(Own{}, in, &stdout, &stderr); code == 0 || stderr.Len() == 0 {
 			t.Errorf("%q: %d %s%s", text, code, stdout.String(), stderr.String())
 		}
 	}
@@ -105,7 +105,7 @@ func TestUnitArguments(t *testing.T) {
 	t.Setenv("TZ", "Asia/Tokyo")
 	t.Setenv("SECRET", "hunter2")
 	h := newHost(t)
-	args := h.unitArguments("list", "/usr/bin/fdtctl")
+	args := h.unitArguments("list", "/usr/bin/fdtctl", nil)
 	for _, want := range []string{
 		"--pipe", "--wait", "--property=User=fdt", "--setenv=TZ=Asia/Tokyo", `--property=ReadWritePaths="-` + h.root + `/lib/outbox"`,
 		`--property=ReadWritePaths="-` + h.lib + `/txn"`, "--property=PrivateNetwork=yes", "--property=RestrictAddressFamilies=AF_UNIX",
@@ -121,14 +121,14 @@ func TestUnitArguments(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(h.etc, "config.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args = h.unitArguments("list", "/usr/bin/fdtctl")
+	args = h.unitArguments("list", "/usr/bin/fdtctl", nil)
 	if slices.Contains(args, "--property=PrivateNetwork=yes") || !slices.Contains(args, "--property=RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6") {
 		t.Errorf("%q", args)
 	}
 	if err := os.Remove(filepath.Join(h.etc, "config.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	if args := h.unitArguments("list", "/usr/bin/fdtctl"); !slices.Contains(args, "--property=PrivateNetwork=yes") || h.stderr.Len() > 0 {
+	if args := h.unitArguments("list", "/usr/bin/fdtctl", nil); !slices.Contains(args, "--property=PrivateNetwork=yes") || h.stderr.Len() > 0 {
 		t.Errorf("%q, %s", args, h.stderr.String())
 	}
 }
@@ -139,7 +139,7 @@ func TestTxnWithoutManager(t *testing.T) {
 		t.Skip("systemd runs here; what it does is seen in the bed")
 	}
 	var stdout, stderr bytes.Buffer
-	if code := txnIn(t.Context(), false, []string{"list"}, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), errNoManager.Error()) {
+	if code := txnIn(t.Context(), nil, []string{"list"}, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), errNoManager.Error()) {
 		t.Errorf("%d %s%s", code, stdout.String(), stderr.String())
 	}
 }
