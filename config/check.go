@@ -13,6 +13,11 @@ import (
 func (d *decoder) check(c *Config) {
 	d.listeners(c)
 	d.resources(c)
+	for name, r := range c.Resources {
+		if path := "resources." + name; (r.Type == TypePostgres || r.Type == TypeMariaDB) && d.places[path+".pool"] == nil {
+			d.derive(path, "pool", "32")
+		}
+	}
 	if s := c.Session; s.Message > s.Memory {
 		d.at("session.message", "make one of them smaller, or the other larger", "session.message is more than session.memory, of which a message is a part")
 	}
@@ -80,6 +85,7 @@ func (d *decoder) listener(l *Listener, path string, c *Config) {
 		default:
 			l.Auth = AuthPeer
 		}
+		d.derive(path, "auth", l.Auth)
 	}
 	if l.Serve != "" && l.TLS != nil && !l.TLS.Required {
 		d.at(path+".tls.required", "leave it out", "only the PostgreSQL protocol is spoken with and without encryption on one port, and %s serves %s", path, l.Serve)
@@ -95,6 +101,12 @@ func (d *decoder) listener(l *Listener, path string, c *Config) {
 		if l.Auth == AuthTrust || l.Serve != "" { // being able to connect is all the proof there is
 			l.Mode, l.Group = 0o660, cmp.Or(l.Group, ClientGroup)
 		}
+		if unix {
+			d.derive(path, "mode", fmt.Sprintf("%04o", l.Mode))
+		}
+	}
+	if unix && d.places[path+".group"] == nil {
+		d.derive(path, "group", cmp.Or(l.Group, "root"))
 	}
 	if unix && !tcp && l.TLS != nil {
 		d.at(path+".tls", "leave it out", "tls is for TCP, and %s listens on unix sockets only", path)

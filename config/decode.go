@@ -22,6 +22,9 @@ type decoder struct {
 	broken bool              // what was read is not all there is: the checks would report ghosts
 	places map[string]*value // by path: "listen.local.address"
 	reader *Program          // nil: whoever reads has not the program
+
+	effective value              // all that was read, with the defaults that do not depend on other keys
+	derived   map[string][]entry // those that do, by the path of their mapping
 }
 
 // knows is what the reader knows.
@@ -84,7 +87,8 @@ func (d *decoder) section(v *value, path string, fields []field) {
 	for i, f := range fields {
 		keys[i] = f.key
 	}
-	for _, e := range v.entries {
+	for n := range v.entries {
+		e := &v.entries[n]
 		i := slices.Index(keys, e.key.text)
 		if i < 0 {
 			e.val.hide() // it was meant for some other
@@ -99,17 +103,30 @@ func (d *decoder) section(v *value, path string, fields []field) {
 		}
 		fields[i].kind.read(d, &e.val, inner)
 	}
+	var all []entry // in the order of the table, with the defaults
 	for _, f := range fields {
-		if slices.ContainsFunc(v.entries, func(e entry) bool { return e.key.text == f.key }) {
+		if i := slices.IndexFunc(v.entries, func(e entry) bool { return e.key.text == f.key }); i >= 0 {
+			all = append(all, v.entries[i])
 			continue
 		}
 		if f.required {
 			d.at(path, "", "%s needs the key %q", title(path), f.key)
 		}
 		if f.def != "" {
-			f.kind.read(d, builtin(f.def), join(path, f.key))
+			val := builtin(f.def)
+			f.kind.read(d, val, join(path, f.key))
+			all = append(all, entry{key: value{src: val.src, text: f.key}, val: *val})
 		}
 	}
+	v.entries = all
+}
+
+// derive notes a default that depends on other keys.
+func (d *decoder) derive(path, key, text string) {
+	if d.derived == nil {
+		d.derived = make(map[string][]entry)
+	}
+	d.derived[path] = append(d.derived[path], entry{key: value{src: &source{name: byDefault}, text: key}, val: *builtin(text)})
 }
 
 // byDefault is the name of the source of defaults, which no file has.

@@ -130,6 +130,7 @@ func (d *decoder) decode(sources []*source) (*Config, error) {
 	cfg := new(Config)
 	d.section(&root, "", rootFields(cfg, d.knows()))
 	d.check(cfg)
+	d.effective = root
 	if err := d.result(); err != nil {
 		return nil, err
 	}

@@ -229,6 +229,7 @@ func (d *decoder) step(c *Config, p *Procedure, i int, path string, values map[s
 		}
 	} else if s.SQLState == "" {
 		s.SQLState = "P0001" // raise_exception
+		d.derive(path, "sqlstate", s.SQLState)
 	}
 	if !known {
 		if s.On != "" {

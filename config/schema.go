@@ -58,7 +58,7 @@ func (v *value) plain() any {
 		return map[string]any{}
 	case v.tag == "!!bool":
 		return v.text == "true"
-	case v.tag == "!!int":
+	case v.tag == "!!int" && json.Valid([]byte(v.text)): // not 0660
 		return json.Number(v.text)
 	}
 	return v.text
