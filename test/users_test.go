@@ -1,6 +1,7 @@
 package test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,6 +17,8 @@ func TestUsers(t *testing.T) {
 			m := installed(t, bed.Options{Release: release})
 			m.Run("Come", usersCome)
 			m.Run("Go", usersGo)
+			m.Run("Configuration", configuration)
+			m.Run("Procedures", procedures)
 			m.finish()
 		})
 	}
@@ -57,5 +60,40 @@ func usersGo(m machine) {
 	m.must(login("bob", "secret"))
 	if out, err := m.try(login("alice", "other")); err == nil {
 		m.Errorf("who was removed gets in: %s", out)
+	}
+}
+
+// configuration: what is shown says where it comes from, tells no secret, and means what the files mean.
+func configuration(m machine) {
+	shown := m.must("fdtctl config show")
+	for _, want := range []string{"bob: \"********\"", "# /etc/fdt/config.d/users.yaml:3\n", "# /etc/fdt/config.d/50-listen.yaml:1\n", "  count: 2                                  # /etc/fdt/config.d/10-quick.yaml:2\n", "  timeout: 10m                              # default\n"} {
+		if !strings.Contains(shown, want) {
+			m.Errorf("there is no %q in\n%s", want, shown)
+		}
+	}
+	if strings.Contains(shown, "SCRAM") {
+		m.Error(shown)
+	}
+	m.must(`mkdir /root/shown && fdtctl config show | sed "s|bob: .*|bob: $(fdtctl password x <<<secret | cut -d' ' -f2)|" >/root/shown/config.yaml
+		diff <(fdtctl config show | sed 's/ *# .*//' | sort) <(fdtctl config show /root/shown | sed 's/ *# .*//' | sort)`)
+	m.must("fdtctl config show --json | python3 -m json.tool >/dev/null")
+}
+
+// procedures: calls of workers that live, and of those that have ended, are counted, errors apart.
+func procedures(m machine) {
+	row := func() []string {
+		lines := strings.Split(m.must("fdtctl procedures"), "\n")
+		return strings.Fields(strings.Replace(lines[len(lines)-1], "body text", "body", 1))
+	}
+	before := row()
+	m.must(login("bob", "secret"))
+	m.must("systemctl reload fdt")
+	after := row()
+	if len(after) != 6 || after[0] != "enqueue(body)" || after[2] != "0" || after[4] != "everybody" || after[5] != "/etc/fdt/config.yaml:23" {
+		m.Error(after)
+	}
+	n, err := strconv.Atoi(before[1])
+	if err != nil || after[1] != strconv.Itoa(n+1) {
+		m.Errorf("%v; then %v", before, after)
 	}
 }

@@ -42,6 +42,7 @@ func commands() []command {
 		{name: "password", usage: "USER", about: "make a line for users: from a password", run: runPassword},
 		{name: "check", usage: "[--live] [--json] [-quiet | -schema] [DIR]", about: "report every fault of the configuration", run: runCheck},
 		{name: "config", usage: "show [--json] [DIR]", about: "the configuration with its defaults, each line with its origin", run: runConfig},
+		{name: "procedures", usage: "[--json]", about: "what clients may call, who may, and how calls fared", run: runProcedures},
 		{name: "txn-unit", about: "what fdtctl txn runs in a unit, for root", hidden: true, run: runTxnUnit},
 		{name: "check-unit", about: "what fdtctl check runs in a unit, for root", hidden: true, run: runCheckUnit},
 		{name: "start-hook", about: "what fdt-refresh.service runs before listeners open", hidden: true, run: runStartHook},

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/cli"
 	"github.com/fdtserver/fdt/internal/scram"
 )
 
@@ -65,7 +66,7 @@ func runUser(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, userUsage)
 		return 2
 	}
-	rest, code, done := parse(flags, args[1:], wanted, stderr)
+	rest, code, done := cli.Parse(flags, args[1:], wanted, stderr)
 	if done {
 		return code
 	}
@@ -89,7 +90,7 @@ func (c *userCommand) change(verb, name string) int {
 		err = c.write(verb, name, verifier)
 	}
 	if err != nil {
-		return fail(c.stderr, "user "+verb, err)
+		return cli.Fail(c.stderr, "user "+verb, err)
 	}
 	what := map[string]string{"add": "user %s is added to %s", "passwd": "the password of user %s is changed in %s", "remove": "user %s is removed from %s"}[verb]
 	fmt.Fprintf(c.stdout, what+"\n", name, c.path())
@@ -207,7 +208,7 @@ type listed struct {
 func (c *userCommand) list(string, string) int {
 	cfg, places, err := config.LoadPlaced(c.etc)
 	if err != nil {
-		return fail(c.stderr, "user list", err)
+		return cli.Fail(c.stderr, "user list", err)
 	}
 	users, rows := []listed{}, [][]string{{"USER", "STANDS AT"}}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Users)) {

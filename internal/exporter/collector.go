@@ -118,7 +118,7 @@ func (o out) tell(f facts, version string, now time.Time) {
 		o.of(w).counts(w)
 	}
 	for _, p := range f.silent {
-		o.gauge(workerUp, 0, strconv.Itoa(p.generation), strconv.Itoa(p.slot))
+		o.gauge(workerUp, 0, strconv.Itoa(p.Generation), strconv.Itoa(p.Slot))
 	}
 	for _, w := range f.left {
 		o.of(w).counts(w)

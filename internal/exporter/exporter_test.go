@@ -100,7 +100,7 @@ func TestExposition(t *testing.T) {
 				unit("fdt-worker@6-1.service", "deactivating", "stop-sigterm", ""), unit("fdt-worker@5-1.service", "inactive", "dead", ""),
 			},
 			state: snapshot.Counts{Applied: 7, Wanted: 3, Rejected: true, Rollouts: snapshot.Rollouts{Applied: 7, Failed: 2, Rejected: 1}},
-			live:  []meter.Worker{busy(7, 1), busy(7, 2)}, silent: []place{{6, 1}}, left: []meter.Worker{busy(6, 2)},
+			live:  []meter.Worker{busy(7, 1), busy(7, 2)}, silent: []place{{Generation: 6, Slot: 1}}, left: []meter.Worker{busy(6, 2)},
 		},
 		"stopped": {units: []fleet.Unit{unit("fdt.service", "inactive", "dead", "")}, state: snapshot.Counts{Applied: 7, Wanted: 3}},
 		"blind":   {live: []meter.Worker{{Generation: 1, Slot: 1}}},
