@@ -19,7 +19,7 @@ GOBUILD := go build -trimpath -buildvcs=false
 NFPM := go tool -modfile=tools/go.mod nfpm
 LINT := go tool -modfile=tools/go.mod golangci-lint
 PROGRAMS := fdtctl fdt-master fdt-worker fdt-metrics fdt-generator
-PAGES := $(wildcard docs/man/*.[58])
+PAGES := $(wildcard docs/man/*.[578])
 SOURCES = $(shell find . -name '*.go' -not -path './build/*' -not -name '*_test.go') go.mod go.sum
 PACKAGING := nfpm.yaml $(PAGES) $(shell find packaging examples -type f)
 
@@ -34,8 +34,8 @@ define need
 endef
 LINTIAN := $(or $(FDT_CACHE),/var/cache/fdt-bed)/lintian-trixie
 # Real databases and a pooler, openssl for their certificates, a C compiler for the race detector, what alters the kernel's answers, and
-# promtool, which is in Debian's prometheus.
-UNIT_PACKAGES := postgresql pgbouncer mariadb-server galera-4 openssl gcc libc6-dev strace prometheus
+# promtool, which is in Debian's prometheus. The shells complete fdtctl's command line.
+UNIT_PACKAGES := postgresql pgbouncer mariadb-server galera-4 openssl gcc libc6-dev strace prometheus zsh fish
 BED_PACKAGES := systemd-container mmdebstrap debian-archive-keyring util-linux
 
 .PHONY: help deb cover-deb unit integration test clients demo bench lint bed-shell clean

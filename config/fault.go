@@ -111,8 +111,8 @@ func excerpt(quoted []rune, line, column, width int) string {
 	return number + " | " + strings.TrimRight(string(runes), " ") + "\n" + strings.Repeat(" ", len(number)) + " | " + strings.Repeat(" ", at) + "^" + strings.Repeat("~", width-1)
 }
 
-// suggest returns the candidate that was probably meant, or "".
-func suggest(got string, candidates []string) string {
+// Suggest returns the candidate that was probably meant, or "".
+func Suggest(got string, candidates []string) string {
 	best, bestDistance := "", 1+max(1, len(got)/3)
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(got), strings.ToLower(c)); d < bestDistance {
@@ -149,7 +149,7 @@ func distance(a, b string) int {
 
 // didYouMean is the hint for a name that does not exist among the candidates.
 func didYouMean(got string, candidates []string) string {
-	if s := suggest(got, candidates); s != "" {
+	if s := Suggest(got, candidates); s != "" {
 		return fmt.Sprintf("did you mean %q?", s)
 	}
 	if len(candidates) == 0 {

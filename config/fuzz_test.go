@@ -62,7 +62,7 @@ func FuzzLoad(f *testing.F) {
 func FuzzSuggest(f *testing.F) {
 	f.Add("treads", "threads", "count")
 	f.Fuzz(func(t *testing.T, got, a, b string) {
-		if s := suggest(got, []string{a, b}); s != "" && s != a && s != b {
+		if s := Suggest(got, []string{a, b}); s != "" && s != a && s != b {
 			t.Errorf("%q for %q of %q, %q", s, got, a, b)
 		}
 		if distance(a, b) != distance(b, a) || distance(a, a) != 0 {

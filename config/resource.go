@@ -130,7 +130,7 @@ func resourceKind(r *Resource, k knowledge) kind {
 
 // apart tells whether a name can be one of a type of the program's own: one that is like a known one is rather a slip of the pen.
 func apart(name string, types []ResourceType) error {
-	if like := suggest(name, namesOf(types)); like != "" {
+	if like := Suggest(name, namesOf(types)); like != "" {
 		return fmt.Errorf("%q is too much like %q to be told from it with a slip of the pen", name, like)
 	}
 	return plainName.quoting(name)

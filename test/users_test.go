@@ -19,6 +19,7 @@ func TestUsers(t *testing.T) {
 			m.Run("Go", usersGo)
 			m.Run("Configuration", configuration)
 			m.Run("Procedures", procedures)
+			m.Run("Completion", completion)
 			m.finish()
 		})
 	}
@@ -95,5 +96,28 @@ func procedures(m machine) {
 	n, err := strconv.Atoi(before[1])
 	if err != nil || after[1] != strconv.Itoa(n+1) {
 		m.Errorf("%v; then %v", before, after)
+	}
+}
+
+// completion: bash finds the package's file where it looks, and completes what is there by what fdtctl knows; the overview is a page.
+func completion(m machine) {
+	complete := func(words ...string) string {
+		return m.must("source /usr/share/bash-completion/completions/fdtctl; COMP_WORDS=(fdtctl '" + strings.Join(words, "' '") +
+			"') COMP_CWORD=" + strconv.Itoa(len(words)) + "; _fdtctl; echo \"${COMPREPLY[@]}\"; complete -p fdtctl")
+	}
+	const known = "\ncomplete -F _fdtctl fdtctl"
+	for got, want := range map[string]string{
+		complete("proc"):                "procedures",
+		complete("user", "passwd", ""):  "bob",
+		complete("decider", "init", ""): "outbox",
+		complete("reload", "--t"):       "--timeout",
+	} {
+		if got != want+known {
+			m.Errorf("%q, not %q", got, want)
+		}
+	}
+	m.must("test -s /usr/share/zsh/vendor-completions/_fdtctl -a -s /usr/share/fish/vendor_completions.d/fdtctl.fish -a -s /usr/share/man/man7/fdt.7.gz")
+	if out := m.must("fdtctl statsu 2>&1 || true; fdtctl status --jsno 2>&1 || true; fdtctl help drain"); !strings.Contains(out, `did you mean "status"?`) || !strings.Contains(out, "did you mean --json?") || !strings.Contains(out, "-within") {
+		m.Error(out)
 	}
 }

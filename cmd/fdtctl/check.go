@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/cli"
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/transient"
 )
@@ -37,22 +38,19 @@ type checked struct {
 // is, and 2 if it was called wrongly. With -schema it prints the JSON Schema for editors instead.
 func runCheck(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("fdtctl check", flag.ContinueOnError)
-	flags.SetOutput(stderr)
 	schema := flags.Bool("schema", false, "print the JSON Schema of a configuration file")
 	quiet := flags.Bool("quiet", false, "print nothing if there is no fault")
 	live := flags.Bool("live", false, "have the workers' program try certificates, spools, databases and statements, as a reload does")
 	asJSON := flags.Bool("json", false, "print what is found as JSON")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: fdtctl check [-live] [-json] [-quiet] [DIR]\n       fdtctl check -schema\n\nChecks the configuration in DIR, %s by default.\n\n", config.Dir)
+		fmt.Fprintf(stderr, "usage: fdtctl check [--live] [--json] [--quiet] [DIR]\n       fdtctl check --schema\n\nChecks the configuration in DIR, %s by default.\n\n", config.Dir)
 		flags.PrintDefaults()
 	}
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
+	rest, code, done := cli.Parse(flags, args, cli.AnyNumber, stderr)
+	if done {
+		return code
 	}
-	if flags.NArg() > 1 || *schema && (flags.NArg() > 0 || *live || *asJSON) {
+	if len(rest) > 1 || *schema && (len(rest) > 0 || *live || *asJSON) {
 		flags.Usage()
 		return 2
 	}
@@ -61,13 +59,13 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	found := checked{Directory: config.Dir}
-	if flags.NArg() == 1 {
-		found.Directory = flags.Arg(0)
+	if len(rest) == 1 {
+		found.Directory = rest[0]
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	if err := found.look(ctx, *live); err != nil {
-		return fail(stderr, "check", err)
+		return cli.Fail(stderr, "check", err)
 	}
 	found.Valid = len(found.Faults) == 0
 	if *asJSON {
@@ -235,7 +233,7 @@ func runCheckUnit(_ []string, stdout, stderr io.Writer) int {
 func answerCheck(in io.Reader, stdout, stderr io.Writer) int {
 	var files []config.Named
 	if err := json.NewDecoder(in).Decode(&files); err != nil {
-		return fail(stderr, "check-unit", fmt.Errorf("this is not for people, use fdtctl check; no request: %w", err))
+		return cli.Fail(stderr, "check-unit", fmt.Errorf("this is not for people, use fdtctl check; no request: %w", err))
 	}
 	out := []refused{}
 	for _, f := range files {

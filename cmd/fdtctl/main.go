@@ -40,9 +40,10 @@ func commands() []command {
 		{name: "decider", usage: "init [--print] RESOURCE", about: "prepare a database for the decisions of transactions", run: settle.Decider},
 		{name: "user", usage: "add|passwd|remove|list", about: "users who log in with a password: change config.d/users.yaml", run: runUser},
 		{name: "password", usage: "USER", about: "make a line for users: from a password", run: runPassword},
-		{name: "check", usage: "[--live] [--json] [-quiet | -schema] [DIR]", about: "report every fault of the configuration", run: runCheck},
+		{name: "check", usage: "[--live] [--json] [--quiet | --schema] [DIR]", about: "report every fault of the configuration", run: runCheck},
 		{name: "config", usage: "show [--json] [DIR]", about: "the configuration with its defaults, each line with its origin", run: runConfig},
 		{name: "procedures", usage: "[--json]", about: "what clients may call, who may, and how calls fared", run: runProcedures},
+		{name: "complete", about: "what shells ask when they complete a command line", hidden: true, run: runComplete},
 		{name: "txn-unit", about: "what fdtctl txn runs in a unit, for root", hidden: true, run: runTxnUnit},
 		{name: "check-unit", about: "what fdtctl check runs in a unit, for root", hidden: true, run: runCheckUnit},
 		{name: "start-hook", about: "what fdt-refresh.service runs before listeners open", hidden: true, run: runStartHook},
@@ -78,18 +79,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
-		usage(stdout)
-		return 0
+		return runHelp(args[1:], stdout, stderr)
 	case "-V", "--version":
 		return runVersion(args[1:], stdout, stderr)
 	}
-	for _, c := range commands() {
-		if c.name == args[0] {
-			return c.run(args[1:], stdout, stderr)
-		}
+	c, ok := named(args[0], stderr)
+	if !ok {
+		return 2
 	}
-	fmt.Fprintf(stderr, "fdtctl: unknown command %q; see fdtctl help\n", args[0])
-	return 2
+	return c.run(args[1:], stdout, stderr)
 }
 
 func usage(w io.Writer) {
@@ -99,7 +97,7 @@ func usage(w io.Writer) {
 			fmt.Fprintf(w, "  %-50s %s\n", c.name+" "+c.usage, c.about)
 		}
 	}
-	fmt.Fprintf(w, "\nSee fdtctl(8).\n")
+	fmt.Fprintf(w, "\nfdtctl help COMMAND tells more, and fdtctl(8) all.\n")
 }
 
 func runTxnUnit(_ []string, stdout, stderr io.Writer) int {

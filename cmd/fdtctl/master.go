@@ -133,7 +133,7 @@ func runStatus(args []string, stdout, stderr io.Writer) int {
 		return printJSON("status", s, stdout, stderr)
 	}
 	_, columns := screenOf(stdout)
-	_, _ = io.WriteString(stdout, screen(s, columns, time.Now())) // main tells if it is lost
+	show(stdout, screen(s, columns, time.Now()))
 	return 0
 }
 

@@ -26,6 +26,7 @@ func Parse(flags *flag.FlagSet, args []string, n int, stderr io.Writer) (rest []
 		case errors.Is(err, flag.ErrHelp):
 			return nil, 0, true
 		case err != nil:
+			meant(flags, err, stderr)
 			return nil, 2, true
 		}
 		if flags.NArg() == 0 {
@@ -39,6 +40,19 @@ func Parse(flags *flag.FlagSet, args []string, n int, stderr io.Writer) (rest []
 		return nil, 2, true
 	}
 	return rest, 0, false
+}
+
+// meant says which option was probably meant by one that is not known.
+func meant(flags *flag.FlagSet, err error, stderr io.Writer) {
+	given, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return
+	}
+	var names []string
+	flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	if s := config.Suggest(given, names); s != "" {
+		fmt.Fprintf(stderr, "%s: did you mean --%s?\n", flags.Name(), s)
+	}
 }
 
 // Fail prints why a command of fdtctl has failed, and returns its exit code.
