@@ -98,8 +98,9 @@ func (t *transaction) prepare(ctx context.Context, gid GID) ([]BranchID, error) 
 	ctx, cancel := t.detached(ctx)
 	defer cancel()
 	if !t.rehearsal {
-		a := attendant{t: t, ctx: ctx, cancel: cancel}
-		defer a.attend().leave()
+		var leave func()
+		ctx, leave = t.attended(ctx)
+		defer leave()
 	}
 	err := t.eachBut(t.deciding, func(e *enlisted) error {
 		vote, err := e.branch.Prepare(ctx, gid)
@@ -122,8 +123,8 @@ func (t *transaction) prepare(ctx context.Context, gid GID) ([]BranchID, error) 
 	return ids, err
 }
 
-// attendant sees to it that nobody waits for the votes of resources that do not answer at all: one that is slow has its time,
-// Limits.Phase, while one that stands still is found by another question, and phase one is over within Limits.Tell.
+// attendant sees to it that nobody waits for the answers of resources that stand still: one that is slow has its time,
+// Limits.Phase, while one that does not answer at all is found by another question, within Limits.Tell.
 type attendant struct {
 	t      *transaction
 	ctx    context.Context
@@ -132,13 +133,16 @@ type attendant struct {
 	asking sync.WaitGroup
 }
 
-func (a *attendant) attend() *attendant {
+// attended returns a context that ends where a resource of the transaction does not answer at all. Nobody asks any more when
+// leave has returned; the context lives on as it is.
+func (t *transaction) attended(ctx context.Context) (_ context.Context, leave func()) {
+	a := &attendant{t: t}
+	a.ctx, a.cancel = context.WithCancel(ctx)
 	a.asking.Add(1)
-	a.timer = time.AfterFunc(a.t.m.opt.Limits.Tell/2, a.ask)
-	return a
+	a.timer = time.AfterFunc(t.m.opt.Limits.Tell/2, a.ask)
+	return a.ctx, a.leave
 }
 
-// leave returns when nobody asks any more.
 func (a *attendant) leave() {
 	if !a.timer.Stop() {
 		a.asking.Wait()

@@ -94,9 +94,13 @@ func (l *lost) add(e *enlisted, err error) {
 	l.errs = append(l.errs, failedAt(e.id.Resource, "", err))
 }
 
-// commit commits in one phase. An error for which InDoubt holds says that some may have committed.
+// commit commits in one phase. An error for which InDoubt holds says that some may have committed. From a resource that
+// stands still nobody waits for that any longer, and no more is asked of it.
 func (w *errand) commit() error {
 	w.detach()
+	var leave func()
+	w.ctx, leave = w.t.attended(w.ctx)
+	defer leave()
 	err := w.t.each(func(e *enlisted) error {
 		e.over = true
 		err := e.branch.Commit(w.ctx)
@@ -106,6 +110,10 @@ func (w *errand) commit() error {
 		case InDoubt(err):
 			w.lost.add(e, err)
 			return nil
+		default:
+			if untold := e.branch.Rollback(w.ctx); untold != nil {
+				w.m.abortLater(w.t.gid, []BranchID{e.known()})
+			}
 		}
 		return err
 	})
@@ -153,6 +161,9 @@ func (w *errand) prove(in *input) error {
 // decide commits the deciding branch.
 func (w *errand) decide(j *job) error {
 	w.detach()
+	var leave func()
+	w.ctx, leave = w.t.attended(w.ctx)
+	defer leave()
 	w.record = w.t.decision(w.voted)
 	b, _ := w.t.deciding.branch.(DecidingBranch) // see Manager.deciding
 	w.m.at("commit: deciding")

@@ -97,10 +97,10 @@ type Resource interface {
 
 // Branch is the part of one transaction on one resource. It belongs to one
 // session, which calls one method at a time. A branch ends, and frees what it
-// holds, with the return of Commit, Rollback, CommitPrepared, RollbackPrepared,
-// of a Prepare that votes VoteReadOnly, and of a Prepare with a gid of
-// RoleExternal that votes VotePrepared (such a branch is resolved through its
-// Resource).
+// holds, with the return of Rollback, CommitPrepared, RollbackPrepared, of a
+// Commit unless Rollback is to follow, of a Prepare that votes VoteReadOnly, and
+// of a Prepare with a gid of RoleExternal that votes VotePrepared (such a branch
+// is resolved through its Resource).
 type Branch interface {
 	// Prepare is phase one. An error says nothing: the branch may be
 	// prepared or not, and RollbackPrepared follows. A branch that failed
@@ -113,7 +113,8 @@ type Branch interface {
 	// and before Commit if the resource is a Prover, what tells the outcome.
 	Proof() Proof
 	// Commit is the one-phase commit. An error for which InDoubt holds leaves
-	// the outcome open, after any other nothing was committed.
+	// the outcome open; after any other nothing was committed, and Rollback
+	// follows.
 	Commit(ctx context.Context) error
 	// Rollback undoes what is not prepared. An error means that the resource
 	// could not be told; its own fencing undoes the branch then.

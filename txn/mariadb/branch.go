@@ -302,7 +302,7 @@ func (b *Branch) Commit(ctx context.Context) error {
 		return b.fault("commit", wrap(ctx, err))
 	}
 	// The session must end before the outcome can be asked for; where this fails, asking again will tell.
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
+	end, cancel := context.WithTimeout(ctx, settle)
 	defer cancel()
 	_ = b.terminate(end)
 	return b.fault("commit", errors.Join(txn.ErrUnknownOutcome, wrap(ctx, err)))
@@ -342,7 +342,7 @@ func (b *Branch) CommitPrepared(ctx context.Context, gid txn.GID) error {
 		return nil
 	}
 	b.lose()
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
+	end, cancel := context.WithTimeout(ctx, settle)
 	defer cancel()
 	return errors.Join(b.fault("commit prepared", wrap(ctx, err)), b.terminate(end))
 }

@@ -243,7 +243,7 @@ func (b *Branch) Commit(ctx context.Context) error {
 	}
 	if b.lost != nil && b.xid != "" {
 		// The session must end before the outcome can be asked for; where this fails, asking again will tell.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
+		ctx, cancel := context.WithTimeout(ctx, settle)
 		defer cancel()
 		_ = b.terminate(ctx)
 		return b.fault("commit", errors.Join(txn.ErrUnknownOutcome, err))

@@ -65,7 +65,7 @@ func (b *Branch) CommitDeciding(ctx context.Context, gid txn.GID, note []byte) e
 	}
 	b.lose()
 	// The session must end before Decide can tell; where this fails, that waits for it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
+	ctx, cancel := context.WithTimeout(ctx, settle)
 	defer cancel()
 	_ = b.terminate(ctx)
 	return b.fault("commit with the decision", errors.Join(txn.ErrUnknownOutcome, &pool.Lost{Err: err}))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
@@ -193,4 +194,66 @@ func (s *suite) decidingCoordinated() {
 			s.wantWritten(n, times)
 		}
 	}
+}
+
+// freezing is a resource whose branches vote yes, and then the store stands still.
+type freezing struct {
+	txn.Resource
+
+	freeze func()
+}
+
+func (f freezing) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branch, error) {
+	b, err := f.Resource.Enlist(ctx, opt)
+	return freezingBranch{b, f.freeze}, err
+}
+
+type freezingBranch struct {
+	txn.Branch
+
+	freeze func()
+}
+
+func (b freezingBranch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
+	vote, err := b.Branch.Prepare(ctx, gid)
+	b.freeze()
+	return vote, err
+}
+
+// decidingFrozen has the store stand still when it is to decide: the client is
+// answered that nobody knows, which is learned when it goes on.
+func (s *suite) decidingFrozen() {
+	if s.Freeze == nil {
+		s.Skip("the store cannot stand still by itself")
+	}
+	const within = 100 * time.Millisecond
+	var thaw func()
+	two := freezing{s.open("two"), func() { thaw = s.Freeze(s.T) }}
+	m := s.manager(machine{s.TempDir(), s.TempDir()}, func(o *txn.Options) {
+		o.Decider, o.Resources[1] = "one", two
+		o.Limits = txn.Limits{Ask: within, Tell: within, Phase: time.Hour, Enlist: time.Hour}
+	})
+	session := m.NewSession(who)
+	s.must(session.Begin(s.Context(), txn.TxOptions{}))
+	for n, name := range []string{"one", "two"} {
+		b, err := session.Branch(s.Context(), name)
+		s.must(err)
+		if f, ok := b.(freezingBranch); ok {
+			b = f.Branch
+		}
+		s.must(s.Write(s.Context(), b, s.id(n+1)))
+	}
+	var err error
+	s.answered("COMMIT with the decision", nil, func() error { err = session.Commit(s.Context()); return nil })
+	if !txn.InDoubt(err) {
+		s.Errorf("COMMIT with the decision: %v", err)
+	}
+	thaw()
+	root := txn.Principal{User: "root", Operator: true}
+	testwait.Until(s.T, "all is told", func() bool {
+		_, err := m.ResolveAll(s.Context(), root, 0)
+		return err == nil && m.Counts().Pending == 0
+	})
+	s.wantWritten(2, s.Written(s.T, s.id(1)))
+	s.must(m.Close(s.Context()))
 }

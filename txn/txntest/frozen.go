@@ -51,6 +51,7 @@ func (s *suite) frozen() {
 		s.must(s.begin(m, 2*n, 2*n+1).Prepare(s.Context(), gid))
 	}
 	undone, unvoted := s.begin(m, 4, 5), s.begin(m, 6, 7)
+	inOne, inTwo := s.begin(m, 8), s.begin(m, 9, 10)
 	left := s.Open(s.T, "left")
 	_, err = left.InDoubt(s.Context(), s.log)
 	s.must(err)
@@ -69,6 +70,17 @@ func (s *suite) frozen() {
 			s.Errorf("PREPARE TRANSACTION: %v", err)
 		}
 		return txn.ErrRolledBack
+	})
+	var onePhase error
+	s.answered("COMMIT in one phase", nil, func() error { onePhase = inOne.Commit(s.Context()); return nil })
+	if onePhase == nil {
+		s.Error("COMMIT of what nobody can have committed")
+	}
+	s.answered("COMMIT in two phases", nil, func() error {
+		if err := inTwo.Commit(s.Context()); err == nil || txn.InDoubt(err) {
+			s.Errorf("COMMIT in two phases: %v", err)
+		}
+		return nil
 	})
 	s.answered("show", nil, func() error {
 		tx, err := m.Show(s.Context(), "commit")
@@ -108,9 +120,14 @@ func (s *suite) frozen() {
 	s.must(m.Close(s.Context()))
 	m = s.manager(machine{s.TempDir(), s.TempDir()})
 	s.must(s.begin(m, 2, 3).Commit(s.Context())) // no lock is left
+	if s.Written(s.T, s.id(8)) == 0 {
+		s.must(s.begin(m, 8).Commit(s.Context()))
+	} else if !txn.InDoubt(onePhase) {
+		s.Errorf("committed, and answered: %v", onePhase)
+	}
 	s.must(m.Close(s.Context()))
-	for n := range 8 {
-		s.wantWritten(n, map[bool]int{true: 1}[n < 4])
+	for n := range 11 {
+		s.wantWritten(n, map[bool]int{true: 1}[n < 4 || n == 8])
 	}
 }
 

@@ -113,6 +113,7 @@ var deciding = []test{
 	{"DecidedBefore", (*suite).decidedBefore},
 	{"DecidingFenced", (*suite).decidingFenced},
 	{"DecidingCrash", (*suite).decidingCrash},
+	{"DecidingFrozen", (*suite).decidingFrozen},
 	{"DecidingCut", (*suite).decidingCut},
 	{"DecidingCoordinated", (*suite).decidingCoordinated},
 }
