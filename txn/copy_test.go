@@ -142,6 +142,6 @@ func TestLostInDamage(t *testing.T) {
 	p.waiting(t, "begin put:a")() // its log cannot be probed
 	broken.Store(true)
 	_, err = m.Show(t.Context(), "x")
-	wantErr(t, err, txn.ErrDamaged)
+	wantErr(t, err, txn.ErrNoClaims)
 	broken.Store(false)
 }

@@ -2,6 +2,7 @@ package txn_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/internal/ledger"
 )
 
 // forgetClaims deletes what is in the directory of claims, as by hand.
@@ -206,42 +208,160 @@ func (p place) spoil(t *testing.T, content string) {
 	}
 }
 
-// TestClaimDeletedAtWork: who is at work on a claim that is deleted promises nothing by it; what was decided by then is durable, and
-// found by the next worker.
+// TestClaimDeletedAtWork: a claim that is deleted while somebody is at work on it is made anew, by him, and keeps nobody from being told.
 func TestClaimDeletedAtWork(t *testing.T) {
-	for step, want := range map[string]*txn.Error{
-		"decide: claimed": txn.ErrPoisoned, "decide: durable": txn.ErrPoisoned, "decide: published": txn.ErrUnknownOutcome,
-	} {
+	for _, step := range []string{"decide: claimed", "decide: durable", "decide: published", "end: noted"} {
 		t.Run(step, func(t *testing.T) {
 			p := newFastPlace(t)
 			deleted := false
 			m := p.open(t, func(o *txn.Options) {
 				txn.SetFault(o, func(is string) error {
-					if is != step || deleted || len(p.delivered(t, "a")) > 0 {
-						return nil
-					}
-					if list, _ := os.ReadDir(p.dir("a") + "/prepared"); len(list) == 0 {
+					if is != step || deleted {
 						return nil
 					}
 					deleted = true
 					return p.forgetClaims()
 				})
 			})
-			prepared(t, m, "x")
-			err := m.NewSession(alice).CommitPrepared(t.Context(), "x")
-			wantErr(t, err, want)
-			if !txn.InDoubt(err) {
-				t.Error(err)
-			}
-			closeAll(t, m)
-			m = p.open(t)
 			defer closeAll(t, m)
-			p.recover(t, m)
-			retryUntilIdle(t, m)
-			if err := m.NewSession(alice).CommitPrepared(t.Context(), "x"); err != nil && !errors.Is(err, txn.ErrUnknownGID) {
-				t.Error(err)
+			prepared(t, m, "x")
+			s := m.NewSession(alice)
+			wantErr(t, s.CommitPrepared(t.Context(), "x"), nil)
+			if !deleted {
+				t.Error("nothing was deleted")
 			}
+			wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
+			wantErr(t, m.NewSession(alice).RollbackPrepared(t.Context(), "x"), txn.ErrAlreadyCommitted)
+			p.recover(t, m)
+			wantErr(t, s.Acknowledge(), nil)
+			wantErr(t, txn.Sweep(m, t.Context()), nil)
+			wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "x"), txn.ErrUnknownGID)
 			p.wantMessages(t, 1, 1)
 		})
 	}
+}
+
+// TestRivalsWithoutClaims: claims that are deleted within the span of a decision let nobody make another: who comes with the
+// opposite waits, and is told what was decided.
+func TestRivalsWithoutClaims(t *testing.T) {
+	for _, step := range []string{"decide: claimed", "write", "sync", "decide: durable"} {
+		for _, fresh := range []bool{false, true} { // the rival has had to do with claims before, or has not
+			t.Run(fmt.Sprintf("%s/%t", step, fresh), func(t *testing.T) { rivalWithoutClaims(t, step, fresh) })
+		}
+	}
+}
+
+func rivalWithoutClaims(t *testing.T, step string, fresh bool) {
+	p := newFastPlace(t)
+	waits := make(chan struct{}, 100)
+	rival := p.open(t, func(o *txn.Options) {
+		txn.SetFault(o, func(is string) error {
+			if is == "lock claim" {
+				waits <- struct{}{}
+			}
+			return nil
+		})
+	})
+	defer closeAll(t, rival)
+	wantErr(t, started(t, rival), nil)
+	if !fresh {
+		wantErr(t, rival.Scan(t.Context()), nil)
+	}
+	answer := make(chan error, 1)
+	deciding := false
+	m := p.open(t, func(o *txn.Options) {
+		txn.SetFault(o, func(is string) error {
+			if is == "decide: claimed" {
+				deciding = true
+			}
+			if is != step || !deciding {
+				return nil
+			}
+			deciding = false
+			err := p.forgetClaims()
+			for len(waits) > 0 {
+				<-waits
+			}
+			go func() {
+				answer <- rival.NewSession(alice).RollbackPrepared(t.Context(), "x")
+				waits <- struct{}{}
+			}()
+			testwait.For(t, "the rival wants the claim, or has decided", waits)
+			return err
+		})
+	})
+	defer closeAll(t, m)
+	prepared(t, m, "x")
+	wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
+	wantErr(t, testwait.For(t, "the rival is answered", answer), txn.ErrAlreadyCommitted)
+	p.wantMessages(t, 1, 1)
+	p.recover(t, m)
+	p.recover(t, rival)
+	p.wantNoneOpen(t, m)
+}
+
+// TestOneClaimDeleted: a single claim that is deleted is made anew from the logs by whoever asks for its transaction, in whichever
+// log that is. What no log knows, or has forgotten, is unknown.
+func TestOneClaimDeleted(t *testing.T) {
+	for name, use := range map[string]func(t *testing.T, m *txn.Manager) error{
+		"committed": func(t *testing.T, m *txn.Manager) error { return m.NewSession(alice).CommitPrepared(t.Context(), "x") },
+		"rolled back": func(t *testing.T, m *txn.Manager) error {
+			return m.NewSession(alice).RollbackPrepared(t.Context(), "x")
+		},
+		"shown": func(t *testing.T, m *txn.Manager) error { _, err := m.Show(t.Context(), "x"); return err },
+		"listed after a scan": func(t *testing.T, m *txn.Manager) error {
+			err := m.Scan(t.Context())
+			if list, lerr := m.List(t.Context()); lerr != nil || len(list) != 2 {
+				t.Errorf("%+v, %v", list, lerr)
+			}
+			return err
+		},
+	} {
+		for whose, who := range map[string]func(m, other, dead *txn.Manager) *txn.Manager{
+			"its own": func(m, _, _ *txn.Manager) *txn.Manager { return m }, "another's": func(_, other, _ *txn.Manager) *txn.Manager { return other },
+			"of the dead": func(_, _, dead *txn.Manager) *txn.Manager { return dead },
+		} {
+			t.Run(name+"/"+whose, func(t *testing.T) {
+				t.Parallel()
+				p := newFastPlace(t)
+				m, other, dead := p.open(t), p.open(t), p.open(t)
+				defer closeAll(t, m)
+				defer closeAll(t, other)
+				by := who(m, other, dead)
+				prepared(t, by, "x")
+				prepared(t, other, "y")
+				wantErr(t, dead.Close(t.Context()), nil)
+				p.forgetClaim(t, "x")
+				wantErr(t, use(t, m), nil)
+				wantErr(t, ignoreOver(m.NewSession(alice).CommitPrepared(t.Context(), "x")), nil)
+				s := m.NewSession(alice)
+				wantErr(t, s.CommitPrepared(t.Context(), "y"), nil)
+				wantErr(t, s.Acknowledge(), nil)
+				wantErr(t, txn.Sweep(m, t.Context()), nil)
+				for _, unknown := range []string{"y", "z"} {
+					wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), unknown), txn.ErrUnknownGID)
+				}
+				if name == "rolled back" {
+					p.wantMessages(t, 1, 1)
+				} else {
+					p.wantMessages(t, 2, 2)
+				}
+				wantErr(t, m.Scan(t.Context()), nil)
+			})
+		}
+	}
+}
+
+// ignoreOver drops the error of what was rolled back before.
+func ignoreOver(err error) error {
+	if errors.Is(err, txn.ErrAlreadyRolledBack) {
+		return nil
+	}
+	return err
+}
+
+// forgetClaim deletes the claim of a client's gid, as by hand.
+func (p place) forgetClaim(t *testing.T, gid string) {
+	t.Helper()
+	wantErr(t, os.Remove(p.dir("claims")+"/"+ledger.ClientName(gid)), nil)
 }

@@ -193,15 +193,15 @@ func TestConcludeLate(t *testing.T) {
 	for name, test := range map[string]struct {
 		between func(claim string) error
 		want    error
-		after   int // transactions listed
+		after   txn.Phase
 	}{
-		"failure": {func(string) error { return syscall.EIO }, syscall.EIO, 1},
-		"ended":   {os.Remove, nil, 0},
+		"failure": {func(string) error { return syscall.EIO }, syscall.EIO, txn.Aborting},
+		"deleted": {os.Remove, nil, txn.Aborted},
 		"taken over": {func(claim string) error {
 			raw, err := os.ReadFile(claim)
 			next := bytes.ReplaceAll(raw, []byte(`"claimant":1,`), []byte(`"claimant":99,`))
 			return errors.Join(err, os.WriteFile(claim, next, 0o600))
-		}, nil, 1},
+		}, nil, txn.Aborting},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -226,7 +226,7 @@ func TestConcludeLate(t *testing.T) {
 			wantErr(t, m.Scan(t.Context()), test.want)
 			list, err := m.List(t.Context())
 			wantErr(t, err, nil)
-			if len(list) != test.after || len(list) == 1 && list[0].Phase != txn.Aborting {
+			if len(list) != 1 || list[0].Phase != test.after {
 				t.Errorf("after the scan there are %+v", list)
 			}
 			wantErr(t, m.Scan(t.Context()), nil)

@@ -161,6 +161,13 @@ type Prover interface {
 	Outcome(ctx context.Context, gid GID, proof Proof) (Decision, error)
 }
 
+// Lister is a Resource that can list what logs have left there which are not here.
+type Lister interface {
+	// InDoubtOfOthers lists every prepared branch of this resource whose gid carries another log's id, complete or with an
+	// error. It changes nothing.
+	InDoubtOfOthers(ctx context.Context, id LogID) ([]PreparedBranch, error)
+}
+
 // Forgetter is a Resource that keeps a proof of each committed branch until it
 // is told that the outcome is in the log. One with a method KeepsProofs() bool
 // that returns false keeps none, as it is configured.

@@ -93,7 +93,7 @@ func TestPendingTrouble(t *testing.T) {
 			done()
 			retryUntilIdle(t, m)
 		}, 0, 1},
-		"gone":   {func(t *testing.T, p place, _ *txn.Manager) { wantErr(t, os.Remove(p.claim(t)), nil) }, 0, 0},
+		"gone":   {func(t *testing.T, p place, _ *txn.Manager) { wantErr(t, os.Remove(p.claim(t)), nil) }, 0, 1},
 		"spoilt": {func(t *testing.T, p place, _ *txn.Manager) { wantErr(t, os.Truncate(p.claim(t), 0), nil) }, 0, 1},
 		"unreadable": {func(t *testing.T, p place, _ *txn.Manager) {
 			claim := p.claim(t)
@@ -285,10 +285,9 @@ func TestScanFails(t *testing.T) {
 	living := p.open(t)
 	defer closeAll(t, living)
 	wantErr(t, started(t, living), nil)
-	if _, killed := p.worker(t, "begin put:a put:b prepare:x", "vote: published"); !killed {
+	if _, killed := p.worker(t, "begin put:a put:b commit", "commit: durable"); !killed {
 		t.Fatal("not killed")
 	}
-	wantErr(t, os.Remove(p.claim(t)), nil)
 	var made, off atomic.Bool
 	m := p.open(t, func(o *txn.Options) {
 		txn.SetFault(o, func(step string) error {
@@ -303,12 +302,12 @@ func TestScanFails(t *testing.T) {
 	})
 	defer closeAll(t, m)
 	wantErr(t, m.Scan(t.Context()), syscall.EIO)
-	if left, _ := filepath.Glob(p.dir("claims") + "/x-*"); len(left) > 0 {
+	if left, _ := filepath.Glob(p.dir("claims") + "/fdt1-*"); len(left) > 0 {
 		t.Errorf("claims: %q", left)
 	}
 	off.Store(true)
 	p.recover(t, m)
-	wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
+	retryUntilIdle(t, m)
 	p.wantMessages(t, 1, 1)
 }
 

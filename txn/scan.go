@@ -20,6 +20,7 @@ type recovery struct {
 	m     *Manager
 	dead  map[uint64]bool
 	found map[string][]PreparedBranch
+	other map[string][]PreparedBranch // of logs that are not here
 	s     *ledger.Contents
 	last  ledger.DeadLog       // of what the dead have noted
 	doubt doubt                // of the claims that say no more than that they are prepared
@@ -38,7 +39,7 @@ func (r *recovery) add(err error) {
 }
 
 func (m *Manager) scan(ctx context.Context) error {
-	r := &recovery{m: m, found: map[string][]PreparedBranch{}, held: map[GID]ledger.State{}}
+	r := &recovery{m: m, found: map[string][]PreparedBranch{}, other: map[string][]PreparedBranch{}, held: map[GID]ledger.State{}}
 	var err error
 	if r.dead, err = m.ledger.SealDead(ctx); err != nil {
 		return err
@@ -59,7 +60,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	}
 	actions := plan(r.s, findings{dead: r.dead, found: r.found, fenced: r.fenced, own: own, atWork: atWork, decided: r.decided.of, blind: r.decided.blind})
 	r.apply(ctx, actions)
-	r.add(r.unexplained(actions, own))
+	r.add(r.unexplained(ctx, actions, own))
 	r.tell(ctx)
 	err = r.restate(ctx)
 	if err == nil {
@@ -75,6 +76,9 @@ func (m *Manager) scan(ctx context.Context) error {
 func (r *recovery) look(ctx context.Context) error {
 	bad, err := r.m.ledger.Each(ctx, func(st *ledger.State) {
 		h := r.s.Histories[st.GID]
+		if h != nil {
+			h.Claimed = true
+		}
 		ended, err := r.behind(ctx, st, h)
 		if err != nil {
 			r.add(fmt.Errorf("conclude %s: %w", st.GID, err))
@@ -91,7 +95,21 @@ func (r *recovery) look(ctx context.Context) error {
 		}
 	})
 	r.add(bad)
+	r.missed(ctx)
 	return err
+}
+
+// missed has claims made anew that were deleted by hand, one by one, of what others carry on or wait for.
+func (r *recovery) missed(ctx context.Context) {
+	for _, h := range r.s.Histories {
+		if h.Claimed || h.Unnamed || h.Ended || h.Tx.GID.Role != RoleExternal || r.dead[r.s.Responsible(h)] {
+			continue
+		}
+		within, cancel := r.m.asking(ctx)
+		_, err := r.m.ledger.Peek(within, ledger.ClaimName(&h.Tx))
+		cancel()
+		r.add(ignoreNotExist(err))
+	}
 }
 
 // count counts what is in doubt, and reports what has been for long.
@@ -117,9 +135,13 @@ func (r *recovery) find(ctx context.Context) {
 	var wg sync.WaitGroup
 	for name, res := range r.m.resources {
 		wg.Go(func() {
-			if r.list(ctx, name, res) && r.fence(ctx, name, res) {
+			if !r.list(ctx, name, res) {
+				return
+			}
+			if r.fence(ctx, name, res) {
 				r.list(ctx, name, res) // what was prepared late
 			}
+			r.listOthers(ctx, name, res)
 		})
 	}
 	wg.Wait()
@@ -139,6 +161,21 @@ func (r *recovery) list(ctx context.Context, name string, res Resource) bool {
 	defer r.mu.Unlock()
 	r.found[name] = list
 	return true
+}
+
+// listOthers lists what a resource holds of logs that are not here.
+func (r *recovery) listOthers(ctx context.Context, name string, res Resource) {
+	l, ok := res.(Lister)
+	if !ok {
+		return
+	}
+	ctx, cancel := r.m.asking(ctx)
+	defer cancel()
+	list, err := l.InDoubtOfOthers(ctx, r.m.ledger.ID())
+	r.add(failedAt(name, "list branches of other logs", err))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.other[name] = list
 }
 
 // fenceWithin bounds how long a scan waits for the sessions of one dead

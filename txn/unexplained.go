@@ -1,8 +1,10 @@
 package txn
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"time"
@@ -15,13 +17,14 @@ type Unexplained struct {
 	GID      GID       `json:"gid"`
 	Resource string    `json:"resource"`
 	Why      string    `json:"why"`
-	Since    time.Time `json:"since"` // when a scan met it first
-	Scans    int       `json:"scans"` // that have met it, at least; one may be settled as soon as the first has
-	Alone    bool      `json:"alone"` // it is left to an operator
+	Since    time.Time `json:"since"`             // when a scan met it first
+	Scans    int       `json:"scans"`             // that have met it, at least; one may be settled as soon as the first has
+	Alone    bool      `json:"alone"`             // it is left to an operator
+	Foreign  bool      `json:"foreign,omitempty"` // its log is not here: it is another machine's, or lost
 }
 
 // stays tells whether the branch is not just about to be settled.
-func (u *Unexplained) stays() bool { return u.Alone || u.Scans > 1 }
+func (u *Unexplained) stays() bool { return u.Alone || u.Scans > 1 && !u.Foreign }
 
 // mostUnexplained is how many are told: where there are so many, a log is lost,
 // and their names help nobody.
@@ -59,31 +62,38 @@ func (m *Manager) countUnexplained() error {
 
 // unexplained tells everybody which branches this scan could not explain. Of
 // those that it could not judge it passes on what an earlier one has told.
-func (r *recovery) unexplained(actions []action, own uint64) error {
+func (r *recovery) unexplained(ctx context.Context, actions []action, own uint64) error {
 	was, err := r.m.readUnexplained()
 	known := make(map[string]Unexplained, len(was))
 	for _, w := range was {
 		known[w.Resource+" "+w.GID.String()] = w
 	}
 	var is []Unexplained
-	for _, a := range actions {
-		if a.resource == "" || len(is) == mostUnexplained {
-			continue
-		}
-		u := Unexplained{GID: a.gid, Resource: a.resource, Why: a.why, Since: time.Now(), Alone: a.verb == verbAlarm}
-		if !u.Alone {
-			u.Why = fmt.Sprintf("no log knows of it, or its transaction has ended: it is to %s", a.decision)
-		}
-		if w, met := known[u.Resource+" "+u.GID.String()]; met {
+	met := func(u Unexplained) *Unexplained {
+		u.Since = time.Now()
+		if w, before := known[u.Resource+" "+u.GID.String()]; before {
 			u.Since, u.Scans = w.Since, w.Scans
 		}
 		u.Scans++
 		is = append(is, u)
+		return &is[len(is)-1]
+	}
+	for _, a := range actions {
+		if a.resource == "" || len(is) == mostUnexplained {
+			continue
+		}
+		u := met(Unexplained{GID: a.gid, Resource: a.resource, Why: a.why, Alone: a.verb == verbAlarm})
+		if !u.Alone {
+			u.Why = fmt.Sprintf("no log knows of it, or its transaction has ended: it is to %s", a.decision)
+		}
+	}
+	if err == nil {
+		err = r.foreign(ctx, met)
 	}
 	for _, w := range was {
 		n := w.GID.Incarnation
 		_, asked := r.found[w.Resource]
-		others := r.s.Has(n) && !r.dead[n] && n != own && !w.Alone
+		others := !w.Foreign && r.s.Has(n) && !r.dead[n] && n != own && !w.Alone
 		if !asked || others {
 			is = append(is, w)
 		}
@@ -93,4 +103,28 @@ func (r *recovery) unexplained(actions []action, own uint64) error {
 	}
 	text, _ := json.Marshal(is) // never fails: there is no value of a field that has no text
 	return r.m.files.Share(unexplainedName, append(text, '\n'))
+}
+
+// foreign meets the branches of logs that are not here. Such a log is another machine's, which is at work and soon ends what it has
+// prepared, or is lost: what has been prepared for Limits.Doubt is left to an operator. A log that was put aside is told by itself.
+func (r *recovery) foreign(ctx context.Context, met func(Unexplained) *Unexplained) error {
+	asides, err := r.m.files.Asides()
+	left := mostUnexplained
+	for _, name := range slices.Sorted(maps.Keys(r.other)) {
+		for _, b := range r.other[name] {
+			if slices.Contains(asides, b.GID.Log) || left == 0 {
+				continue
+			}
+			left--
+			u := met(Unexplained{GID: b.GID, Resource: name, Why: "its log is not here: it is another machine's, or lost", Foreign: true})
+			since := u.Since
+			if !b.Since.IsZero() && b.Since.Before(since) {
+				since = b.Since
+			}
+			if u.Alone = time.Since(since) >= r.m.opt.Limits.Doubt; u.Alone {
+				r.m.alarm(ctx, action{gid: u.GID, resource: name, why: u.Why})
+			}
+		}
+	}
+	return err
 }

@@ -3,9 +3,12 @@ package txn_test
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
@@ -124,4 +127,54 @@ func TestUnexplainedUnreadable(t *testing.T) {
 	if all, err := m.Unexplained(); err != nil || len(all) != 0 {
 		t.Errorf("%+v, %v", all, err)
 	}
+}
+
+// TestUnexplainedOfLostLog: what a log that is deleted has left in the resources is told, once it has been there for long, and
+// until somebody ends it; not that of a log which was put aside.
+func TestUnexplainedOfLostLog(t *testing.T) {
+	p := newFastPlace(t)
+	m := p.open(t)
+	prepared(t, m, "x")
+	closeAll(t, m)
+	wantErr(t, errors.Join(os.RemoveAll(p.dir("log")), os.RemoveAll(p.dir("claims")), os.Mkdir(p.dir("log"), 0o700), os.Mkdir(p.dir("claims"), 0o700)), nil)
+	patient := p.open(t)
+	defer closeAll(t, patient)
+	hasty := p.open(t, func(o *txn.Options) { o.Limits.Doubt = time.Nanosecond })
+	defer closeAll(t, hasty)
+	shown := func(of *txn.Manager, want ...string) {
+		t.Helper()
+		for range 3 {
+			p.recover(t, of)
+		}
+		var got []string
+		all, err := of.Unexplained()
+		wantErr(t, err, nil)
+		for _, u := range all {
+			got = append(got, u.Resource)
+			if !u.Alone || !u.Foreign || !strings.Contains(u.Why, "its log is not here") || u.GID.Log == of.Log() {
+				t.Errorf("%+v", u)
+			}
+		}
+		if !slices.Equal(got, want) || of.Counts().Unexplained != len(want) {
+			t.Errorf("%v and %d, want %v", got, of.Counts().Unexplained, want)
+		}
+	}
+	shown(patient)
+	shown(hasty, "a", "b")
+	left, err := filepath.Glob(p.dir("a") + "/prepared/*")
+	if err != nil || len(left) != 1 {
+		t.Fatal(left, err)
+	}
+	wantErr(t, os.RemoveAll(left[0]), nil)
+	shown(hasty, "b")
+	wantErr(t, os.Rename(p.dir("b/prepared"), p.dir("b/away")), nil)
+	wantErr(t, hasty.Scan(t.Context()), os.ErrNotExist)
+	if n := hasty.Counts().Unexplained; n != 1 {
+		t.Errorf("%d while the resource cannot be asked, want 1", n)
+	}
+	wantErr(t, os.Rename(p.dir("b/away"), p.dir("b/prepared")), nil)
+	id, err := txn.ParseGID(strings.SplitAfter(filepath.Base(left[0]), "-X")[0])
+	wantErr(t, err, nil)
+	wantErr(t, os.Mkdir(p.dir("log")+"/old-"+id.Log.String(), 0o700), nil)
+	shown(hasty)
 }

@@ -69,6 +69,7 @@ type Resource struct {
 
 var (
 	_ txn.Resource   = (*Resource)(nil)
+	_ txn.Lister     = (*Resource)(nil)
 	_ txn.Prover     = (*Resource)(nil)
 	_ txn.Forgetter  = (*Resource)(nil)
 	_ txn.Branch     = (*Branch)(nil)

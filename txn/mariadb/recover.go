@@ -11,12 +11,21 @@ import (
 
 // InDoubt lists the prepared branches of this resource that carry id, from XA RECOVER. The gids have RoleLocal whatever their role was;
 // the server does not know since when they are prepared.
-func (r *Resource) InDoubt(ctx context.Context, id txn.LogID) (found []txn.PreparedBranch, err error) {
+func (r *Resource) InDoubt(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch, error) {
+	return r.inDoubt(ctx, func(log txn.LogID) bool { return log == id })
+}
+
+// InDoubtOfOthers lists the prepared branches of this resource that do not carry id.
+func (r *Resource) InDoubtOfOthers(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch, error) {
+	return r.inDoubt(ctx, func(log txn.LogID) bool { return log != id })
+}
+
+func (r *Resource) inDoubt(ctx context.Context, of func(txn.LogID) bool) (found []txn.PreparedBranch, err error) {
 	err = r.privileged(ctx, func(c *conn) error {
 		all, err := r.prepared(ctx, c)
 		found = nil
 		for _, gid := range all {
-			if gid.Log == id {
+			if of(gid.Log) {
 				found = append(found, txn.PreparedBranch{GID: gid})
 			}
 		}

@@ -22,11 +22,20 @@ var (
 
 // InDoubt lists the prepared branches of this resource that carry id, from pg_prepared_xacts.
 func (r *Resource) InDoubt(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch, error) {
+	return r.prepared(ctx, "starts_with(gid, $1)", id)
+}
+
+// InDoubtOfOthers lists the prepared branches of this resource that do not carry id.
+func (r *Resource) InDoubtOfOthers(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch, error) {
+	return r.prepared(ctx, "NOT starts_with(gid, $1)", id)
+}
+
+func (r *Resource) prepared(ctx context.Context, condition string, id txn.LogID) ([]txn.PreparedBranch, error) {
 	var found []txn.PreparedBranch
 	err := r.privileged(ctx, func(c *conn) error {
 		found = nil
 		rows, err := c.pg.Query(ctx, `SELECT gid, prepared FROM pg_prepared_xacts
-			WHERE database = current_database() AND starts_with(gid, $1) ORDER BY prepared`, "fdt1-"+id.String()+"-")
+			WHERE database = current_database() AND `+condition+` ORDER BY prepared`, "fdt1-"+id.String()+"-")
 		if err != nil {
 			return err
 		}

@@ -153,7 +153,7 @@ func (s *Spool) InDoubt(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch
 }
 
 func (s *Spool) inDoubt(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch, error) {
-	if err := s.eachEntry(ctx, "tmp", id, func(e fs.DirEntry, gid txn.GID, k kind) error {
+	if err := s.eachEntry(ctx, "tmp", only(id), func(e fs.DirEntry, gid txn.GID, k kind) error {
 		if k == aborted {
 			return os.RemoveAll(s.path("tmp", e.Name()))
 		}
@@ -162,7 +162,7 @@ func (s *Spool) inDoubt(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch
 		return nil, err
 	}
 	var found []txn.PreparedBranch
-	err := s.eachEntry(ctx, "prepared", id, func(e fs.DirEntry, gid txn.GID, k kind) error {
+	err := s.eachEntry(ctx, "prepared", only(id), func(e fs.DirEntry, gid txn.GID, k kind) error {
 		switch k {
 		case single:
 			return s.deliver(gid, single)
@@ -175,8 +175,23 @@ func (s *Spool) inDoubt(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch
 	return found, err
 }
 
-// eachEntry calls f for every transaction of that log in tmp/ or prepared/.
-func (s *Spool) eachEntry(ctx context.Context, sub string, id txn.LogID, f func(fs.DirEntry, txn.GID, kind) error) error {
+// InDoubtOfOthers lists what is staged and undecided of other logs.
+func (s *Spool) InDoubtOfOthers(ctx context.Context, id txn.LogID) (found []txn.PreparedBranch, err error) {
+	if err := s.eachEntry(ctx, "prepared", func(log txn.LogID) bool { return log != id }, func(e fs.DirEntry, gid txn.GID, k kind) error {
+		if k == staged {
+			found = append(found, txn.PreparedBranch{GID: gid, Since: modTime(e)})
+		}
+		return nil
+	}); err != nil {
+		return nil, s.fail("scan", err)
+	}
+	return found, nil
+}
+
+func only(id txn.LogID) func(txn.LogID) bool { return func(log txn.LogID) bool { return log == id } }
+
+// eachEntry calls f for every transaction of such logs in tmp/ or prepared/.
+func (s *Spool) eachEntry(ctx context.Context, sub string, of func(txn.LogID) bool, f func(fs.DirEntry, txn.GID, kind) error) error {
 	list, err := os.ReadDir(s.path(sub, ""))
 	if err != nil {
 		return err
@@ -186,7 +201,7 @@ func (s *Spool) eachEntry(ctx context.Context, sub string, id txn.LogID, f func(
 			return context.Cause(ctx)
 		}
 		gid, resource, k, ok := parseEntry(e.Name())
-		if !ok || gid.Log != id || resource != s.name {
+		if !ok || !of(gid.Log) || resource != s.name {
 			continue
 		}
 		if err := f(e, gid, k); err != nil {
@@ -207,7 +222,7 @@ func modTime(e fs.DirEntry) time.Time {
 // Fence deletes what the dead incarnation had not prepared. A process that is
 // gone can no longer change a directory, so there is nothing to wait for.
 func (s *Spool) Fence(ctx context.Context, id txn.LogID, incarnation uint64) error {
-	err := s.eachEntry(ctx, "tmp", id, func(e fs.DirEntry, gid txn.GID, _ kind) error {
+	err := s.eachEntry(ctx, "tmp", only(id), func(e fs.DirEntry, gid txn.GID, _ kind) error {
 		if gid.Incarnation != incarnation {
 			return nil
 		}

@@ -93,6 +93,18 @@ func (s *suite) foreignLog() {
 	if len(list) > 0 {
 		s.Errorf("InDoubt lists another log's branches: %v", list)
 	}
+	if l, ok := s.r.(txn.Lister); ok {
+		list, err := l.InDoubtOfOthers(s.Context(), txn.NewLogID())
+		s.must(err)
+		if !slices.ContainsFunc(list, func(b txn.PreparedBranch) bool { return b.GID.Same(gid) }) {
+			s.Errorf("a branch of another log is not listed: %v", list)
+		}
+		list, err = l.InDoubtOfOthers(s.Context(), s.log)
+		s.must(err)
+		if slices.ContainsFunc(list, func(b txn.PreparedBranch) bool { return b.GID.Same(gid) }) {
+			s.Errorf("a branch of the log itself is listed as another's: %v", list)
+		}
+	}
 	s.wantResolve(s.r, gid, txn.Abort, b.Proof(), txn.ResolvedDone)
 }
 

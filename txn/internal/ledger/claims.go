@@ -7,7 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
@@ -24,9 +24,15 @@ import (
 // claims is what all processes must agree on: a directory in memory, derived
 // from the logs and rebuilt from them at boot, with one file per external
 // transaction, and per local one that waits for a resource. Whoever works on a
-// transaction holds the lock of its file.
+// transaction holds the lock of its claim's name, which is one byte of a file
+// beside the logs, and the lock of the claim's file.
+//
+// The name's lock is what counts. Were it the file's alone, and somebody deleted
+// that while a decision is forced, the next would make it anew from logs that do
+// not have the decision yet, and could decide the opposite.
 type claims struct {
 	dir   string
+	locks string // the file with the locks of the names
 	fault Fault
 	tally *tally
 }
@@ -38,8 +44,68 @@ func isClaimName(name string) bool {
 	return strings.HasPrefix(name, "x-") || strings.HasPrefix(name, xa.GIDPrefix)
 }
 
+// place is the byte whose lock is that of a name. Two names of one byte only wait for each other.
+func place(name string) int64 {
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(name)) // never fails, hash.Hash
+	return int64(sum.Sum64() >> 2) //nolint:gosec // 62 bits
+}
+
+// lock opens the file with the locks and takes that of a name, as get does it.
+func (c claims) lock(name string, get func(f *os.File, at int64) error) (*os.File, error) {
+	f, err := os.OpenFile(c.locks, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = c.fault.At("lock claim")
+	if err == nil {
+		err = get(f, place(name))
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// wait waits for a lock until ctx ends.
+func wait(ctx context.Context) func(*os.File, int64) error {
+	return func(f *os.File, at int64) error { return ofd.LockByte(ctx, f, at) }
+}
+
+// attempt is wait that returns ErrHeld instead.
+func attempt(f *os.File, at int64) error {
+	ok, err := ofd.TryByte(f, at)
+	if err == nil && !ok {
+		err = ErrHeld
+	}
+	return err
+}
+
 // create makes a new claim, locked; fs.ErrExist if there is one of that name.
-func (c claims) create(st State) (*Claim, error) {
+// Without one nobody holds the name for long, so it waits for that.
+func (c claims) create(ctx context.Context, st State) (*Claim, error) {
+	name := ClaimName(&st.Transaction)
+	switch _, err := os.Lstat(c.path(name)); {
+	case err == nil:
+		return nil, &fs.PathError{Op: "create", Path: c.path(name), Err: fs.ErrExist}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	lock, err := c.lock(name, wait(ctx))
+	if err != nil {
+		return nil, err
+	}
+	f, err := c.fresh(name, st)
+	if err != nil {
+		return nil, errors.Join(err, ofd.Close(lock))
+	}
+	c.tally.moved(nil, &st)
+	return &Claim{State: st, row: &claimFile{c, f, lock, c.path(name)}}, nil
+}
+
+// fresh makes the file of a claim, locked: whole before it has its name. The
+// caller holds the lock of the name.
+func (c claims) fresh(name string, st State) (*os.File, error) {
 	var nonce [12]byte
 	_, _ = rand.Read(nonce[:]) // never fails, crypto/rand.Read
 	temp := filepath.Join(c.dir, "new-"+hex.EncodeToString(nonce[:]))
@@ -47,19 +113,20 @@ func (c claims) create(st State) (*Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	row := &claimFile{c, f, c.path(ClaimName(&st.Transaction))}
 	_, err = ofd.TryLock(f) // nobody else knows it
 	if err == nil {
-		err = row.append(st)
+		err = c.fault.At("write claim")
 	}
 	if err == nil {
-		err = os.Link(temp, row.path)
+		_, err = f.Write(st.line())
+	}
+	if err == nil {
+		err = os.Link(temp, c.path(name))
 	}
 	if err = errors.Join(err, os.Remove(temp)); err != nil {
 		return nil, errors.Join(err, ofd.Close(f))
 	}
-	c.tally.moved(nil, &st)
-	return &Claim{State: st, row: row}, nil
+	return f, nil
 }
 
 // put makes a new claim that nobody can look for yet, and gives it back;
@@ -77,14 +144,24 @@ func (c claims) put(st State) error {
 	return errors.Join(err, f.Close())
 }
 
+// putWhole is put of a claim that others may look for: it is whole before it has its name. The caller holds that name's lock.
+func (c claims) putWhole(st State) error {
+	f, err := c.fresh(ClaimName(&st.Transaction), st)
+	if err != nil {
+		return err
+	}
+	c.tally.moved(nil, &st)
+	return ofd.Close(f)
+}
+
 // take opens a claim and waits for its lock; fs.ErrNotExist if there is none.
 func (c claims) take(ctx context.Context, name string) (*Claim, error) {
-	return c.open(name, func(f *os.File) error { return ofd.Lock(ctx, f) })
+	return c.open(name, wait(ctx), func(f *os.File) error { return ofd.Lock(ctx, f) })
 }
 
 // tryTake is take that returns ErrHeld instead of waiting.
 func (c claims) tryTake(name string) (*Claim, error) {
-	return c.open(name, func(f *os.File) error {
+	return c.open(name, attempt, func(f *os.File) error {
 		ok, err := ofd.TryLock(f)
 		if err == nil && !ok {
 			return ErrHeld
@@ -93,32 +170,33 @@ func (c claims) tryTake(name string) (*Claim, error) {
 	})
 }
 
-func (c claims) open(name string, lock func(*os.File) error) (*Claim, error) {
-	for {
-		f, err := os.OpenFile(c.path(name), os.O_RDWR|os.O_APPEND|syscall.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, err
-		}
-		err = errors.Join(lock(f), c.fault.At("take claim"))
-		linked := false
-		if err == nil {
-			linked, err = ofd.Linked(f)
-		}
-		if err == nil && !linked { // removed while we waited
-			err = ofd.Close(f)
-			if err == nil {
-				continue
-			}
-		}
-		var st State
-		if err == nil {
-			st, err = readClaim(c.path(name))
-		}
-		if err != nil {
-			return nil, errors.Join(err, ofd.Close(f))
-		}
-		return &Claim{State: st, row: &claimFile{c, f, c.path(name)}}, nil
+func (c claims) open(name string, get func(*os.File, int64) error, getFile func(*os.File) error) (*Claim, error) {
+	lock, err := c.lock(name, get)
+	if err != nil {
+		return nil, err
 	}
+	f, st, err := c.openFile(name, getFile)
+	if err != nil {
+		return nil, errors.Join(err, ofd.Close(lock))
+	}
+	return &Claim{State: st, row: &claimFile{c, f, lock, c.path(name)}}, nil
+}
+
+// openFile opens and reads the file of a claim. The caller holds the lock of the name.
+func (c claims) openFile(name string, lock func(*os.File) error) (*os.File, State, error) {
+	f, err := os.OpenFile(c.path(name), os.O_RDWR|os.O_APPEND|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, State{}, err
+	}
+	err = errors.Join(lock(f), c.fault.At("take claim"))
+	var st State
+	if err == nil {
+		st, err = readClaim(c.path(name))
+	}
+	if err != nil {
+		return nil, State{}, errors.Join(err, ofd.Close(f))
+	}
+	return f, st, nil
 }
 
 // claimFile is a claim's file, locked.
@@ -126,6 +204,7 @@ type claimFile struct {
 	claims
 
 	file *os.File
+	lock *os.File // has the lock of the name
 	path string
 }
 
@@ -140,16 +219,24 @@ func (c *claimFile) write(was, is State) error {
 	return nil
 }
 
+// append adds a state to the file. One that was deleted by hand is made anew.
 func (c *claimFile) append(st State) error {
-	linked, err := true, c.fault.At("write claim")
-	if err == nil {
-		linked, err = ofd.Linked(c.file)
-	}
+	linked, err := ofd.Linked(c.file)
 	if err == nil && !linked {
-		err = fmt.Errorf("%w: claim %s was deleted by hand", xa.ErrUnknownOutcome, c.path)
+		return c.again(st)
 	}
-	if err == nil {
+	if err = errors.Join(err, c.fault.At("write claim")); err == nil {
 		_, err = c.file.Write(st.line())
+	}
+	return err
+}
+
+// again makes the file anew.
+func (c *claimFile) again(st State) error {
+	f, err := c.fresh(filepath.Base(c.path), st)
+	if err == nil {
+		err = ofd.Close(c.file)
+		c.file = f
 	}
 	return err
 }
@@ -159,10 +246,13 @@ func (c *claimFile) remove(was State) error {
 	if err == nil {
 		c.tally.moved(&was, nil)
 	}
-	return errors.Join(err, ofd.Close(c.file))
+	if errors.Is(err, fs.ErrNotExist) { // deleted by hand
+		err = nil
+	}
+	return errors.Join(err, ofd.Close(c.file), ofd.Close(c.lock))
 }
 
-func (c *claimFile) release() error { return ofd.Close(c.file) }
+func (c *claimFile) release() error { return errors.Join(ofd.Close(c.file), ofd.Close(c.lock)) }
 
 // line is the state as it is appended to a claim's file, whose last line may
 // have been cut off.

@@ -28,6 +28,7 @@ type History struct {
 	Ended      bool
 	Forgotten  bool
 	Published  bool // its claim says that it is prepared and waits for a decision
+	Claimed    bool // it has a claim
 	opened     int  // its place in the order in which the votes of its worker began
 	Unnamed    bool // its name is that of a later transaction, so it has no claim
 	Superseded bool // likewise, and that tells that it was forgotten, which no record does

@@ -79,7 +79,7 @@ func Open(ctx context.Context, opt Options) (f *Files, foreign error, err error)
 	if opt.Frozen == 0 {
 		opt.Frozen = frozenFor
 	}
-	f = &Files{opt: opt, claims: claims{opt.ClaimDir, opt.Fault, newTally(opt.ClaimDir)}}
+	f = &Files{opt: opt, claims: claims{opt.ClaimDir, filepath.Join(opt.LogDir, "claims"), opt.Fault, newTally(opt.ClaimDir)}}
 	f.alive, f.kill = context.WithCancelCause(context.Background())
 	f.dir, foreign, err = openDirectory(ctx, &opt)
 	if err != nil {
@@ -149,7 +149,7 @@ func (f *Files) Take(ctx context.Context, name string) (*Claim, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(f.alive, func() { cancel(f.Err()) })()
-	return found(ctx, f, func() (*Claim, error) { return f.claims.take(ctx, name) })
+	return found(ctx, f, name, func() (*Claim, error) { return f.claims.take(ctx, name) })
 }
 
 // TryTake is take that returns errHeld instead of waiting.
@@ -157,7 +157,7 @@ func (f *Files) TryTake(ctx context.Context, name string) (*Claim, error) {
 	if err := f.rebuild(ctx); err != nil {
 		return nil, err
 	}
-	return found(ctx, f, func() (*Claim, error) { return f.claims.tryTake(name) })
+	return found(ctx, f, name, func() (*Claim, error) { return f.claims.tryTake(name) })
 }
 
 // Create makes a new claim, locked; fs.ErrExist if there is one of that name.
@@ -168,7 +168,7 @@ func (f *Files) Create(ctx context.Context, st State) (*Claim, error) {
 	if _, err := f.remade(ctx); err != nil {
 		return nil, barred(err)
 	}
-	c, err := f.claims.create(st)
+	c, err := f.claims.create(ctx, st)
 	return c, barred(err)
 }
 
@@ -177,7 +177,7 @@ func (f *Files) Peek(ctx context.Context, name string) (State, error) {
 	if err := f.rebuild(ctx); err != nil {
 		return State{}, err
 	}
-	return found(ctx, f, func() (State, error) { return readClaim(f.claims.path(name)) })
+	return found(ctx, f, name, func() (State, error) { return readClaim(f.claims.path(name)) })
 }
 
 // Each calls g for every claim, one after another, without locking it. It

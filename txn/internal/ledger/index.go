@@ -25,11 +25,12 @@ type indexes struct {
 // index is one log's.
 type index struct {
 	mu       sync.Mutex
-	file     *os.File           // what was read; nil if there is no such log
-	at       map[xa.GID][]int64 // offsets of each transaction's records, in order
-	reserved uint64             // highest sequence number
-	read     wal.Position       // up to where
-	damaged  error              // why it cannot be read further
+	file     *os.File            // what was read; nil if there is no such log
+	at       map[xa.GID][]int64  // offsets of each transaction's records, in order
+	names    map[string][]xa.GID // those that outside coordinators have named, by their claims' names
+	reserved uint64              // highest sequence number
+	read     wal.Position        // up to where
+	damaged  error               // why it cannot be read further
 }
 
 // of returns the index of log n.
@@ -82,7 +83,7 @@ func (i *index) reset(f *os.File) error {
 	if i.file != nil {
 		err = i.file.Close()
 	}
-	i.file, i.at, i.reserved, i.read, i.damaged = f, map[xa.GID][]int64{}, 0, wal.Position{}, nil
+	i.file, i.at, i.names, i.reserved, i.read, i.damaged = f, map[xa.GID][]int64{}, map[string][]xa.GID{}, 0, wal.Position{}, nil
 	return err
 }
 
@@ -149,9 +150,13 @@ func (i *index) readOn(n uint64, id xa.LogID) {
 	}
 	i.read, i.damaged = readRecords(n, id, i.read, since, func(at int64, r Record) {
 		i.reserved = max(i.reserved, r.Through)
-		if !r.GID.IsZero() {
-			i.at[r.GID] = append(i.at[r.GID], at)
+		if r.GID.IsZero() {
+			return
 		}
+		if name := ClientName(r.ClientGID); r.ClientGID != "" && !slices.Contains(i.names[name], r.GID) {
+			i.names[name] = append(i.names[name], r.GID)
+		}
+		i.at[r.GID] = append(i.at[r.GID], at)
 	})
 }
 
@@ -187,24 +192,10 @@ func (f *Files) LookUp(ctx context.Context, began uint64, of ...xa.GID) (*Conten
 	if err := f.index.prune(logs); err != nil {
 		return nil, err
 	}
-	given, err := f.dir.given()
-	if err != nil {
-		return nil, err
-	}
-	read := func(logs ...uint64) (*Contents, error) {
-		s := NewContents()
-		s.know(given)
-		for _, n := range logs {
-			if err := f.index.of(n).add(f.dir, s, n, of...); err != nil {
-				return nil, err
-			}
-		}
-		return s, nil
-	}
-	s, err := read(began)
+	s, err := f.of([]uint64{began}, of...)
 	if err != nil || !slices.ContainsFunc(of, func(g xa.GID) bool { return g.Role == xa.RoleExternal && s.Histories[g] != nil }) {
 		return s, err
 	}
 	others := slices.DeleteFunc(logs, func(n uint64) bool { return n == began })
-	return read(append(others, began)...)
+	return f.of(append(others, began), of...)
 }

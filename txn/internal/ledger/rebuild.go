@@ -11,8 +11,6 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fdtserver/fdt/txn/internal/ofd"
 	"github.com/fdtserver/fdt/txn/xa"
 )
@@ -35,7 +33,7 @@ func (f *Files) rebuiltFrom(ctx context.Context) (s *Contents, err error) {
 			if f.marked(mark) { // another did while we waited
 				return nil
 			}
-			s, err = f.rebuildClaims(ctx, mark)
+			s, err = f.rebuildClaims(ctx)
 			return err
 		}); err != nil {
 			return nil, &rebuildError{err}
@@ -82,7 +80,7 @@ func (f *Files) marked(mark string) bool {
 // power leaves the vote alone, which may be rolled back elsewhere. The mark comes last. Were it there before the last
 // claim, a COMMIT PREPARED would find none and be told that there is no such transaction, which a coordinator takes for
 // "finished", while its branches keep their locks.
-func (f *Files) rebuildClaims(ctx context.Context, mark string) (*Contents, error) {
+func (f *Files) rebuildClaims(ctx context.Context) (*Contents, error) {
 	if err := f.claims.clear(); err != nil {
 		return nil, err
 	}
@@ -91,15 +89,7 @@ func (f *Files) rebuildClaims(ctx context.Context, mark string) (*Contents, erro
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range s.Histories {
-		if h.Tx.GID.Role != xa.RoleExternal && !h.claimWorthy() || h.Unnamed || f.Done(h) {
-			continue
-		}
-		if err := f.claims.put(h.State(s)); err != nil {
-			return nil, err
-		}
-	}
-	return s, f.Share(rebuiltName, []byte(mark))
+	return s, f.derive(s, f.claims.put, func(h *History) bool { return h.Tx.GID.Role == xa.RoleExternal || h.claimWorthy() })
 }
 
 // known is what all logs say, those of the dead sealed. The caller holds the lock "seal".
@@ -116,65 +106,17 @@ func (f *Files) known(ctx context.Context) (*Contents, error) {
 	return s, nil
 }
 
-// remade tells whether the claims had been deleted by hand and were made anew, which it sees to. Others may be at work on
-// claims that have no name any more: what they do is in the logs before it is in the claim, and the claim then refuses it,
-// see claimFile.write. So what is there stays, and what the logs have besides is put to it.
-func (f *Files) remade(ctx context.Context) (was bool, err error) {
-	if err := unix.Access(filepath.Join(f.claims.dir, rebuiltName), unix.F_OK); !errors.Is(err, unix.ENOENT) {
-		return false, nil
-	}
-	mark := f.dir.id.String() + "\n"
-	err = f.locked(ctx, "seal", func() error {
-		if f.marked(mark) {
-			return nil
-		}
-		s, err := f.known(ctx)
-		if err != nil {
-			return err
-		}
-		for _, h := range s.Histories {
-			if h.Tx.GID.Role != xa.RoleExternal || h.Unnamed || f.Done(h) {
-				continue
-			}
-			c, err := f.claims.create(h.State(s))
-			if err == nil {
-				err = c.Release()
-			}
-			if err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
-		}
-		return f.Share(rebuiltName, []byte(mark))
-	})
-	if err != nil {
-		return false, &rebuildError{err}
-	}
-	return true, nil
-}
-
-// found looks for a claim, once more if there was none and all had been deleted, or it was spoilt.
-func found[T any](ctx context.Context, f *Files, look func() (T, error)) (T, error) {
-	c, err := look()
-	if spoilt, ok := errors.AsType[*spoiltError](err); ok {
-		if err = f.mend(ctx, filepath.Base(spoilt.path)); err == nil {
-			c, err = look()
-		}
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		switch was, rerr := f.remade(ctx); {
-		case rerr != nil:
-			err = rerr
-		case was:
-			c, err = look()
-		}
-	}
-	return c, barred(err)
-}
-
 // mend puts what the logs say to a claim that somebody has spoilt; one that they do not know, as of a transaction that is over,
 // goes. Who is at work on it writes it anew himself, and so is left alone.
 func (f *Files) mend(ctx context.Context, name string) error {
-	err := f.locked(ctx, "seal", func() error {
+	lock, err := f.claims.lock(name, attempt)
+	if errors.Is(err, ErrHeld) {
+		return nil
+	}
+	if err != nil {
+		return &rebuildError{err}
+	}
+	err = f.locked(ctx, "seal", func() error {
 		file, err := os.OpenFile(f.claims.path(name), os.O_RDWR|os.O_APPEND|syscall.O_CLOEXEC, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -184,11 +126,11 @@ func (f *Files) mend(ctx context.Context, name string) error {
 		}
 		free, err := ofd.TryLock(file)
 		if free {
-			err = f.mendLocked(ctx, &claimFile{f.claims, file, f.claims.path(name)})
+			err = f.mendLocked(ctx, &claimFile{f.claims, file, nil, f.claims.path(name)})
 		}
 		return errors.Join(err, ofd.Close(file))
 	})
-	if err != nil {
+	if err = errors.Join(err, ofd.Close(lock)); err != nil {
 		return &rebuildError{err}
 	}
 	return nil

@@ -22,9 +22,12 @@ func TryLock(f *os.File) (bool, error) { return set(f, whole(unix.F_WRLCK)) }
 
 // Close gives the lock of f back and closes it. Closing alone would not do
 // while a process that was just forked still holds the description open.
-func Close(f *os.File) error {
+func Close(f *os.File) error { return errors.Join(Free(f), f.Close()) }
+
+// Free gives all locks of f back, also those of single bytes.
+func Free(f *os.File) error {
 	_, err := set(f, whole(unix.F_UNLCK))
-	return errors.Join(err, f.Close())
+	return err
 }
 
 // Held tells whether another open file description than f has the lock.
@@ -33,9 +36,14 @@ func Held(f *os.File) (bool, error) { return held(f, whole(unix.F_WRLCK)) }
 // Lock waits for the exclusive lock of f until ctx ends. It asks again with
 // growing pauses, 0.2 ms to 50 ms, since a blocked fcntl cannot be called off.
 func Lock(ctx context.Context, f *os.File) error {
+	return wait(ctx, f, func() (bool, error) { return TryLock(f) })
+}
+
+// wait is Lock of what try takes.
+func wait(ctx context.Context, f *os.File, try func() (bool, error)) error {
 	pause := 200 * time.Microsecond
 	for {
-		ok, err := TryLock(f)
+		ok, err := try()
 		if ok || err != nil {
 			return err
 		}
