@@ -51,11 +51,12 @@ type Conn struct {
 type phase uint8
 
 const (
-	open      phase = iota
-	expired         // idle for too long while draining: Read fails with ErrExpired
-	crowded         // turned out: Read fails with ErrCrowded
-	beyond          // the drain's limit has passed: Read fails with ErrDeadline
-	lingering       // in Linger: Server leaves its deadlines alone
+	open       phase = iota
+	expired          // idle for too long while draining: Read fails with ErrExpired
+	crowded          // turned out: Read fails with ErrCrowded
+	beyond           // the drain's limit has passed: Read fails with ErrDeadline
+	terminated       // by Terminate: Read fails with ErrTerminated
+	lingering        // in Linger: Server leaves its deadlines alone
 	closed
 )
 
@@ -106,7 +107,7 @@ func (c *Conn) Expired() <-chan struct{} {
 	defer c.mu.Unlock()
 	if c.expired == nil {
 		c.expired = make(chan struct{})
-		if c.phase == expired || c.phase == beyond {
+		if c.phase == expired || c.phase == beyond || c.phase == terminated {
 			close(c.expired)
 		}
 	}
@@ -146,6 +147,18 @@ func (c *Conn) cut() {
 		c.loop.server.logger().Warn("connection cut at the drain's deadline",
 			"listener", c.loop.name, "remote", c.Peer(), "busy", c.busy,
 			"message_id", idConnectionCut)
+	}
+}
+
+// Terminate asks the handler to come to an end, as the deadline of a drain does, and of this connection alone: its
+// context is cancelled with ErrTerminated, and Read returns that from now on. It does not wait, and does not end a
+// Write that the peer holds up.
+func (c *Conn) Terminate() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancel(ErrTerminated)
+	if c.phase == open || c.phase == expired {
+		c.leave(terminated)
 	}
 }
 
@@ -200,7 +213,7 @@ func (c *Conn) Unread() (n int) {
 	return n
 }
 
-// Read reads. It is not interrupted by the context's end, but see ErrExpired and ErrDeadline.
+// Read reads. It is not interrupted by the context's end, but see ErrExpired, ErrDeadline and ErrTerminated.
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.file.Read(b)
 	switch {
@@ -221,6 +234,8 @@ func (c *Conn) lastRead(b []byte, err error) (int, error) {
 	switch phase {
 	case beyond:
 		err = ErrDeadline
+	case terminated:
+		err = ErrTerminated
 	case crowded:
 		err = ErrCrowded
 	case open, expired, lingering, closed:
@@ -388,12 +403,12 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// SetReadDeadline bounds Read; it cannot put off ErrExpired or ErrDeadline.
+// SetReadDeadline bounds Read; it cannot put off ErrExpired, ErrDeadline or ErrTerminated.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = t
-	if c.phase == expired || c.phase == beyond || c.phase == crowded {
+	if c.phase == expired || c.phase == beyond || c.phase == crowded || c.phase == terminated {
 		return nil
 	}
 	if c.file.SetReadDeadline(t) != nil { // it says so only of a closed file

@@ -39,11 +39,12 @@ var ErrServerClosed = errors.New("drain: server closed")
 var ErrCrowded error = &timeout{"drain: another connection needs the place"}
 
 // Causes, see context.Cause, with which a connection's context ends before its handler returns.
-// ErrDeadline is also what Read returns from then on.
+// ErrDeadline and ErrTerminated are also what Read returns from then on.
 var (
-	ErrHangup         = errors.New("drain: the peer hung up")
-	ErrDeadline error = &timeout{"drain: the drain's deadline has passed"}
-	ErrForced         = errors.New("drain: connection closed by force")
+	ErrHangup           = errors.New("drain: the peer hung up")
+	ErrDeadline   error = &timeout{"drain: the drain's deadline has passed"}
+	ErrTerminated error = &timeout{"drain: the connection was told to end"} // by Conn.Terminate
+	ErrForced           = errors.New("drain: connection closed by force")
 )
 
 // ErrExpired is what Read returns, inside a *net.OpError, once a connection has been idle for

@@ -457,3 +457,46 @@ func TestFinalNeverResets(t *testing.T) {
 		}
 	})
 }
+
+// TestTerminate ends one connection, busy or idle, and leaves the other alone.
+func TestTerminate(t *testing.T) {
+	conns, ends := make(chan *drain.Conn, 2), make(chan [3]error, 2)
+	s := &drain.Server{Handler: func(ctx context.Context, c *drain.Conn) {
+		conns <- c
+		var b [1]byte
+		_, err := c.Read(b[:])
+		if err == nil { // the busy one
+			c.SetBusy()
+			<-ctx.Done()
+			_, err = c.Read(b[:])
+		}
+		testwait.For(t, "Expired", c.Expired())
+		_ = c.SetReadDeadline(time.Time{})
+		_, again := c.Read(b[:])
+		ends <- [3]error{err, again, context.Cause(ctx)}
+		_, _ = io.WriteString(c, "told\n")
+	}}
+	f := start(t, "unix", s)
+	dial := func() (net.Conn, *drain.Conn) {
+		c := f.dial()
+		return c, testwait.For(t, "the connection", conns)
+	}
+	idle, first := dial()
+	busy, second := dial()
+	_, _ = busy.Write([]byte("x"))
+	testwait.Until(t, "busy", func() bool { return s.Counts().Busy == 1 })
+	end := func(peer net.Conn, c *drain.Conn, left int) {
+		c.Terminate()
+		c.Terminate()
+		for i, err := range testwait.For(t, "the end", ends) {
+			if !errors.Is(err, drain.ErrTerminated) {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+		expect(t, peer, "told")
+		expectEOF(t, peer)
+		testwait.Until(t, "one less", func() bool { return s.Counts().Open == left })
+	}
+	end(idle, first, 1)
+	end(busy, second, 0)
+}

@@ -20,6 +20,7 @@ type Activity struct {
 	Application string `json:"application,omitempty"`
 	Address     string `json:"address,omitempty"` // of a client on TCP
 	Port        string `json:"port,omitempty"`
+	Peer        string `json:"peer"` // [drain.Conn.Peer], as the log has it
 	Listener    string `json:"listener"`
 	State       string `json:"state"` // active, idle, idle in transaction, idle in transaction (aborted)
 
@@ -28,6 +29,7 @@ type Activity struct {
 	Transaction time.Time `json:"transaction,omitzero"`     // when it began; zero without one
 	Query       time.Time `json:"query_start,omitzero"`     // when the last one began; zero before the first
 	Text        string    `json:"query,omitempty"`          // of the last one, cut to 1 KiB
+	Procedure   string    `json:"procedure,omitempty"`      // that it called last
 	GID         string    `json:"transaction_id,omitempty"` // the open transaction's, once a resource is used
 }
 
@@ -50,7 +52,14 @@ func (se *session) enrol() {
 	defer a.mu.Unlock()
 	a.PID, a.Principal, a.User, a.Database = se.pid, se.identity.Principal(), se.user, se.database
 	a.Address, a.Port = se.address()
-	a.Listener, a.Began = se.conn.Listener(), time.Now()
+	a.Peer, a.Listener, a.Began = se.conn.Peer(), se.conn.Listener(), time.Now()
+}
+
+// read copies what the session has told.
+func (a *activities) read() Activity {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.Activity
 }
 
 // active notes that a statement of the text is run.
@@ -71,7 +80,14 @@ func (se *session) active(text string) {
 	if a.Transaction.IsZero() {
 		a.Transaction = now
 	}
-	a.State, a.Query, a.Text = "active", now, strings.Clone(text)
+	a.State, a.Query, a.Text, a.Procedure = "active", now, strings.Clone(text), ""
+}
+
+// calls notes which procedure is run.
+func (a *activities) calls(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Procedure = name
 }
 
 // resting are the states between requests, by ReadyForQuery's status.
@@ -98,10 +114,7 @@ func (s *Server) Activity() []Activity {
 	slices.SortFunc(all, func(a, b *session) int { return cmp.Compare(a.pid, b.pid) })
 	list := make([]Activity, min(len(all), mostTold))
 	for i := range list {
-		a := &all[i].activity
-		a.mu.Lock()
-		list[i] = a.Activity
-		a.mu.Unlock()
+		list[i] = all[i].activity.read()
 	}
 	return list
 }

@@ -73,11 +73,36 @@ func (s *Server) Cancel(pid uint32, secret []byte) {
 	if se == nil || subtle.ConstantTimeCompare(se.secret, secret) == 0 {
 		return
 	}
+	se.interrupt()
+}
+
+// interrupt cancels the statement that the session runs, if it runs one.
+func (se *session) interrupt() {
 	se.running.Lock()
 	defer se.running.Unlock()
 	if se.cancel != nil {
 		se.cancel(errCanceled)
 	}
+}
+
+// Interrupt does for an operator what PostgreSQL's pg_cancel_backend and pg_terminate_backend do: it cancels the
+// statement that the session runs, with 57014, or ends the session, with 57P01, which rolls back what is not prepared;
+// a commit that has begun goes on to its end. It returns what the session was at, or false if it is not here, and does
+// not wait for the effect.
+func (s *Server) Interrupt(pid uint32, end bool) (Activity, bool) {
+	s.sessions.mu.Lock()
+	se := s.sessions.byID[pid]
+	s.sessions.mu.Unlock()
+	if se == nil {
+		return Activity{}, false
+	}
+	was := se.activity.read()
+	if end {
+		se.conn.Terminate()
+	} else {
+		se.interrupt()
+	}
+	return was, true
 }
 
 // request serves a CancelRequest, for a session here or elsewhere.

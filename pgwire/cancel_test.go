@@ -299,3 +299,43 @@ func TestFailed(t *testing.T) {
 	c.want("COMMIT", "C ROLLBACK", "Z I")
 	f.delivered("x", "y")
 }
+
+// TestInterrupt is an operator's word to a session: its statement is cancelled, or it ends, at rest, in a transaction and in a call, with
+// TLS and without, and what it has prepared stays.
+func TestInterrupt(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	interrupt := func(c *client, end bool, state string) {
+		t.Helper()
+		if was, found := f.wire.Interrupt(c.key.ProcessID, end); !found || was.PID != c.key.ProcessID || was.State != state {
+			t.Errorf("%+v, %t", was, found)
+		}
+	}
+	c := f.connect("a")
+	c.want("BEGIN; CALL enqueue('kept'); PREPARE TRANSACTION 'kept'", "C BEGIN", "C CALL", "C PREPARE TRANSACTION", "Z I")
+	interrupt(c, false, "idle")
+	c.want("BEGIN; CALL enqueue('x')", "C BEGIN", "C CALL", "Z T")
+	asleep(t, c)
+	interrupt(c, false, "active")
+	c.answers("cancelled", c.read(), "E ERROR 57014 canceling statement due to user request", "Z E")
+	c.want("ROLLBACK; BEGIN; CALL enqueue('x')", "C ROLLBACK", "C BEGIN", "C CALL", "Z T")
+	const ended = "E FATAL 57P01 terminating connection due to administrator command"
+	interrupt(c, true, "idle in transaction")
+	c.answers("ended in a transaction", c.read(), ended, "closed")
+	testwait.Until(t, "rolled back", func() bool { return f.staged() == 0 })
+	c = f.connect("a")
+	c.want("BEGIN; CALL enqueue('x')", "C BEGIN", "C CALL", "Z T")
+	asleep(t, c)
+	interrupt(c, true, "active")
+	c.answers("ended in a call", c.read(), ended, "closed")
+	testwait.Until(t, "awake", func() bool { return sleepers(t) == 0 })
+	c = f.connect("a")
+	interrupt(c, true, "idle")
+	c.answers("ended at rest", c.read(), ended, "closed")
+	testwait.Until(t, "gone", func() bool { return len(f.wire.Activity()) == 0 })
+	if _, found := f.wire.Interrupt(c.key.ProcessID, true); found {
+		t.Error("a session that has gone was found")
+	}
+	other := f.connect("a")
+	other.want("COMMIT PREPARED 'kept'", "C COMMIT PREPARED", "Z I")
+	f.delivered("kept")
+}

@@ -57,6 +57,7 @@ func (f *Failure) hint(format string, args ...any) *Failure {
 // Ends of a session that the server brings about. All sessions share them.
 var (
 	errGoodbye     = &Failure{Fatal: true, Code: "57P01", Message: "terminating connection due to administrator command", Hint: "The server is being reloaded or stopped; connect again."}
+	errTerminated  = &Failure{Fatal: true, Code: "57P01", Message: "terminating connection due to administrator command"}
 	errIdleTooLong = &Failure{Fatal: true, Code: "25P03", Message: "terminating connection due to idle-in-transaction timeout"}
 	errIdleSession = &Failure{Fatal: true, Code: "57P05", Message: "terminating connection due to idle-session timeout"}
 	errNoSlot      = &Failure{Fatal: true, Code: "53300", Message: "sorry, too many clients already", Hint: "All slots are taken: see workers.threads in fdt.yaml(5)."}
@@ -86,6 +87,9 @@ func explain(ctx context.Context, err error) *Failure {
 		}
 		if errors.Is(cause, drain.ErrDeadline) || errors.Is(cause, drain.ErrForced) {
 			return errGoodbye
+		}
+		if errors.Is(cause, drain.ErrTerminated) {
+			return errTerminated
 		}
 		if errors.Is(cause, drain.ErrHangup) { // nobody hears it but who closed one side only
 			return errParted

@@ -187,6 +187,7 @@ func (se *session) invoke(ctx context.Context, p *plan, params []value.Value, ou
 		ctx, stop = context.WithDeadlineCause(ctx, end, errTooLong)
 		defer stop()
 	}
+	se.activity.calls(p.call.Name())
 	work := drain.Work{Kind: "procedure", Name: p.call.Name()}
 	se.conn.Begin(&work)
 	defer se.conn.End(&work)

@@ -234,6 +234,9 @@ func (se *session) wait() error {
 	if errors.Is(err, drain.ErrExpired) || errors.Is(err, drain.ErrDeadline) {
 		return errGoodbye
 	}
+	if errors.Is(err, drain.ErrTerminated) {
+		return errTerminated
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if errors.Is(reason, errNoSlot) && se.slot() {
 			return se.wait()

@@ -36,6 +36,9 @@ func TestTroubles(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "cannot unmarshal") {
 		t.Errorf("a cancel without a key: %v", err)
 	}
+	if err := control.Call(t.Context(), path, control.OpInterrupt, map[string]string{"pid": "none"}, nil); err == nil || !strings.Contains(err.Error(), "cannot unmarshal") {
+		t.Errorf("an interrupt of nobody: %v", err)
+	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -196,6 +196,7 @@ func TestWorker(t *testing.T) {
 	if _, err := c.Exec(t.Context(), "ROLLBACK PREPARED 'x'"); err != nil {
 		t.Fatal(err)
 	}
+	h.interrupted(path, out)
 	if _, err := c.Exec(t.Context(), "BEGIN"); err != nil { // it may not end before it is asked
 		t.Fatal(err)
 	}
@@ -217,7 +218,7 @@ func TestWorker(t *testing.T) {
 	}
 	_ = c.Close(context.WithoutCancel(t.Context()))
 	left, err := meter.Left(filepath.Join(h.run, "metrics"))
-	if err != nil || len(left) != 1 || left[0].Calls["enqueue"].Classes["00"] != 2 || left[0].Drained != 1 {
+	if err != nil || len(left) != 1 || left[0].Calls["enqueue"].Classes["00"] != 3 || left[0].Drained != 1 {
 		t.Errorf("%+v, %v", left, err)
 	}
 

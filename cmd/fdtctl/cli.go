@@ -8,4 +8,7 @@ var (
 	fail  = cli.Fail
 	span  = cli.Span
 	dash  = cli.Dash
+	plain = cli.Plain
 )
+
+const anyNumber = cli.AnyNumber

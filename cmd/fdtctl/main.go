@@ -36,6 +36,8 @@ func commands() []command {
 		{name: "reload", usage: "[--wait-drained] [--timeout D] [--json]", about: "roll out the configuration and the program; wait for the answer", run: runReload},
 		{name: "rollback", usage: "[--wait-drained] [--timeout D] [--json]", about: "roll out the previous generation's configuration", run: runRollback},
 		{name: "drain", usage: "GENERATION [--now | --within D] [--json]", about: "shorten the deadline of an old generation", run: runDrain},
+		{name: "sessions", usage: "[--sort COLUMN] [--json]", about: "who is connected, from where, and what each does", run: runSessions},
+		{name: "session", usage: "cancel|kill ID [--json]", about: "cancel a session's statement, or end the session", run: runSession},
 		{name: "txn", usage: "list|show|commit|rollback|forget|resolve", about: "transactions in doubt: list, show, settle", run: settle.Txn},
 		{name: "decider", usage: "init [--print] RESOURCE", about: "prepare a database for the decisions of transactions", run: settle.Decider},
 		{name: "user", usage: "add|passwd|remove|list", about: "users who log in with a password: change config.d/users.yaml", run: runUser},

@@ -27,6 +27,8 @@ func TestCommandLine(t *testing.T) {
 		{"version", 0, "fdtctl devel"},
 		{"version 2", 2, "0 wanted"},
 		{"relaod", 2, `unknown command "relaod"`},
+		{"sessions --yaml", 2, "not defined"},
+		{"session", 2, "Usage: fdtctl session"},
 		{"ready now", 2, "1 arguments given, 0 wanted"},
 		{"reload now", 2, "1 arguments given, 0 wanted"},
 		{"reload --timeout x", 2, "invalid value"},

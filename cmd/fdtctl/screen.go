@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -182,7 +183,10 @@ func sinceThen(then, now time.Time) string {
 
 // table is rows of cells in columns, the first of them the titles. Where it would be wider than width, cells of the first two columns,
 // which are names, are cut.
-func table(rows [][]string, width int) string {
+func table(rows [][]string, width int) string { return tableOf(rows, width, 0, 1) }
+
+// tableOf is a table of which the named columns are cut, the longest first, where it would be too wide.
+func tableOf(rows [][]string, width int, names ...int) string {
 	const gap = 2
 	widths := make([]int, len(rows[0]))
 	total := gap * (len(widths) - 1)
@@ -193,10 +197,7 @@ func table(rows [][]string, width int) string {
 		total += widths[i]
 	}
 	for ; total > width; total-- {
-		longest := 0
-		if widths[1] > widths[0] {
-			longest = 1
-		}
+		longest := slices.MaxFunc(names, func(a, b int) int { return widths[a] - widths[b] })
 		if widths[longest] <= narrowest {
 			break
 		}

@@ -93,17 +93,22 @@ func TestScreens(t *testing.T) {
 			if len(lines) > 24 && (lines[0] != first || !strings.HasSuffix(got, "\n\n"+wrapped(s.Line(), width, ""))) {
 				t.Errorf("%s on %d columns: the headline is not first and last", name, width)
 			}
-			file := filepath.Join("testdata", "screen", fmt.Sprintf("%s-%d.txt", name, width))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil || got != string(want) {
-				t.Errorf("%v: %s is not what is shown (go test -update writes it):\n%s", err, file, got)
-			}
+			golden(t, filepath.Join("testdata", "screen", fmt.Sprintf("%s-%d.txt", name, width)), got)
 		}
+	}
+}
+
+// golden holds what is shown against a file.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil || got != string(want) {
+		t.Errorf("%v: %s is not what is shown (go test -update writes it):\n%s", err, file, got)
 	}
 }
 

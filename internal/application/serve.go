@@ -242,7 +242,8 @@ func (app *Application) operations(of meters, procedures *procedure.Set) map[str
 			of.health.asked(ctx) // what is told of them from now on is of this process
 			return answer, nil
 		},
-		control.OpSessions: func(context.Context, json.RawMessage) (any, error) { return of.wire.Activity(), nil },
+		control.OpSessions:  func(context.Context, json.RawMessage) (any, error) { return of.wire.Activity(), nil },
+		control.OpInterrupt: func(ctx context.Context, args json.RawMessage) (any, error) { return interrupt(ctx, of.wire, args) },
 		control.OpCancel: func(_ context.Context, args json.RawMessage) (any, error) {
 			var key control.Cancel
 			if err := json.Unmarshal(args, &key); err != nil {
@@ -252,6 +253,22 @@ func (app *Application) operations(of meters, procedures *procedure.Set) map[str
 			return nil, nil
 		},
 	}
+}
+
+// interrupt does to a session what an operator asks for, and returns what it was at; nil if it is not here.
+func interrupt(ctx context.Context, wire *pgwire.Server, args json.RawMessage) (any, error) {
+	var asked control.Interrupt
+	if err := json.Unmarshal(args, &asked); err != nil {
+		return nil, err
+	}
+	was, found := wire.Interrupt(asked.PID, asked.End)
+	if !found {
+		return nil, nil
+	}
+	what := map[bool]string{false: "an operator cancels a session's statement", true: "an operator ends a session"}[asked.End]
+	wire.Logger.InfoContext(ctx, what, "session", asked.PID, "by", asked.By, "user", was.User, "listener", was.Listener, "remote", was.Peer,
+		"state", was.State, "procedure", was.Procedure, "gid", was.GID)
+	return was, nil
 }
 
 // resident is this process's resident memory in bytes, as proc_pid_statm(5) has it; 0 if it cannot be read.

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,6 +77,14 @@ func Span(d time.Duration) string {
 func Dash(s string) string {
 	if s == "" {
 		return "-"
+	}
+	return s
+}
+
+// Plain quotes what a client chose if it could disturb a terminal or a column.
+func Plain(s string) string {
+	if q := strconv.Quote(s); strings.ContainsAny(s, " \t") || q[1:len(q)-1] != s {
+		return q
 	}
 	return s
 }

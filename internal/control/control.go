@@ -46,7 +46,8 @@ const (
 	OpCheck   = "check"   // → Check
 	OpMetrics = "metrics" // → meter.Worker
 	// OpSessions has the texts of queries in its answer, so it is for root and the process's own user.
-	OpSessions = "sessions" // → a list of pgwire.Activity
+	OpSessions  = "sessions"  // → a list of pgwire.Activity
+	OpInterrupt = "interrupt" // Interrupt → the session's pgwire.Activity before that, null if it is not here
 )
 
 // free are the operations for whoever can connect: they change nothing, or the request brings its own proof, as a
@@ -149,6 +150,13 @@ type Finding struct {
 type Cancel struct {
 	PID    uint32 `json:"pid"`
 	Secret []byte `json:"secret"`
+}
+
+// Interrupt is the argument of OpInterrupt: an operator cancels a session's statement, or ends the session.
+type Interrupt struct {
+	PID uint32 `json:"pid"` // the session's number, as in its BackendKeyData
+	End bool   `json:"end"`
+	By  string `json:"by"` // who asks, for the log
 }
 
 // Drain is the argument of OpDrain.

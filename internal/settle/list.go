@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -87,7 +86,7 @@ func (c *txnCommand) table(all []txn.Transaction) error {
 		for _, b := range t.Branches {
 			names = append(names, b.Resource)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", plain(t.Name()), state(t), age(t.Since), plain(t.Owner), plain(cli.Dash(t.Addr)), cli.Dash(strings.Join(names, ",")))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", cli.Plain(t.Name()), state(t), age(t.Since), cli.Plain(t.Owner), cli.Plain(cli.Dash(t.Addr)), cli.Dash(strings.Join(names, ",")))
 	}
 	return w.Flush()
 }
@@ -116,8 +115,8 @@ func (c *txnCommand) show(ctx context.Context, m *txn.Manager, _ txn.Principal, 
 	}
 	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
-		{"gid", plain(t.ClientGID)}, {"fdt's gid", t.GID.String()}, {"state", state(t)}, {"since", t.Since.Format(time.RFC3339) + " (" + age(t.Since) + ")"},
-		{"owner", plain(t.Owner)}, {"client", plain(t.Addr)}, {"database", plain(t.Database)}, {"decided by", decider(t)}, {"hazard", printable.Line(t.Hazard)}, {"left alone", printable.Line(t.HandsOff)},
+		{"gid", cli.Plain(t.ClientGID)}, {"fdt's gid", t.GID.String()}, {"state", state(t)}, {"since", t.Since.Format(time.RFC3339) + " (" + age(t.Since) + ")"},
+		{"owner", cli.Plain(t.Owner)}, {"client", cli.Plain(t.Addr)}, {"database", cli.Plain(t.Database)}, {"decided by", decider(t)}, {"hazard", printable.Line(t.Hazard)}, {"left alone", printable.Line(t.HandsOff)},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(w, "%s:\t%s\n", line[0], line[1])
@@ -131,8 +130,8 @@ func (c *txnCommand) show(ctx context.Context, m *txn.Manager, _ txn.Principal, 
 
 // decider is who decided, with what is known of the person behind an operator.
 func decider(t txn.Transaction) string {
-	s := plain(t.Decider)
-	for _, of := range [][2]string{{", uid ", t.DecidedBy.UID}, {", login uid ", t.DecidedBy.LoginUID}, {", terminal ", plain(t.DecidedBy.Terminal)}} {
+	s := cli.Plain(t.Decider)
+	for _, of := range [][2]string{{", uid ", t.DecidedBy.UID}, {", login uid ", t.DecidedBy.LoginUID}, {", terminal ", cli.Plain(t.DecidedBy.Terminal)}} {
 		s += prefixed(of[0], of[1])
 	}
 	return s
@@ -161,11 +160,3 @@ func state(t txn.Transaction) string {
 
 // age is the time since then, as span has it.
 func age(since time.Time) string { return cli.Span(time.Since(since)) }
-
-// plain quotes what a client chose if it could disturb a terminal or a column.
-func plain(s string) string {
-	if q := strconv.Quote(s); strings.ContainsAny(s, " \t") || q[1:len(q)-1] != s {
-		return q
-	}
-	return s
-}

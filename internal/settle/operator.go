@@ -39,6 +39,13 @@ func operator() string {
 	return string(text)
 }
 
+// OperatorName is who is behind this process, as far as that is known.
+func OperatorName() string {
+	var p person
+	_ = json.Unmarshal([]byte(operator()), &p) // that it made
+	return p.User
+}
+
 // unset is the login uid of a process that nobody logged in for, (uid_t)-1.
 const unset = "4294967295"
 

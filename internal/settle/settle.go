@@ -303,7 +303,7 @@ func (c *txnCommand) decide(ctx context.Context, m *txn.Manager, who txn.Princip
 	if err != nil {
 		return about(gid, err)
 	}
-	_, err = fmt.Fprintf(c.stdout, "%s: %s\n", plain(gid), done)
+	_, err = fmt.Fprintf(c.stdout, "%s: %s\n", cli.Plain(gid), done)
 	return err
 }
 
@@ -316,7 +316,7 @@ func (c *txnCommand) forget(ctx context.Context, m *txn.Manager, who txn.Princip
 	if err := m.Forget(ctx, who, gid); err != nil {
 		return about(gid, err)
 	}
-	_, err := fmt.Fprintf(c.stdout, "%s: forgotten\n", plain(gid))
+	_, err := fmt.Fprintf(c.stdout, "%s: forgotten\n", cli.Plain(gid))
 	return err
 }
 
@@ -383,7 +383,7 @@ func (c *txnCommand) stores(resource, said string, stores []string, err error) e
 		return err
 	}
 	for _, was := range stores {
-		fmt.Fprintf(c.stdout, "%s %s %s\n", plain(resource), said, plain(was))
+		fmt.Fprintf(c.stdout, "%s %s %s\n", cli.Plain(resource), said, cli.Plain(was))
 	}
 	_, err = fmt.Fprintln(c.stdout, "What is decided there is carried out soon; at once by fdtctl txn resolve --all.")
 	return err
@@ -405,7 +405,7 @@ func (c *txnCommand) resolve(ctx context.Context, m *txn.Manager, who txn.Princi
 		if c.asJSON {
 			continue
 		}
-		fmt.Fprintf(c.stdout, "%s: %s%s\n", plain(t.Name()), state(t.Transaction), reason(t))
+		fmt.Fprintf(c.stdout, "%s: %s%s\n", cli.Plain(t.Name()), state(t.Transaction), reason(t))
 	}
 	if c.asJSON {
 		err = errors.Join(err, c.print(all))

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/cli"
 	"github.com/fdtserver/fdt/internal/resources"
 	"github.com/fdtserver/fdt/internal/transient"
 	"github.com/fdtserver/fdt/txn"
@@ -326,8 +327,8 @@ func TestNotes(t *testing.T) {
 
 func TestTxnWords(t *testing.T) {
 	for in, want := range map[string]string{"x": "x", "a b": `"a b"`, "\x1b[31m": `"\x1b[31m"`, "ü": "ü", `"`: `"\""`} {
-		if got := plain(in); got != want {
-			t.Errorf("plain(%q) is %s, want %s", in, got, want)
+		if got := cli.Plain(in); got != want {
+			t.Errorf("cli.Plain(%q) is %s, want %s", in, got, want)
 		}
 	}
 	now := time.Now()

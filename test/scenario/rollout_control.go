@@ -15,7 +15,7 @@ func control(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context, *Stage) error{silentMaster, interruptedWait, otherMaster, whatIsMissing, whoDecided} {
+	for _, part := range []func(context.Context, *Stage) error{silentMaster, interruptedWait, otherMaster, whatIsMissing, whoDecided, operatorEnds} {
 		if err := part(ctx, s); err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func whatIsMissing(ctx context.Context, s *Stage) error {
 	}
 	for _, command := range []string{
 		"status", "status --json", "reload", "reload --json", "rollback", "reload", "check", "check --json", "check --schema", "check --live", "version", "version --json",
-		"help", "txn help", "txn list", "txn list --json", "txn resolve --all",
+		"help", "sessions", "sessions --json", "txn help", "txn list", "txn list --json", "txn resolve --all",
 	} {
 		out, err := s.quiet(ctx, "fdtctl "+command+" 2>&1 >/dev/full; echo exit $?")
 		s.check(err == nil && strings.Contains(out, "no space left on device") && strings.HasSuffix(strings.TrimSpace(out), "exit 1"),
