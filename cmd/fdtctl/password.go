@@ -20,26 +20,29 @@ import (
 // configuration, which proves the password and does not hold it.
 func runPassword(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("fdtctl password", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	asJSON := flags.Bool("json", false, "")
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "usage: fdtctl password USER\n\nReads a password, twice from a terminal and once from anything else, and prints\nthe line for users: in the configuration.\n")
+		fmt.Fprint(stderr, "usage: fdtctl password [--json] USER\n\nReads a password, twice from a terminal and once from anything else, and prints\nthe line for users: in the configuration.\n")
 	}
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
+	rest, code, done := parse(flags, args, anyNumber, stderr)
+	if done {
+		return code
 	}
-	if flags.NArg() != 1 || flags.Arg(0) == "" {
+	if len(rest) != 1 || rest[0] == "" {
 		flags.Usage()
 		return 2
 	}
-	password, err := askPassword(os.Stdin, stderr, flags.Arg(0))
+	name := rest[0]
+	password, err := askPassword(os.Stdin, stderr, name)
 	if err != nil {
 		fmt.Fprintf(stderr, "fdtctl: %v\n", err)
 		return 1
 	}
-	fmt.Fprintf(stdout, "%s: %s\n", yamlKey(flags.Arg(0)), scram.New(password))
+	verifier := scram.New(password)
+	if *asJSON {
+		return printJSON("password", map[string]string{"user": name, "verifier": verifier.String()}, stdout, stderr)
+	}
+	fmt.Fprintf(stdout, "%s: %s\n", yamlKey(name), verifier)
 	return 0
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"strconv"
@@ -52,9 +53,9 @@ func TestPassword(t *testing.T) {
 		{[]string{"password", "alice"}, "\n", 1, "", "fdtctl: the password is empty"},
 		{[]string{"password", "alice"}, "pässword\n", 1, "", "fdtctl: the password has characters other than printable ASCII"},
 		{[]string{"password", "alice"}, "a\tb\n", 1, "", "fdtctl: the password has characters other than printable ASCII"},
-		{[]string{"password"}, "", 2, "", "usage: fdtctl password USER"},
+		{[]string{"password"}, "", 2, "", "usage: fdtctl password [--json] USER"},
 		{[]string{"password", "-x"}, "", 2, "", "flag provided but not defined: -x"},
-		{[]string{"password", "-h"}, "", 0, "", "usage: fdtctl password USER"},
+		{[]string{"password", "-h"}, "", 0, "", "usage: fdtctl password [--json] USER"},
 	} {
 		withStdin(t, c.in, func() {
 			var out, said bytes.Buffer
@@ -69,6 +70,20 @@ func TestPassword(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPasswordJSON(t *testing.T) {
+	withStdin(t, "secret\n", func() {
+		var out bytes.Buffer
+		var got struct{ User, Verifier string }
+		code := run([]string{"password", "alice", "--json"}, &out, &out)
+		if err := json.Unmarshal(out.Bytes(), &got); code != 0 || err != nil || got.User != "alice" {
+			t.Errorf("exit %d, %v: %s", code, err, out.String())
+		}
+		if _, err := scram.Parse(got.Verifier); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestPasswordTerminal asks on a terminal.

@@ -13,7 +13,7 @@ import (
 	"github.com/fdtserver/fdt/txn/postgres"
 )
 
-const deciderUsage = `Usage: fdtctl decider init [--print] RESOURCE
+const deciderUsage = `Usage: fdtctl decider init [--print] [--json] RESOURCE
 
 init makes in the database of a postgres resource what keeps decisions, so that it
 can be named as transaction.decider; run again it changes nothing. Where the role
@@ -73,6 +73,9 @@ func (c *txnCommand) decider(ctx context.Context, verb, name string) (err error)
 	defer func() { err = errors.Join(err, list[0].Close()) }()
 	r, _ := list[0].(*postgres.Resource) // as its type says
 	if verb == deciderPrint {
+		if c.asJSON {
+			return c.print(map[string]any{"resource": name, "sql": postgres.DeciderSQL(r.Role())})
+		}
 		fmt.Fprintf(c.stdout, "-- For an administrator, in the database of resource %s: psql --single-transaction --file=-\n", name)
 		for _, text := range postgres.DeciderSQL(r.Role()) {
 			fmt.Fprintf(c.stdout, "%s;\n", text)
@@ -95,6 +98,6 @@ func (c *txnCommand) decider(ctx context.Context, verb, name string) (err error)
 	for _, text := range unsuited {
 		fmt.Fprintf(c.stderr, "fdtctl decider: %s\n", text)
 	}
-	_, err = fmt.Fprintf(c.stdout, "%s: ready to keep decisions; transaction: {decider: %s} has it do so\n", name, name)
-	return err
+	return c.done(txnDone{Resource: name, Outcome: "ready to keep decisions", Warnings: unsuited},
+		fmt.Sprintf("%s: ready to keep decisions; transaction: {decider: %s} has it do so", name, name))
 }

@@ -2,6 +2,7 @@ package settle
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,6 +65,12 @@ func TestDecider(t *testing.T) {
 	admin("DROP SCHEMA fdt_txn CASCADE", "GRANT CREATE ON DATABASE postgres TO app")
 	says(0, "bank: ready to keep decisions", "init", at, "bank")
 	says(0, "max_prepared_transactions is 0", "init", at, "bank")
+	told := says(0, "", "init", "--json", at, "bank")
+	var made txnDone
+	if err := json.Unmarshal([]byte(told), &made); err != nil || made.Resource != "bank" || made.Outcome != "ready to keep decisions" || len(made.Warnings) != 1 {
+		t.Errorf("%v: %s", err, told)
+	}
+	says(0, `"sql": [`, "init", "--print", "--json", at, "bank")
 	configure("nothing: true")
 	says(1, "nothing", "init", at, "bank")
 	if code := Decider([]string{"help"}, new(bytes.Buffer), new(bytes.Buffer)); code != 0 {

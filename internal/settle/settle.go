@@ -31,15 +31,15 @@ import (
 
 const txnUsage = `Usage: fdtctl txn list [--all] [--json]
        fdtctl txn show [--json] GID
-       fdtctl txn commit GID
-       fdtctl txn rollback GID
-       fdtctl txn forget GID
-       fdtctl txn forget --all --before TIME
+       fdtctl txn commit [--json] GID
+       fdtctl txn rollback [--json] GID
+       fdtctl txn forget [--json] GID
+       fdtctl txn forget [--json] --all --before TIME
        fdtctl txn resolve --all [--commit | --rollback] [--json]
-       fdtctl txn adopt [--force] LOG
-       fdtctl txn abandon LOG
-       fdtctl txn rebind RESOURCE
-       fdtctl txn give-up RESOURCE
+       fdtctl txn adopt [--force] [--json] LOG
+       fdtctl txn abandon [--json] LOG
+       fdtctl txn rebind [--json] RESOURCE
+       fdtctl txn give-up [--json] RESOURCE
 
 GID is the coordinator's name of the transaction, or fdt's own. list --all shows
 also what is over. TIME is a date, a time as in RFC 3339, or how long ago, as 24h.
@@ -303,21 +303,18 @@ func (c *txnCommand) decide(ctx context.Context, m *txn.Manager, who txn.Princip
 	if err != nil {
 		return about(gid, err)
 	}
-	_, err = fmt.Fprintf(c.stdout, "%s: %s\n", cli.Plain(gid), done)
-	return err
+	return c.done(txnDone{GID: gid, Outcome: done}, cli.Plain(gid)+": "+done)
 }
 
 func (c *txnCommand) forget(ctx context.Context, m *txn.Manager, who txn.Principal, gid string) error {
 	if c.all {
 		n, err := m.ForgetAll(ctx, who, c.before)
-		fmt.Fprintf(c.stdout, "outcomes forgotten: %d\n", n)
-		return err
+		return errors.Join(c.done(txnDone{Outcome: "forgotten", Count: &n}, fmt.Sprintf("outcomes forgotten: %d", n)), err)
 	}
 	if err := m.Forget(ctx, who, gid); err != nil {
 		return about(gid, err)
 	}
-	_, err := fmt.Fprintf(c.stdout, "%s: forgotten\n", cli.Plain(gid))
-	return err
+	return c.done(txnDone{GID: gid, Outcome: "forgotten"}, cli.Plain(gid)+": forgotten")
 }
 
 // about names the transaction that an error is about, unless it does so itself.
@@ -341,8 +338,7 @@ func (c *txnCommand) adopt(ctx context.Context, m *txn.Manager, who txn.Principa
 	case err != nil:
 		return err
 	}
-	_, err = fmt.Fprintf(c.stdout, "%s: adopted; systemctl start fdt\n", id)
-	return err
+	return c.done(txnDone{Log: id.String(), Outcome: "adopted"}, id.String()+": adopted; systemctl start fdt")
 }
 
 // abandon gives up a log that was put aside.
@@ -355,11 +351,11 @@ func (c *txnCommand) abandon(ctx context.Context, m *txn.Manager, who txn.Princi
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "%s: abandoned\n", id)
+	lines := []string{id.String() + ": abandoned"}
 	for _, resource := range slices.Sorted(maps.Keys(left)) {
-		fmt.Fprintf(c.stdout, "%s %s\n", resource, left[resource])
+		lines = append(lines, resource+" "+left[resource])
 	}
-	return nil
+	return c.done(txnDone{Log: id.String(), Outcome: "abandoned", Left: left}, lines...)
 }
 
 // rebind has the present store of a resource carry on one that is not found.
@@ -382,10 +378,32 @@ func (c *txnCommand) stores(resource, said string, stores []string, err error) e
 	if err != nil {
 		return err
 	}
+	var lines []string
 	for _, was := range stores {
-		fmt.Fprintf(c.stdout, "%s %s %s\n", cli.Plain(resource), said, cli.Plain(was))
+		lines = append(lines, cli.Plain(resource)+" "+said+" "+cli.Plain(was))
 	}
-	_, err = fmt.Fprintln(c.stdout, "What is decided there is carried out soon; at once by fdtctl txn resolve --all.")
+	lines = append(lines, "What is decided there is carried out soon; at once by fdtctl txn resolve --all.")
+	return c.done(txnDone{Resource: resource, Outcome: said, Stores: stores}, lines...)
+}
+
+// txnDone is what a subcommand has done, as JSON, in the words of its text.
+type txnDone struct {
+	GID      string            `json:"gid,omitempty"`
+	Log      string            `json:"log,omitempty"`
+	Resource string            `json:"resource,omitempty"`
+	Outcome  string            `json:"outcome"`
+	Count    *int              `json:"count,omitempty"`    // of outcomes
+	Left     map[string]string `json:"left,omitempty"`     // what resources still hold of a log
+	Stores   []string          `json:"stores,omitempty"`   // that the resource carries on, or gave up
+	Warnings []string          `json:"warnings,omitempty"` // what does not suit
+}
+
+// done prints what was done, for programs or in lines for people.
+func (c *txnCommand) done(what txnDone, lines ...string) error {
+	if c.asJSON {
+		return c.print(what)
+	}
+	_, err := fmt.Fprintln(c.stdout, strings.Join(lines, "\n"))
 	return err
 }
 

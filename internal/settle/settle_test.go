@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,6 +91,18 @@ func (h *host) says(t *testing.T, args ...string) (string, error) {
 	return h.stdout.String(), err
 }
 
+// does runs a subcommand and has it tell programs what it has done.
+func (h *host) does(t *testing.T, want txnDone, args ...string) {
+	t.Helper()
+	h.asJSON = true
+	defer func() { h.asJSON = false }()
+	out, err := h.says(t, args...)
+	var got txnDone
+	if err = errors.Join(err, json.Unmarshal([]byte(out), &got)); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%q: %v: %s", args, err, out)
+	}
+}
+
 func TestTxn(t *testing.T) {
 	t.Setenv(operatorEnv, `{"user":"bob","uid":"0","login_uid":"1000","terminal":"pts/3"}`)
 	h := newHost(t)
@@ -141,6 +154,7 @@ func TestTxn(t *testing.T) {
 	if err = errors.Join(err, json.Unmarshal([]byte(out), &all)); err != nil || len(all) != 2 || all[0].Age <= 0 || all[0].Owner != "alice" {
 		t.Errorf("%s%v", out, err)
 	}
+	h.asJSON = false
 	for _, gid := range []string{"x", "y"} {
 		if out, err := h.says(t, "forget", gid); err != nil || out != gid+": forgotten\n" {
 			t.Errorf("%s%v", out, err)
@@ -151,6 +165,7 @@ func TestTxn(t *testing.T) {
 			}
 		}
 	}
+	h.asJSON = true
 	if out, err := h.says(t, "list"); err != nil || out != "[]\n" {
 		t.Errorf("%s%v", out, err)
 	}
@@ -383,10 +398,11 @@ func TestTxnForgetAll(t *testing.T) {
 		h.prepare(t, gid)
 	}
 	for _, gid := range []string{"x", "y"} {
-		if _, err := h.says(t, "commit", gid); err != nil {
-			t.Fatal(err)
-		}
+		h.does(t, txnDone{GID: gid, Outcome: "committed"}, "commit", gid)
 	}
+	h.prepare(t, "z")
+	h.does(t, txnDone{GID: "z", Outcome: "rolled back"}, "rollback", "z")
+	h.does(t, txnDone{GID: "z", Outcome: "forgotten"}, "forget", "z")
 	h.all, h.before = true, time.Now().Add(-time.Hour)
 	if out, err := h.says(t, "forget"); err != nil || out != "outcomes forgotten: 0\n" {
 		t.Errorf("%s%v", out, err)
@@ -395,6 +411,8 @@ func TestTxnForgetAll(t *testing.T) {
 	if out, err := h.says(t, "forget"); err != nil || out != "outcomes forgotten: 2\n" {
 		t.Errorf("%s%v", out, err)
 	}
+	none := 0
+	h.does(t, txnDone{Outcome: "forgotten", Count: &none}, "forget")
 	if out, err := h.says(t, "list"); err != nil || strings.Count(out, "\n") != 2 || !strings.Contains(out, "open  in doubt") {
 		t.Errorf("%s%v", out, err)
 	}
@@ -419,7 +437,8 @@ func TestTxnMoved(t *testing.T) {
 	h := newHost(t)
 	h.prepare(t, "x")
 	adopted, abandoned := h.copied(t), h.copied(t)
-	for _, c := range []*host{adopted, abandoned} {
+	told, left := h.copied(t), h.copied(t)
+	for _, c := range []*host{adopted, abandoned, told, left} {
 		if out, err := c.says(t, "commit", "x"); !errors.Is(err, txn.ErrPutAside) {
 			t.Errorf("%s%v", out, err)
 		}
@@ -460,6 +479,8 @@ func TestTxnMoved(t *testing.T) {
 	if out, err := abandoned.says(t, "abandon", id); err != nil || out != id+": abandoned\noutbox holds 1 branches of it\n" {
 		t.Errorf("%s%v", out, err)
 	}
+	told.does(t, txnDone{Log: id, Outcome: "adopted"}, "adopt", id)
+	left.does(t, txnDone{Log: id, Outcome: "abandoned", Left: map[string]string{"outbox": "holds 1 branches of it"}}, "abandon", id)
 	if _, err := abandoned.says(t, "commit", "x"); !errors.Is(err, txn.ErrUnknownGID) {
 		t.Errorf("got %v", err)
 	}
@@ -470,16 +491,23 @@ func TestTxnStores(t *testing.T) {
 	if _, err := newHost(t).says(t, "rebind", "inbox"); !errors.Is(err, txn.ErrNoResource) || !strings.Contains(err.Error(), `"inbox", only "outbox" in /`) {
 		t.Error(err)
 	}
-	for verb, want := range map[string]string{"rebind": "outbox carries on spool:", "give-up": "outbox gave up spool:"} {
-		h := newHost(t)
+	for verb, said := range map[string]string{"rebind": "carries on", "give-up": "gave up"} {
+		h, told := newHost(t), newHost(t)
+		told.prepare(t, "x")
 		h.prepare(t, "x")
 		if out, err := h.says(t, verb, "outbox"); err == nil {
 			t.Errorf("%s though nothing is missed: %s", verb, out)
 		}
-		if err := os.WriteFile(h.root+"/lib/outbox/id", []byte(strings.Repeat("a", 32)+"\n"), 0o640); err != nil {
-			t.Fatal(err)
+		stores := map[*host]string{}
+		for _, of := range []*host{h, told} {
+			id, err := os.ReadFile(of.root + "/lib/outbox/id")
+			if err = errors.Join(err, os.WriteFile(of.root+"/lib/outbox/id", []byte(strings.Repeat("a", 32)+"\n"), 0o640)); err != nil {
+				t.Fatal(err)
+			}
+			stores[of] = "spool:" + strings.TrimSpace(string(id))
 		}
-		if out, err := h.says(t, verb, "outbox"); err != nil || !strings.HasPrefix(out, want) || !strings.Contains(out, "fdtctl txn resolve --all") {
+		told.does(t, txnDone{Resource: "outbox", Outcome: said, Stores: []string{stores[told]}}, verb, "outbox")
+		if out, err := h.says(t, verb, "outbox"); err != nil || !strings.HasPrefix(out, "outbox "+said+" "+stores[h]+"\n") || !strings.Contains(out, "fdtctl txn resolve --all") {
 			t.Errorf("%s: %s%v", verb, out, err)
 		}
 		out, err := h.says(t, "commit", "x")
