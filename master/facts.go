@@ -199,7 +199,7 @@ func (m *Master) inspect(u found, k *memo, w *worker) error {
 	if id := fmt.Sprintf("%x", property[[]byte](service, "InvocationID")); k.wordsFor == 0 || id != k.invocation {
 		k.wordsFor, k.invocation = w.restarts+1, id
 		other, pid := failedCommand(service)
-		k.words = lastWords(u.Name, property[string](service, "Result"), property[int32](service, "ExecMainStatus"), other,
+		k.words = lastWords(u.Name, property[string](service, "Result"), property[int32](service, "ExecMainStatus"), m.missing(), other,
 			property[string](service, "StatusText"), m.journalWords(u.Name, id, property[uint32](service, "ExecMainPID"), pid))
 		m.noteCrash(u.Name, k.words)
 	}

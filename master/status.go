@@ -25,6 +25,7 @@ type Status struct {
 	Stopping    bool         `json:"stopping,omitempty"`
 	Rejected    string       `json:"rejected,omitempty"` // why the configuration that was asked for last is not what serves
 	Degraded    string       `json:"degraded,omitempty"` // what the applied generation lacks, or a failed worker's last words
+	Missing     string       `json:"missing,omitempty"`  // directories of /run/fdt that are not there, and what makes them
 	Generations []Generation `json:"generations"`
 	Listeners   []Listener   `json:"listeners"`
 	// Resources are what the workers know of them together; as the applied generation has them, if it has workers that tell.
@@ -75,7 +76,7 @@ func (m *Master) status() Status {
 	v := m.last
 	s := Status{
 		Version: m.opt.Version, Generation: m.state.Applied, Pending: m.state.Pending, Step: m.step.String(),
-		Stopping: v.stopping, Rejected: m.state.Rejected, Degraded: cmp.Or(m.state.Degraded, m.crash), Listeners: []Listener{}, Generations: []Generation{},
+		Stopping: v.stopping, Rejected: m.state.Rejected, Degraded: cmp.Or(m.state.Degraded, m.crash), Missing: m.missing(), Listeners: []Listener{}, Generations: []Generation{},
 	}
 	gens := map[int]*Generation{}
 	var order []int
@@ -272,6 +273,9 @@ func (s Status) Line() string {
 		parts = append(parts, "no workers")
 	}
 	parts = append(parts, unserviceable(s.Resources)...)
+	if s.Missing != "" {
+		parts = append(parts, s.Missing)
+	}
 	if s.Degraded != "" {
 		parts = append(parts, "degraded: "+firstLine(s.Degraded))
 	}

@@ -27,6 +27,7 @@ func TestLastWords(t *testing.T) {
 		{"exit-code", "serving", "panic: x\nmain.main()", "u: exit status 2:\n\tserving\n\tpanic: x\n\tmain.main()", 2, ""},
 		{"exit-code", "", "", "u: its program cannot be executed", 203, ""},
 		{"exit-code", "", "", "u: a directory that its unit names (ReadWritePaths=) is missing, such as one on a volume that is not mounted", 226, ""},
+		{"exit-code", "", "", "u: /r/txn missing: mend it", 226, "missing"},
 		{"exit-code", "", "no", "u: ExecStartPost=/bin/sh: exit status 4: no", 0, "ExecStartPost=/bin/sh: exit status 4"},
 		{"exit-code", "", `the worker has failed: error="listener \"local\": no socket"`, `u: exit status 1: the worker has failed: listener "local": no socket`, 1, ""},
 		{"exit-code", "", `odd: error="\q"`, `u: exit status 1: odd: error="\q"`, 1, ""},
@@ -35,7 +36,8 @@ func TestLastWords(t *testing.T) {
 		{"protocol", "", "", "u: ended without having said READY=1", 0, ""},
 		{"watchdog", "", "", "u: watchdog", 0, ""},
 	} {
-		if got := lastWords("u", c.result, c.code, c.other, c.status, c.journal); got != c.want {
+		missing := map[bool]string{true: "/r/txn missing: mend it"}[c.other == "missing"]
+		if got := lastWords("u", c.result, c.code, missing, c.other, c.status, c.journal); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
 	}
@@ -176,6 +178,7 @@ func TestLine(t *testing.T) {
 		{Status{Step: "settling", Listeners: open[:1], Generations: []Generation{
 			{Generation: 8, State: "starting", Configured: 2, Ready: 2}, {Generation: 7, State: "serving", Configured: 1, Ready: 1, Open: 1}}},
 			"generation 8: settling, 2/2 workers; generation 7: 1/1 workers, 1 listener, 1 connection"},
+		{Status{Missing: "/run/fdt/txn missing: mend it", Degraded: "dead"}, "no workers; /run/fdt/txn missing: mend it; degraded: dead"},
 		{Status{Stopping: true, Degraded: "worker 3:\n\tpanic", Rejected: "file:1:2: no\n  1 | x"},
 			"stopping; no workers; degraded: worker 3; configuration not applied: file:1:2: no"},
 	} {
@@ -297,5 +300,27 @@ func TestOutlived(t *testing.T) {
 		if got := outlived(c.limit, c.s, noon); got != c.want {
 			t.Errorf("%+v %+v: %t", c.limit, c.s, got)
 		}
+	}
+}
+
+// TestMissing names what tmpfiles.d makes and is not there.
+func TestMissing(t *testing.T) {
+	m := New(Options{Run: snapshot.Dir(t.TempDir())})
+	for _, name := range madeAtBoot {
+		if err := os.Mkdir(filepath.Join(string(m.opt.Run), name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := m.missing(); got != "" {
+		t.Error(got)
+	}
+	for _, name := range []string{"worker", "metrics"} {
+		if err := os.Remove(filepath.Join(string(m.opt.Run), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := string(m.opt.Run) + "/metrics, " + string(m.opt.Run) + "/worker missing: systemd-tmpfiles --create fdt.conf, then systemctl reload fdt"
+	if got := m.missing(); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

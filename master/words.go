@@ -12,12 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lastWords says in one text why a worker is not there any more.
-func lastWords(unit, result string, status int32, other, statusText, journal string) string {
+// lastWords says in one text why a worker is not there any more; missing is the master's own directories that are not.
+func lastWords(unit, result string, status int32, missing, other, statusText, journal string) string {
 	why := result
 	switch {
 	case result == "exit-code" && status == 203:
 		why = "its program cannot be executed"
+	case result == "exit-code" && status == 226 && missing != "":
+		why = missing
 	case result == "exit-code" && status == 226:
 		why = "a directory that its unit names (ReadWritePaths=) is missing, such as one on a volume that is not mounted"
 	case result == "exit-code" && other != "":

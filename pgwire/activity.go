@@ -52,7 +52,8 @@ func (se *session) enrol() {
 	defer a.mu.Unlock()
 	a.PID, a.Principal, a.User, a.Database = se.pid, se.identity.Principal(), se.user, se.database
 	a.Address, a.Port = se.address()
-	a.Peer, a.Listener, a.Began = se.conn.Peer(), se.conn.Listener(), time.Now()
+	a.Peer, a.Began = se.conn.Peer(), time.Now()
+	a.Listener = cmp.Or(se.server.Listeners[se.conn.Listener()].Name, se.conn.Listener())
 }
 
 // read copies what the session has told.

@@ -118,6 +118,7 @@ type Server struct {
 // Listener is how clients come in.
 type Listener struct {
 	Auth Authenticator
+	Name string // as operators know it; empty: as drain.Conn tells it
 	// TLS, if set, must be used, by SSLRequest or directly, unless it is
 	// Optional. A CancelRequest may come without, as libpq sends it.
 	TLS      *tls.Config

@@ -22,7 +22,7 @@ func (h *host) interrupted(path string, out *output) {
 	}
 	var was *pgwire.Activity
 	asked := control.Interrupt{PID: c.PgConn().PID(), End: true, By: "ann"}
-	if err := control.Call(h.t.Context(), path, control.OpInterrupt, asked, &was); err != nil || was == nil || was.State != "idle in transaction" || was.Procedure != "enqueue" {
+	if err := control.Call(h.t.Context(), path, control.OpInterrupt, asked, &was); err != nil || was == nil || was.State != "idle in transaction" || was.Procedure != "enqueue" || was.Listener != "local" {
 		h.t.Errorf("%+v, %v", was, err)
 	}
 	_, err := c.Exec(h.t.Context(), "COMMIT")

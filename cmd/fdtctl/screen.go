@@ -68,6 +68,7 @@ func screen(s master.Status, width int, now time.Time) string {
 		}
 	}
 	about("Configuration not applied", texts(s.Rejected)...)
+	about("Directories are missing", texts(s.Missing)...)
 	about("A worker failed", texts(s.Degraded)...)
 	about("Resources that transactions cannot use", faults(s.Resources)...)
 	about("Databases that do not suit transactions", unsuited(s.Resources)...)

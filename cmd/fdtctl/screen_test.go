@@ -62,6 +62,7 @@ func ill() master.Status {
 			Warnings: []string{"resource ledger_of_all_accounts_of_the_branch_offices: max_prepared_transactions is 10, but 32 transactions may be prepared at once: raise it, or lower the pool"}},
 		control.Resource{Name: "shop", Type: "mariadb", State: "unreachable", Since: ago(95 * time.Second), Limit: 32, Untold: 3, Fault: "dial tcp 10.0.0.7:3306: connect: connection refused"},
 		control.Resource{Name: "stock", Type: "postgres", State: "unknown", Limit: 32})
+	s.Missing = "/run/fdt/worker missing: systemd-tmpfiles --create fdt.conf, then systemctl reload fdt"
 	s.Warnings = []string{"listen.public.address: what clients send to 0.0.0.0:7432 and get from it crosses the network unencrypted; give listen.public the key tls"}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -115,6 +116,9 @@ func sessionsIn(dir string, args []string, stdout, stderr io.Writer) int {
 // those that fail.
 func eachWorker(dir string, ask func(worker, socket string) error) error {
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: systemd-tmpfiles --create fdt.conf makes it, see fdtctl status", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,8 @@ func TestSessionsAmiss(t *testing.T) {
 		{dir, "", "alice", "fdtctl sessions: worker 6-2: control: 6-2.sock sessions: unknown operation\n", 1},
 		{none, "", "No sessions.\n", "", 0},
 		{none, "--json", "[]\n", "", 0},
-		{filepath.Join(dir, "none"), "", "", "no such file or directory", 1},
+		{filepath.Join(dir, "none"), "", "", "no such file or directory: systemd-tmpfiles --create fdt.conf", 1},
+		{filepath.Join(dir, "7-1.sock"), "", "", "not a directory", 1},
 		{dir, "--sort age", "", `cannot sort by "age"; by from, id, listener, procedure, since, state, user`, 2},
 		{dir, "now", "", "0 wanted", 2},
 	} {

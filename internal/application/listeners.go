@@ -45,7 +45,7 @@ func listeners(cfg *config.Config, key []byte) (map[string]pgwire.Listener, []st
 			return nil, nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		for _, a := range l.Addresses {
-			way := pgwire.Listener{Auth: auth[l.Auth]}
+			way := pgwire.Listener{Auth: auth[l.Auth], Name: l.Name}
 			if a.Network != "unix" && encryption != nil {
 				way.TLS, way.Optional = pgwire.TLSConfig(encryption), !l.TLS.Required
 			}

@@ -266,7 +266,7 @@ func interrupt(ctx context.Context, wire *pgwire.Server, args json.RawMessage) (
 		return nil, nil
 	}
 	what := map[bool]string{false: "an operator cancels a session's statement", true: "an operator ends a session"}[asked.End]
-	wire.Logger.InfoContext(ctx, what, "session", asked.PID, "by", asked.By, "user", was.User, "listener", was.Listener, "remote", was.Peer,
+	wire.Logger.InfoContext(ctx, what, "session", asked.PID, "by", asked.By, "user", was.User, "remote", was.Peer,
 		"state", was.State, "procedure", was.Procedure, "gid", was.GID)
 	return was, nil
 }

@@ -21,7 +21,7 @@ func (s *Stage) sessionsOf(ctx context.Context, state string) (ids []int, err er
 		return nil, err
 	}
 	for _, of := range list {
-		if of.Application == "psql" && of.State == state && of.User == "root" && strings.HasPrefix(of.From, "unix:uid=0,") && of.Worker != "" && of.Listener != "" {
+		if of.Application == "psql" && of.State == state && of.User == "root" && strings.HasPrefix(of.From, "unix:uid=0,") && of.Worker != "" && of.Listener == "local" {
 			ids = append(ids, of.ID)
 		}
 	}
@@ -58,7 +58,7 @@ func operatorEnds(ctx context.Context, s *Stage) error {
 	s.check(n == 0, "what the session had not prepared is rolled back", "%d delivered", n)
 	out, err = s.show(ctx, fmt.Sprintf("fdtctl session kill %d", ids[0]))
 	s.check(err != nil && strings.Contains(out, "there is no such session"), "it is gone", "%s", lastLine(out))
-	out, err = s.quiet(ctx, "journalctl -o cat -t fdt --grep='an operator ends a session' | tail -1")
+	out, err = s.quiet(ctx, "journalctl -o cat -u 'fdt-worker@*' | grep 'an operator ends a session'")
 	s.check(err == nil && strings.Contains(out, "an operator ends a session"), "the journal tells who ended it", "%s", lastLine(out))
 	return c.kill()
 }
