@@ -21,6 +21,7 @@ type Config struct {
 	Listen      map[string]Listener
 	Workers     Workers
 	Session     Session
+	Log         Log
 	Drain       Drain
 	Reload      Reload
 	Transaction Transaction
@@ -77,6 +78,11 @@ type Session struct {
 	Message               int64         // bytes of the longest message; at most Memory
 	Statements            int           // prepared statements and portals together
 	Memory                int64         // bytes
+}
+
+// Log says what workers write to the journal beyond what an operator may have to act on.
+type Log struct {
+	Slow time.Duration // calls that take as long are told; zero: none
 }
 
 // Recycle says when a worker is replaced by a fresh one. Zero means never.

@@ -110,6 +110,8 @@ func rootFields(c *Config, k knowledge) []field {
 			doc: "How many processes serve, and how much each takes on."},
 		{key: "session", def: "{}", kind: mapping(sessionFields(&c.Session)),
 			doc: "What one client may take."},
+		{key: "log", def: "{}", kind: mapping(logFields(&c.Log)),
+			doc: "What the journal is told of calls."},
 		{key: "drain", def: "{}", kind: mapping(drainFields(&c.Drain)),
 			doc: "How long a worker that was told to go may still serve."},
 		{key: "reload", def: "{}", kind: mapping(reloadFields(&c.Reload)),
@@ -204,6 +206,13 @@ func sessionFields(s *Session) []field {
 			doc: "How many prepared statements, portals and cursors a session may hold."},
 		{key: "memory", def: "64MiB", kind: size(&s.Memory, leastMessage, math.MaxInt64),
 			doc: "How much a session may hold and make: texts, what is parsed of them, values, prepared statements, portals, cursors, settings and savepoints."},
+	}
+}
+
+func logFields(l *Log) []field {
+	return []field{
+		{key: "slow", def: "0s", kind: duration(&l.Slow, 0),
+			doc: "A call that takes as long is told, with user, client, procedure, outcome and transaction; 0s means none."},
 	}
 }
 

@@ -137,6 +137,7 @@ procedures:
   one: {allow: alice, steps: [{on: outbox, put: x}]}
 users: {alice: "` + verifierA + `"}
 metrics: {}
+log: {slow: 1500ms}
 `
 
 func TestEverything(t *testing.T) {
@@ -150,6 +151,7 @@ func TestEverything(t *testing.T) {
 				Auth: AuthCert, Mode: 0o666, Backlog: 16, TLS: &TLS{"/etc/fdt/tls.crt", "/etc/fdt/tls.key", "/etc/fdt/ca.crt", true}},
 			"inner": {Name: "inner", Addresses: []Address{{"tcp4", "10.0.0.1:543"}}, Auth: AuthSCRAM, Mode: 0o666, Backlog: 4096, TLS: &TLS{"/c", "/k", "", false}},
 		},
+		Log:     Log{Slow: 1500 * time.Millisecond},
 		Session: Session{5 * time.Second, time.Second, 2 * time.Minute, 64 << 10, 7, 1 << 20},
 		Workers: Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour, Grace: time.Second}, Backoff: Backoff{First: time.Second, Longest: time.Minute}},
 		Drain:   Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Generations: 1},

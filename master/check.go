@@ -50,7 +50,7 @@ func (m *Master) check(ctx context.Context, w worker) {
 		case err != nil:
 			words = fmt.Sprintf("%s does not answer its self-check: %v", w.unit, err)
 		case len(answer.Faults) > 0 || len(answer.Program) > 0:
-			words = m.judge(ctx, w.unit, answer, m.unchanged(applied, pending), older)
+			words = m.judge(ctx, w.unit, answer, m.unchanged(applied, pending), older, m.placing(pending))
 		}
 		select {
 		case m.checks <- checked{w.unit, words, alien}:
@@ -60,8 +60,9 @@ func (m *Master) check(ctx context.Context, w worker) {
 }
 
 // judge returns why a worker must not take over, or nothing: a resource that an unchanged configuration reaches no
-// better in the generation that serves is no fault of the new one, and must not stand in the way of a reload.
-func (m *Master) judge(ctx context.Context, unit string, found control.Check, unchanged map[string]bool, older []string) string {
+// better in the generation that serves is no fault of the new one, and must not stand in the way of a reload. placing puts a line to its
+// place in the configuration.
+func (m *Master) judge(ctx context.Context, unit string, found control.Check, unchanged map[string]bool, older []string, placing func(path, line string) string) string {
 	var known control.Check
 	if len(older) > 0 {
 		known, _, _ = selfCheck(ctx, older[0]) // without an answer every fault counts
@@ -77,12 +78,25 @@ func (m *Master) judge(ctx context.Context, unit string, found control.Check, un
 		for strings.HasPrefix(fault, prefix) {
 			fault = strings.TrimPrefix(fault, prefix)
 		}
-		lines = append(lines, fmt.Sprintf("%s fails its self-check: %s%s", unit, prefix, fault))
+		lines = append(lines, placing(found.Places[name], fmt.Sprintf("%s fails its self-check: %s%s", unit, prefix, fault)))
 	}
 	for _, fault := range found.Program {
 		lines = append(lines, fmt.Sprintf("%s fails its self-check: %s", unit, fault))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// placing returns what puts the file, line and column of a path in front of a text: those of /etc/fdt, if that is what the generation
+// has. What is rolled back to, or was edited meanwhile, has no place there.
+func (m *Master) placing(gen int) func(path, text string) string {
+	cfg, err := m.opt.Run.Load(gen)
+	etc, places, also := config.LoadPlaced(m.opt.Etc)
+	return func(path, text string) string {
+		if path == "" || err != nil || also != nil || !reflect.DeepEqual(cfg, etc) {
+			return text
+		}
+		return places.At(path, text, "").Error()
+	}
 }
 
 // selfCheck asks a worker. A program that has no control socket, or does not know the question, is foreign.

@@ -99,11 +99,9 @@ func (se *session) rests(status byte) {
 	a := &se.activity
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.State, a.Changed, a.Application, a.GID = resting[status], time.Now(), se.settings.get("application_name"), ""
+	a.State, a.Changed, a.Application, a.GID = resting[status], time.Now(), se.settings.get("application_name"), gidText(se.txn.GID())
 	if status == 'I' {
 		a.Transaction = time.Time{}
-	} else if gid := se.txn.GID(); !gid.IsZero() {
-		a.GID = gid.String()
 	}
 }
 

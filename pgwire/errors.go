@@ -124,8 +124,11 @@ func explain(ctx context.Context, err error) *Failure {
 	return f
 }
 
-// idHandlerPanicked is of package journal, which this one does not import.
-const idHandlerPanicked = "3512c657ed4041fa8a7c2aa4e9cd4d64"
+// Of package journal, which this one does not import.
+const (
+	idHandlerPanicked = "3512c657ed4041fa8a7c2aa4e9cd4d64"
+	idCallSlow        = "5dcc58e59b0243328e3ab09ef7bc2e4e"
+)
 
 // report tells the client of a failure, and the log what the client is not told.
 func (se *session) report(f *Failure) {

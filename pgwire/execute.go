@@ -156,12 +156,25 @@ func (se *session) limit() {
 func (se *session) call(ctx context.Context, p *plan, params []value.Value, out *sink) ([][]value.Value, error) {
 	began := time.Now()
 	rows, err := se.invoke(ctx, p, params, out)
-	class := success
+	state := succeeded
 	if err != nil {
-		class = classOf(explain(ctx, err))
+		state = explain(ctx, err).Code
 	}
-	se.server.calls[p.call].ended(time.Since(began), class)
+	took := time.Since(began)
+	se.server.calls[p.call].ended(took, state[:2])
+	if slow := se.server.SlowCall; slow > 0 && took >= slow {
+		se.sparing(&se.server.slow).Info("a call was slow", "procedure", p.call.Name(), "duration", took.Round(time.Microsecond), "sqlstate", state,
+			"gid", gidText(se.txn.GID()), "message_id", idCallSlow)
+	}
 	return rows, err
+}
+
+// gidText is a transaction's name; empty without one.
+func gidText(gid txn.GID) string {
+	if gid.IsZero() {
+		return ""
+	}
+	return gid.String()
 }
 
 // invoke runs a procedure, in a transaction of its own if none is open. Rows that

@@ -6,8 +6,11 @@ import (
 	"github.com/fdtserver/fdt/internal/meter"
 )
 
-// success is the class of SQLSTATE of what went well.
-const success = "00"
+// succeeded is the SQLSTATE of what went well, and success its class.
+const (
+	succeeded = "00000"
+	success   = "00"
+)
 
 // calls counts the calls of one procedure.
 type calls struct {

@@ -98,6 +98,10 @@ type Server struct {
 	// they answer soon, and may be nil.
 	Elsewhere func(ctx context.Context) []Activity
 
+	// SlowCall is how long a call takes that Logger gets a line of, which tells
+	// whose it was and what became of it; zero: of none.
+	SlowCall time.Duration
+
 	// Logger gets what an operator should know: refused clients, cut
 	// sessions. slog.Default if nil.
 	Logger *slog.Logger
@@ -111,8 +115,8 @@ type Server struct {
 	calls     map[*procedure.Procedure]*calls
 	fatal     meter.Counts // by class of SQLSTATE
 
-	failing, refusing, ending throttle // of lines in the log
-	once                      sync.Once
+	failing, refusing, ending, slow throttle // of lines in the log
+	once                            sync.Once
 }
 
 // Listener is how clients come in.

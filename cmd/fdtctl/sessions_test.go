@@ -35,8 +35,8 @@ func guests() map[string][]pgwire.Activity {
 	}
 }
 
-// listed are the sessions as fdtctl has them.
-func listed(workers ...string) (list []session) {
+// sessionsOf are the sessions as fdtctl has them.
+func sessionsOf(workers ...string) (list []session) {
 	for _, worker := range workers {
 		all := guests()[worker]
 		for i := range all {
@@ -49,7 +49,7 @@ func listed(workers ...string) (list []session) {
 // TestSessionScreens holds fdtctl sessions against golden texts.
 func TestSessionScreens(t *testing.T) {
 	for _, width := range []int{0, 20, 80, 120} {
-		got := sessionScreen(listed("7-1", "6-2"), width, noon)
+		got := sessionScreen(sessionsOf("7-1", "6-2"), width, noon)
 		for line := range strings.Lines(got) {
 			if n := utf8.RuneCountInString(line) - 1; width >= 80 && n > width {
 				t.Errorf("on %d columns: a line of %d: %s", width, n, line)

@@ -95,6 +95,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 		Manager: manager, Procedures: procedures, Listeners: ways, IdleTimeout: cfg.Transaction.IdleTimeout, MaxTotal: int(cfg.Workers.Recycle.Memory / 4),
 		Origin: pgwire.Origin{Generation: p.gen, Slot: p.slot}, Relay: relay(filepath.Join(p.run, "worker")), Logger: log,
 		Elsewhere:      siblings(filepath.Join(p.run, "worker"), p.control(), siblingFor, siblingAge),
+		SlowCall:       cfg.Log.Slow,
 		StartupTimeout: cfg.Session.AuthenticationTimeout, ReserveTimeout: cfg.Session.ReserveTimeout, StallTimeout: cfg.Session.StallTimeout,
 		MaxMessage: int(cfg.Session.Message), MaxStatements: cfg.Session.Statements, MaxMemory: int(cfg.Session.Memory),
 	}
@@ -234,9 +235,9 @@ func (app *Application) operations(of meters, procedures *procedure.Set) map[str
 		control.OpCheck: func(ctx context.Context, _ json.RawMessage) (any, error) {
 			ctx, cancel := context.WithTimeoutCause(ctx, rehearsing, fmt.Errorf("no answer from the resource within %s", rehearsing))
 			defer cancel()
-			answer := control.Check{Faults: map[string]string{}}
+			answer := control.Check{Faults: map[string]string{}, Places: map[string]string{}}
 			for name, fault := range m.Rehearse(ctx, procedures.Try) {
-				answer.Faults[name] = fault.Error()
+				answer.Faults[name], answer.Places[name] = fault.Error(), pathOf(fault, "resources."+name)
 			}
 			answer.Program = app.rehearse(ctx, m)
 			of.health.asked(ctx) // what is told of them from now on is of this process
@@ -265,9 +266,13 @@ func interrupt(ctx context.Context, wire *pgwire.Server, args json.RawMessage) (
 	if !found {
 		return nil, nil
 	}
-	what := map[bool]string{false: "an operator cancels a session's statement", true: "an operator ends a session"}[asked.End]
-	wire.Logger.InfoContext(ctx, what, "session", asked.PID, "by", asked.By, "user", was.User, "remote", was.Peer,
-		"state", was.State, "procedure", was.Procedure, "gid", was.GID)
+	log := wire.Logger.With("session", asked.PID, "by", asked.By, "user", was.User, "remote", was.Peer, "state", was.State,
+		"procedure", was.Procedure, "gid", was.GID)
+	if asked.End {
+		log.InfoContext(ctx, "an operator ends a session")
+	} else {
+		log.InfoContext(ctx, "an operator cancels a session's statement")
+	}
 	return was, nil
 }
 

@@ -123,6 +123,8 @@ type Resource struct {
 type Check struct {
 	// Faults are the resources on which that failed, each with the reason.
 	Faults map[string]string `json:"faults,omitempty"`
+	// Places are the paths in the configuration of what they are about, likewise: the resource, or a step of a procedure.
+	Places map[string]string `json:"places,omitempty"`
 	// Program is what the program's own rehearsals have found, each with its place in it.
 	Program []string `json:"program,omitempty"`
 }

@@ -42,13 +42,15 @@ func rehearsal(ctx context.Context, s *Stage) error {
 			return err
 		}
 	}
+	out, err := s.quiet(ctx, "systemctl show -P StatusText fdt")
+	s.check(err == nil && strings.Contains(out, "/etc/fdt/config.d/50-rollout.yaml:5:"), "STATUS has where in the configuration that statement is", "%s", grep(out, "50-rollout"))
 	if _, err := s.must(ctx, "mariadb bank -e 'CREATE TABLE account (balance bigint); INSERT INTO account VALUES (100)'"); err != nil {
 		return err
 	}
 	if _, err := s.must(ctx, "systemctl reload fdt && "+psql+` -c "CALL transfer(1)"`); err != nil {
 		return err
 	}
-	out, err := s.must(ctx, `runuser -u postgres -- psql -At bank -c 'SELECT balance FROM account' -c 'SELECT gid FROM pg_prepared_xacts'; mariadb -N bank -e 'SELECT balance FROM account; XA RECOVER'`)
+	out, err = s.must(ctx, `runuser -u postgres -- psql -At bank -c 'SELECT balance FROM account' -c 'SELECT gid FROM pg_prepared_xacts'; mariadb -N bank -e 'SELECT balance FROM account; XA RECOVER'`)
 	if err != nil {
 		return err
 	}
