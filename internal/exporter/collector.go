@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -20,8 +21,11 @@ import (
 // Collector makes the metrics of one scrape; it is a prometheus.Collector.
 type Collector struct {
 	Run     snapshot.Dir // where fdt keeps its state
+	Totals  string       // the file in which sums of counts outlive the process; empty: they do not
 	Version string
 	Logger  *slog.Logger
+
+	keeper keeper
 }
 
 // descs are all metrics.
@@ -71,21 +75,21 @@ var (
 	workerThreads = ofWorker("worker_threads", "Connections that the worker serves at once.")
 	connections   = ofWorker("connections", "Open connections by listener and state: busy ones have a request or a transaction open.", "listener", "state")
 	reserved      = ofWorker("connections_reserved", "Open connections that wait for one of the worker's threads.")
-	accepted      = ofWorker("connections_accepted_total", "Connections accepted.", "listener")
-	drained       = ofWorker("connections_drained_total", "Connections that ended by themselves or by goodbye while the worker drained.")
-	cut           = ofWorker("connections_cut_total", "Connections cut at the deadline of a drain.")
-	fatal         = ofWorker("sessions_terminated_total", "Sessions that fdt refused or ended, by class of the SQLSTATE that the client was told.", "sqlstate_class")
-	calls         = ofWorker("calls_total", "Calls by procedure and class of SQLSTATE, 00 for success; a transaction's end is not part of its calls.", "procedure", "sqlstate_class")
-	duration      = ofWorker("call_duration_seconds", "How long calls took.", "procedure")
-	transactions  = ofWorker("transactions_total", "Transactions of sessions that used a resource, by outcome.", "outcome")
+	accepted      = define("connections_accepted_total", "Connections accepted.", "listener")
+	drained       = define("connections_drained_total", "Connections that ended by themselves or by goodbye while the worker drained.")
+	cut           = define("connections_cut_total", "Connections cut at the deadline of a drain.")
+	fatal         = define("sessions_terminated_total", "Sessions that fdt refused or ended, by class of the SQLSTATE that the client was told.", "sqlstate_class")
+	calls         = define("calls_total", "Calls by procedure and class of SQLSTATE, 00 for success; a transaction's end is not part of its calls.", "procedure", "sqlstate_class")
+	duration      = define("call_duration_seconds", "How long calls took.", "procedure")
+	transactions  = define("transactions_total", "Transactions of sessions that used a resource, by outcome.", "outcome")
 	open          = ofWorker("transactions_open", "Transactions that sessions have open.")
-	decisions     = ofWorker("decisions_total", "Decisions of clients on prepared transactions.", "decision")
+	decisions     = define("decisions_total", "Decisions of clients on prepared transactions.", "decision")
 	pending       = ofWorker("decisions_pending", "Decisions that a resource has not been told yet.")
-	hazards       = ofWorker("heuristic_hazards_total", "Transactions whose outcome in a resource nothing proves, or is not the one decided.")
-	forces        = ofWorker("log_force_duration_seconds", "How long callers waited for their record of the transaction log to be on disk.")
+	hazards       = define("heuristic_hazards_total", "Transactions whose outcome in a resource nothing proves, or is not the one decided.")
+	forces        = define("log_force_duration_seconds", "How long callers waited for their record of the transaction log to be on disk.")
 	poolUse       = ofWorker("resource_connections", "Connections to a resource that transactions use.", "resource")
 	poolLimit     = ofWorker("resource_connections_max", "Connections to a resource that transactions may use.", "resource")
-	exhausted     = ofWorker("resource_exhausted_total", "Transactions that found no free connection to a resource in time.", "resource")
+	exhausted     = define("resource_exhausted_total", "Transactions that found no free connection to a resource in time.", "resource")
 )
 
 // Describe implements prometheus.Collector.
@@ -98,10 +102,13 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	f, err := gather(context.Background(), c.Run)
-	if err != nil {
+	now := time.Now()
+	sum, since, also := c.keeper.total(c.Totals, f, now)
+	if err := errors.Join(err, also); err != nil {
 		c.Logger.Warn("not everything about fdt could be found out", "error", err)
 	}
-	out{ch}.tell(f, c.Version, time.Now())
+	out{ch}.tell(f, c.Version, now)
+	of{out: out{ch}, since: since}.counts(sum)
 }
 
 // out sends metrics.
@@ -115,13 +122,9 @@ func (o out) tell(f facts, version string, now time.Time) {
 	o.resources(f.live)
 	for _, w := range f.live {
 		o.of(w).now(w)
-		o.of(w).counts(w)
 	}
 	for _, p := range f.silent {
 		o.gauge(workerUp, 0, strconv.Itoa(p.Generation), strconv.Itoa(p.Slot))
-	}
-	for _, w := range f.left {
-		o.of(w).counts(w)
 	}
 }
 
@@ -133,7 +136,7 @@ func (o out) counter(d *prometheus.Desc, v float64, labels ...string) {
 	o.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 }
 
-// of is a worker's part of out. Its counters tell when they were zero, so that what they count before the first scrape
+// of is a worker's part of out, or what all have counted. Its counters tell when they were zero, so that what they count before the first scrape
 // is not lost to who understands that: created timestamps, in protobuf and OpenMetrics.
 type of struct {
 	out
@@ -299,6 +302,7 @@ func (o of) now(w meter.Worker) {
 	o.gauge(workerUp, 1)
 	o.gauge(workerStart, seconds(w.Started))
 	o.gauge(workerMemory, float64(w.Memory))
+	o.counter(workerCPU, w.CPU)
 	o.gauge(workerThreads, float64(w.Threads))
 	o.gauge(reserved, float64(w.Reserve))
 	o.gauge(open, float64(w.Open))
@@ -315,9 +319,8 @@ func (o of) now(w meter.Worker) {
 	}
 }
 
-// counts tells what a worker has counted. Those of a few known names are told before they first count.
+// counts tells what workers have counted. Those of a few known names are told before they first count.
 func (o of) counts(w meter.Worker) {
-	o.counter(workerCPU, w.CPU)
 	o.counter(drained, float64(w.Drained))
 	o.counter(cut, float64(w.Cut))
 	o.counter(hazards, float64(w.Hazards))

@@ -2,9 +2,8 @@
 // the exporter's own. It answers within [Patience], whatever state fdt and its workers are in; who does not answer in
 // time is told as such, beside the others.
 //
-// Every worker's counters are series of their own, by generation and slot, as Prometheus wants them: rate() and
-// increase() know the restart of one from a fall of their sum, which every reload would bring. What all workers tell
-// alike is told once.
+// What workers count is told as one sum, in which the counts of those that have ended stay: so it falls at no worker's
+// end, and the number of series does not grow with that of workers. What all workers tell alike is told once.
 package exporter
 
 import (
@@ -30,7 +29,7 @@ type facts struct {
 	state  snapshot.Counts // of the master; zero before the first start
 	live   []meter.Worker  // who answered
 	silent []place         // who did not
-	left   []meter.Worker  // who has ended
+	left   []meter.Worker  // who has ended, in any life of its place
 }
 
 // place names a worker.

@@ -21,7 +21,7 @@ type Place struct{ Generation, Slot int }
 type Counts struct {
 	Live   []meter.Worker // who answered
 	Silent []Place        // who did not
-	Left   []meter.Worker // who has ended, each for as long as [meter.Kept] says
+	Left   []meter.Worker // who has ended, also in an earlier life of a place, each for as long as [meter.Kept] says
 }
 
 // Read asks the workers whose sockets are in a directory, all at once, until the context ends. The error tells what could not be found
@@ -61,15 +61,24 @@ func Read(ctx context.Context, dir string) (Counts, error) {
 	return c, errors.Join(append(errs, err)...)
 }
 
-// ended drops those who live again, or told their counts a moment before they ended.
+// life is one life of a worker: its place, and when it started, in nanoseconds of Unix time.
+type life struct {
+	Place
+
+	started int64
+}
+
+func lifeOf(w meter.Worker) life { return life{Place{w.Generation, w.Slot}, w.Started.UnixNano()} }
+
+// ended drops those who told their counts a moment before they ended. Who lives again in the same place is another.
 func (c *Counts) ended(left []meter.Worker) []meter.Worker {
-	live := map[Place]bool{}
+	live := map[life]bool{}
 	for _, w := range c.Live {
-		live[Place{w.Generation, w.Slot}] = true
+		live[lifeOf(w)] = true
 	}
 	var out []meter.Worker
 	for _, w := range left {
-		if !live[Place{w.Generation, w.Slot}] {
+		if !live[lifeOf(w)] {
 			out = append(out, w)
 		}
 	}
