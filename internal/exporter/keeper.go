@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fdtserver/fdt/internal/foreign"
 	"github.com/fdtserver/fdt/internal/meter"
 )
 
@@ -22,8 +21,6 @@ const (
 	// mostKept bounds the workers whose counts are told apart, and mostNames the names of one kind that are counted: who writes
 	// counts is another user, who talks to the network.
 	mostKept, mostNames = 1024, 4096
-	// maxTotals bounds the file in bytes.
-	maxTotals = 64 << 20
 )
 
 // keeper adds up what workers have counted, those that have ended among them. A sum never falls: it has the last that is known of each
@@ -109,7 +106,7 @@ func (k *keeper) load(file string) error {
 	if file == "" {
 		return nil
 	}
-	text, _, err := foreign.Read(file, maxTotals)
+	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

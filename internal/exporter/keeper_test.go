@@ -68,7 +68,7 @@ func TestTotalsAmiss(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for file, says := range map[string]string{broken: "totals: unexpected end of JSON input", filepath.Join(dir, "none", "x"): "no such file or directory", dir: "not a regular file"} {
+	for file, says := range map[string]string{broken: "totals: unexpected end of JSON input", filepath.Join(dir, "none", "x"): "no such file or directory", dir: "is a directory"} {
 		k := new(keeper)
 		sum, _, err := k.total(file, f, noon)
 		if err == nil || !strings.Contains(err.Error(), says) || sum.Calls["p"].Classes["00"] != 3 {
