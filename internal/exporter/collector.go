@@ -120,11 +120,18 @@ func (o out) tell(f facts, version string, now time.Time) {
 	o.master(f)
 	o.shared(f, now)
 	o.resources(f.live)
+	told := map[place]bool{}
 	for _, w := range f.live {
 		o.of(w).now(w)
+		told[place{Generation: w.Generation, Slot: w.Slot}] = true
 	}
 	for _, p := range f.silent {
 		o.gauge(workerUp, 0, strconv.Itoa(p.Generation), strconv.Itoa(p.Slot))
+	}
+	for _, w := range f.left {
+		if !told[place{Generation: w.Generation, Slot: w.Slot}] { // else another lives in its place
+			o.of(w).counter(workerCPU, w.CPU)
+		}
 	}
 }
 
