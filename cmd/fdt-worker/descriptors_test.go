@@ -121,7 +121,7 @@ func TestDescriptorsTooFew(t *testing.T) {
 	if err := cmd.Wait(); err == nil {
 		t.Error("it serves")
 	}
-	if said := out.String(); !strings.Contains(said, "too few file descriptors") || !strings.Contains(said, "LimitNOFILE=") || !strings.Contains(said, "may need 2000") {
+	if said := out.String(); !strings.Contains(said, "too few file descriptors") || !strings.Contains(said, "LimitNOFILE=") || !strings.Contains(said, "may need 3000") {
 		t.Errorf("the worker said:\n%s", said)
 	}
 }

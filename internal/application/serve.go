@@ -30,6 +30,9 @@ import (
 // get through.
 const reserve = 16
 
+// holding is how many files a session holds at once: a claim and the lock of its name, or a message of a spool and its directory.
+const holding = 2
+
 // scanning is how many files the transaction log holds open, with its locks, and recovery while it reads those of others.
 const scanning = 32
 
@@ -116,8 +119,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 		worker.WithLogger(log), worker.WithListeners(names...), worker.WithDrainTimeout(cfg.Drain.Timeout),
 		worker.WithDeadline(func(at time.Time) { counts.deadline.Store(&at) }),
 		worker.WithStatus(func() string { return line(server.Counts(), manager.Counts()) }),
-		// A session holds one file at a time, and the log, its locks and the scan of recovery a few.
-		worker.WithDescriptors(server.Descriptors()+resources.Descriptors(cfg)+control.Descriptors+scanning),
+		worker.WithDescriptors(holding*(cfg.Workers.Threads+reserve)+resources.Descriptors(cfg)+control.Descriptors+scanning),
 		worker.WithControl(lc, app.operations(counts, procedures)),
 	)
 	if pending(dir, p.gen) {
