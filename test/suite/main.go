@@ -1,5 +1,5 @@
-// Command suite runs all tests and adds up what they covered: unit tests with the race detector, and at the same time
-// tests of the installed, instrumented package in booted systemd. Both wait most of the time, for databases, disks
+// Command suite runs all tests and adds up what they covered: unit tests with the race detector, the models without, and at the same
+// time tests of the installed, instrumented package in booted systemd. They wait most of the time, for databases, disks
 // and reboots, and so does each test of theirs: more of them run at once than there are processors. The last line is
 // always "N passed, N failed", and the exit status is 1 unless nothing failed.
 package main
@@ -38,24 +38,32 @@ func main() {
 	}
 }
 
-// part is one of the two runs of go test.
+// part is one of the runs of go test.
 type part struct {
 	title, dir string
 	env, args  []string
 }
 
-// parts are both, with work for what they write. Of the packages with unit tests those come first that take longest.
+// models check all states of what is pure, each in one goroutine: there is no race to detect, and that would take them ten times as long.
+const models = "^(TestModel|TestMutants)$"
+
+// parts are all, with work for what they write. Of the packages with unit tests those come first that take longest.
 func parts(work string) []part {
-	unit, bed := filepath.Join(work, "unit"), filepath.Join(work, "bed")
+	unit, model, bed := filepath.Join(work, "unit"), filepath.Join(work, "model"), filepath.Join(work, "bed")
 	return []part{
 		{
 			title: "unit tests",
 			dir:   unit,
 			env:   []string{"CGO_ENABLED=1", "FDT_COVER=" + unit}, // for the race detector; for children
 			args: []string{
-				"-race", "-parallel=8", "-timeout=1h", "-covermode=atomic", "-coverpkg=./...",
+				"-race", "-skip=" + models, "-parallel=8", "-timeout=1h", "-covermode=atomic", "-coverpkg=./...",
 				"./txn", "./pgwire", "./txn/mariadb", "./test/bank", "./txn/postgres", "./...", "-args", "-test.gocoverdir=" + unit,
 			},
+		},
+		{
+			title: "models",
+			dir:   model,
+			args:  []string{"-run=" + models, "-timeout=1h", "-covermode=atomic", "-coverpkg=./...", "./txn", "./master", "-args", "-test.gocoverdir=" + model},
 		},
 		{
 			title: "tests in booted systemd",
@@ -66,7 +74,7 @@ func parts(work string) []part {
 	}
 }
 
-// run runs both parts to their ends, whatever fails, and prints the coverage of the two together.
+// run runs all parts to their ends, whatever fails, and prints the coverage of all together.
 func run(ctx context.Context, t *tally, out io.Writer, parts []part, work string) error {
 	var dirs []string
 	for _, p := range parts {
@@ -97,7 +105,7 @@ func run(ctx context.Context, t *tally, out io.Writer, parts []part, work string
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "== coverage of both together")
+	fmt.Fprintln(out, "== coverage of all together")
 	profile := filepath.Join(work, "profile.txt")
 	return coverage(ctx, out, dirs, profile)
 }
