@@ -100,7 +100,11 @@ func bankInstall(ctx context.Context, s *Stage) error {
 	if err := s.Bed.WriteFile(ctx, "/etc/fdt/config.d/50-bank.yaml", []byte(config)); err != nil {
 		return err
 	}
-	_, err := s.must(ctx, "fdtctl reload && fdtctl decider init bank_a")
+	if _, err := s.must(ctx, "fdtctl reload && fdtctl decider init bank_a"); err != nil {
+		return err
+	}
+	// From the beginning, so that it has decided, whatever becomes of the reloads that take it out and name it again.
+	_, err := s.Bed.Shell(ctx, bankDecider)
 	return err
 }
 
