@@ -4,10 +4,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/config"
 )
 
 // reached is what is known of one listener's socket, as of a look.
@@ -59,8 +60,8 @@ func (m *Master) reach(u found, r reached) (reached, error) {
 	return r, nil
 }
 
-// hidden are directories of which fdt.service has its own, by its settings: what the master sees there says nothing.
-var hidden = []string{"/tmp/", "/var/tmp/", "/home/", "/root/", "/run/user/"}
+// sandbox is that of fdt.service: what the master sees in a directory of which it has its own says nothing.
+var sandbox = config.Sandbox{PrivateTmp: true, ProtectHome: true}
 
 // file returns what is at a unix socket's path, nil if that is not known, and whether it is certain that no socket is.
 func (m *Master) file(socket string) (file fs.FileInfo, gone bool) {
@@ -70,12 +71,7 @@ func (m *Master) file(socket string) (file fs.FileInfo, gone bool) {
 			path = t.paths[socket]
 		}
 	}
-	for _, dir := range hidden {
-		if strings.HasPrefix(path, dir) {
-			path = ""
-		}
-	}
-	if path == "" {
+	if path == "" || sandbox.Hidden(path) != "" {
 		return nil, false
 	}
 	file, err := os.Lstat(path)

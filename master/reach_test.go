@@ -9,15 +9,17 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/fdtserver/fdt/config"
 )
 
 // TestReach follows one unix socket through what may become of it.
 func TestReach(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	// Tests' directories are below /tmp, of which the service has its own.
-	was := hidden
-	hidden = nil
-	t.Cleanup(func() { hidden = was })
+	was := sandbox
+	sandbox = config.Sandbox{}
+	t.Cleanup(func() { sandbox = was })
 	listen := func() {
 		t.Helper()
 		_ = os.Remove(path)
@@ -89,7 +91,7 @@ func TestReach(t *testing.T) {
 	if file, gone := m.file(socketA); file != nil || gone {
 		t.Errorf("%v, gone %t", file, gone)
 	}
-	hidden = was
+	sandbox = was
 	m.applied.paths[socketA] = "/tmp/absent"
 	if file, gone := m.file(socketA); file != nil || gone {
 		t.Errorf("%v, gone %t", file, gone)
