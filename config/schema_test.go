@@ -11,10 +11,12 @@ import (
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/fdtserver/fdt/internal/testgolden"
 )
 
 func TestSchemaIsShipped(t *testing.T) {
-	golden(t, "../packaging/fdt.schema.json", string(Schema()))
+	testgolden.Compare(t, "../packaging/fdt.schema.json", string(Schema()))
 }
 
 // accepts is as much of JSON Schema as ours uses.

@@ -2,16 +2,13 @@ package master
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/testgolden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // TestTransitions compares the whole table, refusals included, with its golden file.
 func TestTransitions(t *testing.T) {
@@ -29,19 +26,7 @@ func TestTransitions(t *testing.T) {
 			fmt.Fprintf(&b, "%-12s %-12s %s\n", s, e, to)
 		}
 	}
-	const golden = "testdata/transitions.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("the table has changed; go test ./master -update\n%s", b.String())
-	}
+	testgolden.Compare(t, "testdata/transitions.golden", b.String())
 }
 
 func TestStepNames(t *testing.T) {

@@ -2,16 +2,15 @@ package pgwire_test
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-)
 
-var update = flag.Bool("update", false, "write golden files anew")
+	"github.com/fdtserver/fdt/internal/testgolden"
+)
 
 // oracleProcedures are like fdt's by name and parameters.
 var oracleProcedures = []string{
@@ -109,10 +108,8 @@ func compare(out *bytes.Buffer, theirs, mine []string) (same bool) {
 
 func golden(t *testing.T, name string, got []byte, version string) {
 	t.Helper()
-	if *update {
-		if err := os.WriteFile(name, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if *testgolden.Update {
+		testgolden.Write(t, name, string(got))
 	}
 	want, err := os.ReadFile(name)
 	if err != nil {

@@ -3,9 +3,12 @@ package txn
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/fdtserver/fdt/internal/testgolden"
 )
 
 // TestErrorTexts holds what operators and clients read: one sentence, each name once, the cause last.
@@ -28,7 +31,7 @@ func TestErrorTexts(t *testing.T) {
 		}
 	}
 	text := strings.Join(got, "\n") + "\n"
-	golden(t, "errors.golden", text)
+	testgolden.Compare(t, filepath.Join("testdata", "errors.golden"), text)
 	if failedAt("a", "", nil) != nil || together(nil, nil) != nil {
 		t.Error("an error of nothing")
 	}

@@ -3,35 +3,15 @@ package txn
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/testgolden"
 	"github.com/fdtserver/fdt/txn/internal/ledger"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update writes it anew):\n%s", path, got)
-	}
-}
 
 // TestTables is the whole behaviour of both state machines.
 func TestTables(t *testing.T) {
@@ -52,7 +32,7 @@ func TestTables(t *testing.T) {
 		}
 		fmt.Fprintf(&out, "%-10s terminal: %t\n", p, p.Terminal())
 	}
-	golden(t, "tables.golden", out.String())
+	testgolden.Compare(t, filepath.Join("testdata", "tables.golden"), out.String())
 }
 
 func line(out *strings.Builder, from, event, to fmt.Stringer, err error) {
@@ -271,7 +251,7 @@ func TestPlan(t *testing.T) {
 		}
 		fmt.Fprintln(&out)
 	}
-	golden(t, "plan.golden", out.String())
+	testgolden.Compare(t, filepath.Join("testdata", "plan.golden"), out.String())
 }
 
 // TestPlanUnfenced: what may still change is not touched.

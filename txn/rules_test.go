@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"go/parser"
 	"go/token"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/fdtserver/fdt/internal/testgolden"
 )
 
 // TestRulesAreStill: the rules do nothing themselves.
@@ -221,5 +224,5 @@ func TestRules(t *testing.T) {
 		}
 	}
 	slices.Sort(lines)
-	golden(t, "rules.golden", strings.Join(lines, "\n")+"\n")
+	testgolden.Compare(t, filepath.Join("testdata", "rules.golden"), strings.Join(lines, "\n")+"\n")
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,10 +9,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/testgolden"
 	"github.com/fdtserver/fdt/master"
 )
-
-var update = flag.Bool("update", false, "write the golden screens anew")
 
 // noon is the time at which the screens are looked at.
 var noon = time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
@@ -94,22 +91,8 @@ func TestScreens(t *testing.T) {
 			if len(lines) > 24 && (lines[0] != first || !strings.HasSuffix(got, "\n\n"+wrapped(s.Line(), width, ""))) {
 				t.Errorf("%s on %d columns: the headline is not first and last", name, width)
 			}
-			golden(t, filepath.Join("testdata", "screen", fmt.Sprintf("%s-%d.txt", name, width)), got)
+			testgolden.Compare(t, filepath.Join("testdata", "screen", fmt.Sprintf("%s-%d.txt", name, width)), got)
 		}
-	}
-}
-
-// golden holds what is shown against a file.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil || got != string(want) {
-		t.Errorf("%v: %s is not what is shown (go test -update writes it):\n%s", err, file, got)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/testgolden"
 	"github.com/fdtserver/fdt/pgwire"
 )
 
@@ -55,7 +56,7 @@ func TestSessionScreens(t *testing.T) {
 				t.Errorf("on %d columns: a line of %d: %s", width, n, line)
 			}
 		}
-		golden(t, filepath.Join("testdata", "screen", fmt.Sprintf("sessions-%d.txt", width)), got)
+		testgolden.Compare(t, filepath.Join("testdata", "screen", fmt.Sprintf("sessions-%d.txt", width)), got)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,10 +26,9 @@ import (
 	"github.com/fdtserver/fdt/internal/fleet"
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/testgolden"
 	"github.com/fdtserver/fdt/internal/testwait"
 )
-
-var update = flag.Bool("update", false, "write golden files anew")
 
 var noon = time.Unix(1e9, 0)
 
@@ -112,15 +110,7 @@ func TestExposition(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, file := text(t, f), filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil || got != string(want) {
-				t.Errorf("%s differs (%v); got:\n%s", file, err, got)
-			}
+			testgolden.Compare(t, file, got)
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package unit
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,9 +8,8 @@ import (
 	"testing"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/testgolden"
 )
-
-var update = flag.Bool("update", false, "write golden files anew")
 
 func load(t *testing.T, text string) *config.Config {
 	t.Helper()
@@ -100,15 +98,7 @@ func TestUnits(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, file := tree(t, dir), filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil || got != string(want) {
-				t.Errorf("%s differs (%v); got:\n%s", file, err, got)
-			}
+			testgolden.Compare(t, file, got)
 		})
 	}
 }

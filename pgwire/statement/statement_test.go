@@ -3,7 +3,6 @@ package statement
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"reflect"
@@ -11,9 +10,9 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
-)
 
-var update = flag.Bool("update", false, "write the golden file anew")
+	"github.com/fdtserver/fdt/internal/testgolden"
+)
 
 // dump prints statements so that a reader of the golden file sees all of them.
 func dump(list []Statement, err error) string {
@@ -86,24 +85,7 @@ func TestParse(t *testing.T) {
 		text := strings.NewReplacer(`\n`, "\n", `\z`, "\x00", `\y`, "\xff").Replace(line)
 		fmt.Fprintf(&b, "%s\n   %s\n", line, dump(Parse(text)))
 	}
-	if *update {
-		if err := os.WriteFile(name, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		got, want := strings.Split(b.String(), "\n"), strings.Split(string(want), "\n")
-		for i := range min(len(got), len(want)) {
-			if got[i] != want[i] {
-				t.Errorf("line %d:\n got %s\nwant %s", i+1, got[i], want[i])
-			}
-		}
-		t.Error("if this is right: go test -update")
-	}
+	testgolden.Compare(t, name, b.String())
 }
 
 // TestDepth shows that foreign text cannot grow the stack.

@@ -1,14 +1,13 @@
 package clients
 
 import (
-	"flag"
 	"os"
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write golden files anew")
+	"github.com/fdtserver/fdt/internal/testgolden"
+)
 
 // TestClients runs every client every way, and then pools of connections while fdt reloads. Of the tools it runs a few, and all if FDT_CLIENTS
 // is all, as make clients sets it.
@@ -92,8 +91,8 @@ func (m *machine) statements(t *testing.T) {
 func (m *machine) psql(t *testing.T, way string) {
 	const name = "testdata/psql.out"
 	got := m.play(t, way, m.account(), "psql", "-X", "-f", "/clients/psql.sql")
-	if *update && m.release == "bookworm" {
-		must(t, os.WriteFile(name, []byte(got), 0o644))
+	if *testgolden.Update && m.release == "bookworm" {
+		testgolden.Write(t, name, got)
 	}
 	want, err := os.ReadFile(name)
 	must(t, err)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/fdtserver/fdt/internal/testgolden"
 )
 
 // sockets are the servers whose conversations are compared.
@@ -41,7 +43,7 @@ var reasons = []struct {
 func (m *machine) starts(t *testing.T) {
 	const name = "testdata/start.txt"
 	golden, err := os.ReadFile(name)
-	if err != nil && !*update {
+	if err != nil && !*testgolden.Update {
 		t.Fatal(err)
 	}
 	all := slices.Clone(recorded)
@@ -65,7 +67,7 @@ func (m *machine) starts(t *testing.T) {
 		}
 	})
 	got := "# What differs in the conversations by which tools start: - is PostgreSQL 15, + is fdt.\n" + strings.Join(sections, "")
-	if *update && everything() {
+	if *testgolden.Update && everything() {
 		must(t, os.WriteFile(name, []byte(got), 0o644))
 	} else if got != string(golden) {
 		t.Errorf("%s differs (-update with FDT_CLIENTS=all writes it anew); got:\n%s", name, got)

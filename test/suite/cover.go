@@ -18,7 +18,7 @@ const module = "github.com/fdtserver/fdt/"
 
 // scaffold are the packages that exist for tests; they are left out.
 func scaffold(pkg string) bool {
-	for _, prefix := range []string{"test", "internal/bed", "internal/powercut", "internal/testcover", "internal/testdb", "internal/testwait", "txn/txntest", "examples"} {
+	for _, prefix := range []string{"test", "internal/bed", "internal/powercut", "internal/testcover", "internal/testdb", "internal/testgolden", "internal/testwait", "txn/txntest", "examples"} {
 		if pkg == prefix || strings.HasPrefix(pkg, prefix+"/") {
 			return true
 		}
