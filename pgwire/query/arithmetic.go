@@ -51,13 +51,9 @@ type arithmetic struct {
 func (n *arithmetic) typ() *value.Type { return n.t }
 
 func (n *arithmetic) eval(f *frame) (value.Value, error) {
-	l, err := n.left.eval(f)
+	l, r, err := both(f, n.left, n.right)
 	if err != nil {
 		return l, err
-	}
-	r, err := n.right.eval(f)
-	if err != nil {
-		return r, err
 	}
 	if l.Null || r.Null {
 		return n.t.Null(), nil

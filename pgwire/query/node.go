@@ -250,16 +250,20 @@ type compare struct {
 	l, r        span // what each side reads
 }
 
+// both evaluates two operands, the left one first.
+func both(f *frame, left, right node) (l, r value.Value, err error) {
+	if l, err = left.eval(f); err == nil {
+		r, err = right.eval(f)
+	}
+	return l, r, err
+}
+
 func (*compare) typ() *value.Type { return value.Bool }
 
 func (n *compare) eval(f *frame) (value.Value, error) {
-	l, err := n.left.eval(f)
+	l, r, err := both(f, n.left, n.right)
 	if err != nil {
 		return l, err
-	}
-	r, err := n.right.eval(f)
-	if err != nil {
-		return r, err
 	}
 	if err := f.run.step(1 + min(len(l.Text), len(r.Text))/64); err != nil {
 		return r, err

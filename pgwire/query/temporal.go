@@ -185,13 +185,9 @@ type timely struct {
 func (n *timely) typ() *value.Type { return n.rule.result }
 
 func (n *timely) eval(f *frame) (value.Value, error) {
-	l, err := n.left.eval(f)
+	l, r, err := both(f, n.left, n.right)
 	if err != nil {
 		return l, err
-	}
-	r, err := n.right.eval(f)
-	if err != nil {
-		return r, err
 	}
 	if l.Null || r.Null {
 		return n.rule.result.Null(), nil
