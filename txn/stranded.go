@@ -38,7 +38,7 @@ func (m *Manager) Stranded(ctx context.Context) error {
 		}
 	}
 	var errs []error
-	keepers, err := m.deciders(ctx)
+	keepers, err := m.ledger.Deciders()
 	for at := range keepers {
 		if why := m.strange(ctx, known, at); why != "" {
 			errs = append(errs, fmt.Errorf("%s, and keeps decisions of workers that run, or are yet to be recovered: take transaction.decider out first, and the resource when those have gone", why))
@@ -49,22 +49,6 @@ func (m *Manager) Stranded(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("%s, and transactions wait there: %s; see fdtctl txn list, settle them first", why, some(missing[why])))
 	}
 	return errors.Join(errs...)
-}
-
-// deciders returns the stores that keep decisions of any incarnation that has a
-// log.
-func (m *Manager) deciders(ctx context.Context) (map[BranchID]bool, error) {
-	s, err := m.ledger.Read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all := map[BranchID]bool{}
-	for _, list := range s.Deciders {
-		for _, at := range list {
-			all[at] = true
-		}
-	}
-	return all, nil
 }
 
 // strange tells why a branch cannot be reached by its resource; empty if it

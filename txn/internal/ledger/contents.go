@@ -277,12 +277,17 @@ func (s *Contents) keepsSealed(sealed map[uint64]bool) bool {
 }
 
 func (h *directory) read(s *Contents, n uint64) error {
+	return h.replay(n, func(all iter.Seq2[[]byte, error]) error { return s.readLog(n, h.id, all) })
+}
+
+// replay has g read a log from its beginning.
+func (h *directory) replay(n uint64, g func(iter.Seq2[[]byte, error]) error) error {
 	f, err := os.Open(h.path(logName(n)))
 	if err = errors.Join(err, h.fault.At("open log")); err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }() // read only
-	return s.readLog(n, h.id, wal.Replay(f, wal.Position{}))
+	return g(wal.Replay(f, wal.Position{}))
 }
 
 // readLog adds one log's records.

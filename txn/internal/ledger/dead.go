@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"iter"
 
+	"github.com/fdtserver/fdt/txn/internal/wal"
 	"github.com/fdtserver/fdt/txn/xa"
 )
 
@@ -87,4 +90,30 @@ func (f *Files) Damaged(context.Context) error {
 		}
 	}
 	return errors.Join(damage...)
+}
+
+// Deciders reads each log once, and of one that is damaged what can be read. A log that is rewritten meanwhile is another file,
+// which keeps what this asks for; the one that was opened stays as it was.
+func (f *Files) Deciders() (map[xa.BranchID]bool, error) {
+	logs, err := f.dir.logs()
+	if err != nil {
+		return nil, err
+	}
+	all := map[xa.BranchID]bool{}
+	for _, n := range logs {
+		err := f.dir.replay(n, func(replay iter.Seq2[[]byte, error]) error {
+			_, _ = readRecords(n, f.dir.id, wal.Position{}, replay, func(_ int64, r Record) {
+				if r.Kind == KindDecider {
+					for _, at := range r.Branches {
+						all[at] = true
+					}
+				}
+			})
+			return nil
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return all, nil
 }

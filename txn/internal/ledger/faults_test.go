@@ -101,6 +101,10 @@ func TestSpoiltDirectory(t *testing.T) {
 			func(t *testing.T, f *Files) { must(t, os.RemoveAll(f.dir.dir)) },
 			func(t *testing.T, f *Files) error { return f.Damaged(t.Context()) }, fs.ErrNotExist,
 		},
+		"deciders of no directory": {
+			func(t *testing.T, f *Files) { must(t, os.RemoveAll(f.dir.dir)) },
+			func(t *testing.T, f *Files) error { _, err := f.Deciders(); return err }, fs.ErrNotExist,
+		},
 		"logs from which the claims are made": {
 			func(t *testing.T, f *Files) { must(t, os.RemoveAll(f.dir.dir)) },
 			func(t *testing.T, f *Files) error { return f.rebuild(t.Context()) }, xa.ErrNoClaims,
@@ -256,6 +260,9 @@ func TestFailingSteps(t *testing.T) {
 	for step, try := range map[string]func(f *Files) error{
 		"open log": func(f *Files) error {
 			if err := f.dir.rewrite(3, texts(nil)); err != nil {
+				return err
+			}
+			if _, err := f.Deciders(); !errors.Is(err, unix.EIO) {
 				return err
 			}
 			return f.Damaged(t.Context())

@@ -88,6 +88,8 @@ type Reader interface {
 	// LookUp returns what the log of one incarnation says of these transactions; of those that were given to an outside
 	// coordinator, what all logs say.
 	LookUp(ctx context.Context, began uint64, of ...xa.GID) (*Contents, error)
+	// Deciders returns the stores that keep decisions of any incarnation that has a log. It waits for nobody.
+	Deciders() (map[xa.BranchID]bool, error)
 	// DeadLogs reads the logs of the dead, one transaction at a time.
 	DeadLogs(ctx context.Context) DeadLog
 	// DeadLogsOf is likewise, from what was read already where that is final. It is for one goroutine.
