@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -192,21 +191,12 @@ func (m *Manager) removeForgotten(ctx context.Context, forgot map[GID]forgotten,
 			m.swept.forget(gid, f)
 			continue
 		}
-		c, err := m.ledger.TryTake(ctx, f.claim)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // its name was wanted
-		case err != nil:
+		err := m.ledger.RemoveForgotten(ctx, f.claim, gid)
+		if err != nil {
 			m.swept.forget(gid, f)
-			if !errors.Is(err, ledger.ErrHeld) {
-				errs = append(errs, err)
-			}
-		default:
-			errs = append(errs, ledger.With(c, func(c *ledger.Claim) error {
-				if c.GID != gid {
-					return nil // likewise
-				}
-				return c.Remove()
-			}))
+		}
+		if !errors.Is(err, ledger.ErrHeld) {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

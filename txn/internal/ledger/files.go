@@ -160,6 +160,23 @@ func (f *Files) TryTake(ctx context.Context, name string) (*Claim, error) {
 	return found(ctx, f, name, func() (*Claim, error) { return f.claims.tryTake(name) })
 }
 
+// RemoveForgotten asks no log whether there was a claim: what is forgotten needs none.
+func (f *Files) RemoveForgotten(ctx context.Context, name string, gid xa.GID) error {
+	c, err := mended(ctx, f, name, func() (*Claim, error) { return f.claims.tryTake(name) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return barred(err)
+	}
+	return With(c, func(c *Claim) error {
+		if c.GID != gid {
+			return nil
+		}
+		return c.Remove()
+	})
+}
+
 // Create makes a new claim, locked; fs.ErrExist if there is one of that name.
 func (f *Files) Create(ctx context.Context, st State) (*Claim, error) {
 	if err := f.rebuild(ctx); err != nil {

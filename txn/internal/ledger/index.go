@@ -27,7 +27,8 @@ type index struct {
 	mu       sync.Mutex
 	file     *os.File            // what was read; nil if there is no such log
 	at       map[xa.GID][]int64  // offsets of each transaction's records, in order
-	names    map[string][]xa.GID // those that outside coordinators have named, by their claims' names
+	names    map[string][]xa.GID // those that outside coordinators have named, by their claims' names, until they are over
+	claims   map[xa.GID]string   // the other way round
 	reserved uint64              // highest sequence number
 	read     wal.Position        // up to where
 	damaged  error               // why it cannot be read further
@@ -83,7 +84,8 @@ func (i *index) reset(f *os.File) error {
 	if i.file != nil {
 		err = i.file.Close()
 	}
-	i.file, i.at, i.names, i.reserved, i.read, i.damaged = f, map[xa.GID][]int64{}, map[string][]xa.GID{}, 0, wal.Position{}, nil
+	i.file, i.at, i.reserved, i.read, i.damaged = f, map[xa.GID][]int64{}, 0, wal.Position{}, nil
+	i.names, i.claims = map[string][]xa.GID{}, map[xa.GID]string{}
 	return err
 }
 
@@ -153,11 +155,21 @@ func (i *index) readOn(n uint64, id xa.LogID) {
 		if r.GID.IsZero() {
 			return
 		}
-		if name := ClientName(r.ClientGID); r.ClientGID != "" && !slices.Contains(i.names[name], r.GID) {
-			i.names[name] = append(i.names[name], r.GID)
-		}
+		i.name(r)
 		i.at[r.GID] = append(i.at[r.GID], at)
 	})
+}
+
+// name keeps which transactions an outside coordinator may still ask for by a name.
+func (i *index) name(r Record) {
+	switch name, known := i.claims[r.GID]; {
+	case known && r.Kind == KindForget:
+		i.unname(r.GID, name)
+	case !known && r.ClientGID != "":
+		name = ClientName(r.ClientGID)
+		i.claims[r.GID] = name
+		i.names[name] = append(i.names[name], r.GID)
+	}
 }
 
 // sealed makes sure that the log of a dead incarnation is sealed, or gone: only

@@ -66,6 +66,9 @@ type Claims interface {
 	Take(ctx context.Context, name string) (*Claim, error)
 	// TryTake is Take that returns ErrHeld instead of waiting.
 	TryTake(ctx context.Context, name string) (*Claim, error)
+	// RemoveForgotten removes a transaction's claim, unless the name was given to another one since; ErrHeld if somebody is at
+	// work on it. That it is forgotten must be durable.
+	RemoveForgotten(ctx context.Context, name string, gid xa.GID) error
 	// Peek reads a claim without holding it; fs.ErrNotExist if there is none.
 	Peek(ctx context.Context, name string) (State, error)
 	// Each calls f for every claim, one after another, without holding it. It returns which could not be read, or why

@@ -73,12 +73,23 @@ func (f *Files) lookUpName(logs []uint64, name string) (*History, *Contents, err
 		_, sealed[n] = f.dir.sealed.Load(n)
 	}
 	s.Supersede(sealed)
-	for _, h := range s.Histories {
-		if ClaimName(&h.Tx) == name && !h.Unnamed && !f.Done(h) {
-			return h, s, nil
+	var is *History
+	for gid, h := range s.Histories {
+		switch {
+		case !f.Done(h):
+			if ClaimName(&h.Tx) == name && !h.Unnamed {
+				is = h
+			}
+		case !h.Superseded: // over by records of its own, which stay true: a name may be used without end
+			for _, n := range logs {
+				f.index.of(n).over(gid, name)
+			}
 		}
 	}
-	return nil, nil, nil
+	if is == nil {
+		s = nil
+	}
+	return is, s, nil
 }
 
 // of returns what these logs say of transactions.
@@ -201,12 +212,7 @@ func (f *Files) deriveSome(lock *os.File, s *Contents, some []*History, put func
 
 // found looks for a claim, once more if there was none but the logs have the transaction, or it was spoilt.
 func found[T any](ctx context.Context, f *Files, name string, look func() (T, error)) (T, error) {
-	c, err := look()
-	if _, spoilt := errors.AsType[*spoiltError](err); spoilt {
-		if err = f.mend(ctx, name); err == nil {
-			c, err = look()
-		}
-	}
+	c, err := mended(ctx, f, name, look)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return c, barred(err)
 	}
@@ -226,7 +232,18 @@ func found[T any](ctx context.Context, f *Files, name string, look func() (T, er
 	return c, barred(err)
 }
 
-// named returns the transactions of a claim's name in log n, which it reads on in.
+// mended looks for a claim, once more if it was spoilt.
+func mended[T any](ctx context.Context, f *Files, name string, look func() (T, error)) (T, error) {
+	c, err := look()
+	if _, spoilt := errors.AsType[*spoiltError](err); spoilt {
+		if err = f.mend(ctx, name); err == nil {
+			c, err = look()
+		}
+	}
+	return c, err
+}
+
+// named returns the transactions of a claim's name in log n, which it reads on in, without those that are known to be over.
 func (i *index) named(h *directory, n uint64, name string) ([]xa.GID, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -235,4 +252,18 @@ func (i *index) named(h *directory, n uint64, name string) ([]xa.GID, error) {
 	}
 	i.readOn(n, h.id)
 	return slices.Clone(i.names[name]), nil
+}
+
+// over takes a transaction out of those of a claim's name.
+func (i *index) over(gid xa.GID, name string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.unname(gid, name)
+}
+
+func (i *index) unname(gid xa.GID, name string) {
+	left := slices.DeleteFunc(i.names[name], func(g xa.GID) bool { return g == gid })
+	if i.names[name] = left; len(left) == 0 {
+		delete(i.names, name)
+	}
 }

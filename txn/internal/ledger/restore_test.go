@@ -77,6 +77,50 @@ func TestRestoreFails(t *testing.T) {
 	}
 }
 
+// TestNameUsedAgain: of a name that was used before, only what may still be asked for is looked up: what a record said to be over is
+// not read again, whichever log has that record.
+func TestNameUsedAgain(t *testing.T) {
+	f, _ := opened(t)
+	logs := map[uint64][]string{}
+	for n := uint64(3); n <= 4; n++ {
+		opening := Record{Kind: KindOpen, Log: f.dir.id, Incarnation: n, Through: 9}
+		logs[n] = []string{string(opening.encode())}
+	}
+	add := func(n uint64, r Record) { r.At = time.Now(); logs[n] = append(logs[n], string(r.encode())) }
+	gid := func(n uint64) xa.GID { return testGID(3, n, xa.RoleExternal) }
+	for i, forgetIn := range []uint64{3, 4} {
+		add(3, Record{Kind: KindPrepared, GID: gid(uint64(i)), ClientGID: "x"})
+		add(forgetIn, Record{Kind: KindAbort, GID: gid(uint64(i))})
+		add(forgetIn, Record{Kind: KindEnd, GID: gid(uint64(i))})
+		add(forgetIn, Record{Kind: KindForget, GID: gid(uint64(i))})
+	}
+	add(3, Record{Kind: KindPrepared, GID: gid(2), ClientGID: "x"})
+	for n, list := range logs {
+		must(t, f.dir.rewrite(n, texts(list)))
+	}
+	f.dir.put(t, "incarnation", "4\n")
+	must(t, f.rebuild(t.Context()))
+	name := ClientName("x")
+	for range 2 {
+		must(t, os.Remove(f.claims.path(name)))
+		if st, err := f.Peek(t.Context(), name); err != nil || st.GID != gid(2) {
+			t.Errorf("%+v, %v", st, err)
+		}
+		if got := f.index.of(3).names[name]; len(got) != 1 || got[0] != gid(2) {
+			t.Errorf("looked up: %v", got)
+		}
+	}
+	must(t, f.RemoveForgotten(t.Context(), name, gid(1))) // the name is another's
+	if _, err := f.Peek(t.Context(), name); err != nil {
+		t.Error(err)
+	}
+	must(t, f.RemoveForgotten(t.Context(), name, gid(2)))
+	must(t, f.RemoveForgotten(t.Context(), name, gid(2)))
+	if _, err := os.Lstat(f.claims.path(name)); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
 func named(gid string) State {
 	return State{Transaction: xa.Transaction{GID: testGID(1, 1, xa.RoleExternal), ClientGID: gid, Phase: xa.Preparing}}
 }
