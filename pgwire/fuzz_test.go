@@ -125,7 +125,8 @@ func FuzzPlan(f *testing.F) {
 		f.Add(text)
 	}
 	s := newFDT(f, bank{})
-	hello := startupPacket(version3, pairs("user", "a")...)
+	// TestHostile lets them work as long as they are allowed to.
+	hello := startupPacket(version3, pairs("user", "a", "statement_timeout", "100ms")...)
 	f.Fuzz(func(t *testing.T, text string) {
 		all := append(hello[:len(hello):len(hello)], message('Q', append([]byte(strings.ReplaceAll(text, "\x00", " ")), 0)...)...)
 		all = append(all, message('Q', []byte("ROLLBACK\x00")...)...)

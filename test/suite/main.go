@@ -1,5 +1,5 @@
-// Command suite runs all tests and adds up what they covered: unit tests with the race detector, the models without, and at the same
-// time tests of the installed, instrumented package in booted systemd. They wait most of the time, for databases, disks
+// Command suite runs all tests and adds up what they covered: unit tests with the race detector, long ones of
+// one goroutine without, and at the same time tests of the installed, instrumented package in booted systemd. They wait most of the time, for databases, disks
 // and reboots, and so does each test of theirs: more of them run at once than there are processors. The last line is
 // always "N passed, N failed", and the exit status is 1 unless nothing failed.
 package main
@@ -44,26 +44,27 @@ type part struct {
 	env, args  []string
 }
 
-// models check all states of what is pure, each in one goroutine: there is no race to detect, and that would take them ten times as long.
-const models = "^(TestModel|TestMutants)$"
+// unraced are the tests that take long in one goroutine, as the models, which check all states of what is pure, and statements that cost
+// as much as they are allowed to: there is no race to detect, and that would take them ten times as long.
+const unraced = "^(TestModel|TestMutants|TestHostile|TestHostileArrays|TestNothingHoldsAText)$"
 
 // parts are all, with work for what they write. Of the packages with unit tests those come first that take longest.
 func parts(work string) []part {
-	unit, model, bed := filepath.Join(work, "unit"), filepath.Join(work, "model"), filepath.Join(work, "bed")
+	unit, alone, bed := filepath.Join(work, "unit"), filepath.Join(work, "alone"), filepath.Join(work, "bed")
 	return []part{
 		{
 			title: "unit tests",
 			dir:   unit,
 			env:   []string{"CGO_ENABLED=1", "FDT_COVER=" + unit}, // for the race detector; for children
 			args: []string{
-				"-race", "-skip=" + models, "-parallel=8", "-timeout=1h", "-covermode=atomic", "-coverpkg=./...",
+				"-race", "-skip=" + unraced, "-parallel=8", "-timeout=1h", "-covermode=atomic", "-coverpkg=./...",
 				"./txn", "./pgwire", "./txn/mariadb", "./test/bank", "./txn/postgres", "./...", "-args", "-test.gocoverdir=" + unit,
 			},
 		},
 		{
-			title: "models",
-			dir:   model,
-			args:  []string{"-run=" + models, "-timeout=1h", "-covermode=atomic", "-coverpkg=./...", "./txn", "./master", "-args", "-test.gocoverdir=" + model},
+			title: "tests without the race detector",
+			dir:   alone,
+			args:  []string{"-run=" + unraced, "-timeout=1h", "-covermode=atomic", "-coverpkg=./...", "./txn", "./master", "./pgwire", "-args", "-test.gocoverdir=" + alone},
 		},
 		{
 			title: "tests in booted systemd",
