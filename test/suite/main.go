@@ -44,9 +44,10 @@ type part struct {
 	env, args  []string
 }
 
-// unraced are the tests that take long in one goroutine, as the models, which check all states of what is pure, and statements that cost
-// as much as they are allowed to: there is no race to detect, and that would take them ten times as long.
-const unraced = "^(TestModel|TestMutants|TestHostile|TestHostileArrays|TestNothingHoldsAText)$"
+// unraced are the tests that take long in one goroutine, as the models, which check all states of what is pure, what recovers after
+// each of many failures, and statements that cost as much as they are allowed to: there is no race to detect, and that would take
+// them ten times as long.
+const unraced = "^(TestModel|TestMutants|TestPowerCut|TestFailAtEveryCall|TestHostile|TestHostileArrays|TestNothingHoldsAText)$"
 
 // parts are all, with work for what they write. Of the packages with unit tests those come first that take longest.
 func parts(work string) []part {
