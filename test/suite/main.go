@@ -65,6 +65,7 @@ func parts(work string) []part {
 		{
 			title: "tests without the race detector",
 			dir:   alone,
+			env:   []string{"FDT_COVER=" + alone},
 			args:  []string{"-run=" + unraced, "-timeout=1h", "-covermode=atomic", "-coverpkg=./...", "./txn", "./master", "./pgwire", "-args", "-test.gocoverdir=" + alone},
 		},
 		{
