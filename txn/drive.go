@@ -382,7 +382,7 @@ func (w *errand) write(j *job, e effect) error {
 
 // owe has the executors tell what could not be told.
 func (w *errand) owe(j *job, e effect) {
-	o := &pending.Outcome{GID: j.gid, Decision: e.decision}
+	o := &pending.Outcome{GID: j.gid, Decision: e.decision, Open: len(w.lost.branches) > 0}
 	missing := w.missing
 	switch {
 	case e.asking:

@@ -1,6 +1,7 @@
 package txn_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -134,12 +135,12 @@ func (p proving) Outcome(context.Context, txn.GID, txn.Proof) (txn.Decision, err
 }
 
 // with opens a worker whose resource b is another.
-func (p place) withB(t *testing.T, change func(*spool.Spool) txn.Resource) *txn.Manager {
+func (p place) withB(t *testing.T, change func(*spool.Spool) txn.Resource, more ...func(*txn.Options)) *txn.Manager {
 	t.Helper()
-	return p.open(t, func(o *txn.Options) {
+	return p.open(t, append(more, func(o *txn.Options) {
 		o.Limits.Enlist = 10 * time.Millisecond
 		o.Resources[1] = change(o.Resources[1].(*spool.Spool))
-	})
+	})...)
 }
 
 func TestBrokenBranch(t *testing.T) {
@@ -222,12 +223,24 @@ func TestLostReply(t *testing.T) {
 		wantErr(t, commitOne(t, m), wanted)
 		closeAll(t, m)
 	}
-	m := p.withB(t, func(s *spool.Spool) txn.Resource { return broken{s, "lost reply"} })
+	var said bytes.Buffer
+	m := p.withB(t, func(s *spool.Spool) txn.Resource { return committed{broken{s, "lost reply"}} }, logged(&said))
 	wantErr(t, commitOne(t, m), txn.ErrUnknownOutcome)
 	if got := m.Stats().Transactions; !maps.Equal(got, map[txn.Ending]uint64{txn.EndCommitted: 0, txn.EndRolledBack: 0, txn.EndPrepared: 0, txn.EndUnknown: 1}) {
 		t.Error(got)
 	}
+	retryUntilIdle(t, m) // either outcome is right: that it committed is no hazard
+	if n := m.Stats().Hazards; n != 0 || strings.Contains(said.String(), "ERROR") || !strings.Contains(said.String(), "a commit whose answer was lost has committed") {
+		t.Errorf("%d hazards: %s", n, &said)
+	}
 	closeAll(t, m)
+}
+
+// committed is a resource whose branches have committed when they are told to roll back.
+type committed struct{ broken }
+
+func (committed) Resolve(context.Context, txn.GID, txn.Decision, txn.Proof) (txn.Resolution, error) {
+	return txn.ResolvedAgainst, nil
 }
 
 func commitOne(t *testing.T, m *txn.Manager) error {

@@ -141,6 +141,10 @@ func (m *Manager) finish(ctx context.Context, o *pending.Outcome) error {
 // endUnnamed notes the end of a transaction whose name is another's. Others that have no claim need no end.
 func (m *Manager) endUnnamed(ctx context.Context, o *pending.Outcome) error {
 	hazard := m.pending.Hazard(o, "")
+	if o.Open && hazard != "" {
+		m.log.InfoContext(ctx, "a commit whose answer was lost has committed", slog.String("gid", o.GID.String()))
+		return nil
+	}
 	if o.Unnamed == nil {
 		m.hazard(ctx, &Transaction{GID: o.GID}, o.Decision, hazard)
 		return nil

@@ -17,6 +17,7 @@ type Outcome struct {
 	Claim    string          // its claim's name; empty: it has none
 	Asking   *ledger.Record  // the decision that is to be asked for at the decider, which did not answer; nil for all else
 	Unnamed  *xa.Transaction // what ends without a claim that another of its name has; nil for all else
+	Open     bool            // a one-phase commit whose answer was lost: what has not ended is to end, and may have committed
 	open     int             // branches still to be told; guarded by Queue.mu
 	hazard   string          // likewise
 
