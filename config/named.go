@@ -11,26 +11,28 @@ type Named struct {
 	Path      string `json:"path"` // of the value in the configuration
 	Name      string `json:"name"`
 	Directory bool   `json:"directory,omitempty"` // in which they make files
+	Socket    bool   `json:"socket,omitempty"`    // of a database, or the directory of one; there is none while that is down
 }
 
 // Named returns what the configuration names, in the order of paths.
 func (c *Config) Named() []Named {
 	var all []Named
-	add := func(path, name string, directory bool) {
+	add := func(path, name string) {
 		if name != "" {
-			all = append(all, Named{path, name, directory})
+			all = append(all, Named{Path: path, Name: name})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Listen)) {
 		if t, path := c.Listen[name].TLS, "listen."+name+".tls."; t != nil {
-			add(path+"certificate", t.Certificate, false)
-			add(path+"key", t.Key, false)
-			add(path+"client_ca", t.ClientCA, false)
+			add(path+"certificate", t.Certificate)
+			add(path+"key", t.Key)
+			add(path+"client_ca", t.ClientCA)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Resources)) {
 		for _, n := range c.Resources[name].named() {
-			add("resources."+name+"."+n.Path, n.Name, n.Directory)
+			n.Path = "resources." + name + "." + n.Path
+			all = append(all, n)
 		}
 	}
 	return all
@@ -48,8 +50,13 @@ type Sandbox struct {
 	ProtectHome bool // ProtectHome= is yes or tmpfs
 }
 
-// HintHidden is what to do about a path that workers do not see.
-const HintHidden = "name a place below /etc/fdt, /var/lib/fdt or /srv"
+// HintHidden is what to do where workers do not see it.
+func (n Named) HintHidden() string {
+	if n.Socket {
+		return "have the database listen on a socket below /run, too"
+	}
+	return "name a place below /etc/fdt, /var/lib/fdt or /srv"
+}
 
 // Hidden says why workers do not see what others see at a path; empty if they do.
 func (s Sandbox) Hidden(name string) string {
@@ -70,7 +77,7 @@ func (p Places) Hidden(c *Config, s Sandbox) Faults {
 	var all Faults
 	for _, n := range c.Named() {
 		if why := s.Hidden(n.Name); why != "" {
-			all = append(all, p.At(n.Path, n.Name+": "+why, HintHidden))
+			all = append(all, p.At(n.Path, n.Name+": "+why, n.HintHidden()))
 		}
 	}
 	all.sort()

@@ -43,7 +43,7 @@ var mariadbType = typed(ResourceType{Name: TypeMariaDB, takes: takesSQL, dialect
 				doc: "a table, made if it is not there, with a row for each commit that is not on record yet, to prove it. Default: none."})
 	},
 	func(d *decoder, _ *Config, s *MariaDB, path string) {
-		password, _ := mariadbDSN(s.DSN)
+		password, _, _ := mariadbDSN(s.DSN)
 		d.open(password, path)
 	})
 
@@ -65,7 +65,31 @@ func (d *decoder) open(password bool, path string) {
 	}
 }
 
-func (s *Database) named() []Named { return []Named{{Path: "password_file", Name: s.PasswordFile}} }
+// named are the sockets that the connection string names, and the file of the password.
+func (s *Database) named(sockets ...string) (all []Named) {
+	for _, name := range sockets {
+		if strings.HasPrefix(name, "/") {
+			all = append(all, Named{Path: "dsn", Name: name, Socket: true})
+		}
+	}
+	if s.PasswordFile != "" {
+		all = append(all, Named{Path: "password_file", Name: s.PasswordFile})
+	}
+	return all
+}
+
+func (s *Postgres) named() []Named {
+	_, hosts := postgresDSN(s.DSN)
+	return s.Database.named(hosts...)
+}
+
+func (s *MariaDB) named() []Named {
+	_, network, address := mariadbDSN(s.DSN)
+	if network != "unix" {
+		address = ""
+	}
+	return s.Database.named(address)
+}
 
 func (s *Database) connections() int { return s.Pool }
 
@@ -75,7 +99,7 @@ func (s *Postgres) dialsTCP() bool {
 }
 
 func (s *MariaDB) dialsTCP() bool {
-	_, network := mariadbDSN(s.DSN)
+	_, network, _ := mariadbDSN(s.DSN)
 	return network != "unix"
 }
 
@@ -136,8 +160,9 @@ func keywords(dsn string) map[string]string {
 	}
 }
 
-// mariadbDSN tells whether [user[:password]@][network[(address)]]/database holds a password, and its network.
-func mariadbDSN(dsn string) (password bool, network string) {
+// mariadbDSN tells whether [user[:password]@][network[(address)]]/database holds a password, its network and the
+// address there.
+func mariadbDSN(dsn string) (password bool, network, address string) {
 	front := dsn
 	if i := strings.LastIndexByte(dsn, '/'); i >= 0 {
 		front = dsn[:i]
@@ -146,6 +171,6 @@ func mariadbDSN(dsn string) (password bool, network string) {
 		password = strings.Contains(front[:i], ":")
 		front = front[i+1:]
 	}
-	network, _, _ = strings.Cut(front, "(")
-	return password, network
+	network, address, _ = strings.Cut(front, "(")
+	return password, network, strings.TrimSuffix(address, ")")
 }

@@ -41,7 +41,7 @@ func TestConnectionStrings(t *testing.T) {
 		case TypePostgres:
 			password, _ = postgresDSN(c.dsn)
 		case TypeMariaDB:
-			password, _ = mariadbDSN(c.dsn)
+			password, _, _ = mariadbDSN(c.dsn)
 		}
 		if r.DialsTCP() != c.tcp || password != c.password {
 			t.Errorf("%s %q: TCP %v, password %v", c.typ, c.dsn, r.DialsTCP(), password)

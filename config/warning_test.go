@@ -53,6 +53,10 @@ resources:
   s: {type: spool, directory: /tmp}
   t: {type: spool, directory: /tmpfs}
   b: {type: postgres, dsn: "host=/run/postgresql", password_file: /var/tmp/p}
+  c: {type: postgres, dsn: "host=db,/tmp"}
+  d: {type: postgres, dsn: "postgresql:///bank?host=/home/db"}
+  e: {type: mariadb, dsn: "fdt@unix(/tmp/mysqld.sock)/b"}
+  f: {type: mariadb, dsn: "fdt@tcp(/tmp)/b"}
 `
 	cfg, places, err := LoadPlaced(write(t, "config.yaml", text))
 	if err != nil {
@@ -63,11 +67,12 @@ resources:
 		names = append(names, n.Path+" "+n.Name)
 	}
 	if got, want := strings.Join(names, ", "), "listen.p.tls.certificate /etc/fdt/c, listen.p.tls.key /home/a/k, listen.p.tls.client_ca /root/ca, "+
-		"resources.b.password_file /var/tmp/p, resources.s.directory /tmp, resources.t.directory /tmpfs"; got != want {
+		"resources.b.dsn /run/postgresql, resources.b.password_file /var/tmp/p, resources.c.dsn /tmp, resources.d.dsn /home/db, "+
+		"resources.e.dsn /tmp/mysqld.sock, resources.s.directory /tmp, resources.t.directory /tmpfs"; got != want {
 		t.Errorf("got %s", got)
 	}
 	for want, s := range map[string]Sandbox{
-		"3:3:5:7": {PrivateTmp: true, ProtectHome: true}, "5:7": {PrivateTmp: true}, "3:3": {ProtectHome: true}, "": {},
+		"3:3:5:7:8:9:10": {PrivateTmp: true, ProtectHome: true}, "5:7:8:10": {PrivateTmp: true}, "3:3:9": {ProtectHome: true}, "": {},
 	} {
 		var lines []string
 		for _, f := range places.Hidden(cfg, s) {

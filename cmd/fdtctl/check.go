@@ -160,7 +160,14 @@ func (c *checked) readable(ctx context.Context, box transient.Worker, places con
 		faults = append(faults, config.Fault{File: r.Name, What: "the master cannot read it: " + r.Why,
 			Hint: "chown root:" + transient.User + " and chmod 0640 let it, below directories that group " + transient.User + " may enter"})
 	}
-	if refused, err = reading(ctx, transient.AsService(unitNamed("worker"), "fdtctl check", slices.Concat(box.As, transient.Needed(c.cfg))), c.cfg.Named()); err != nil {
+	named := c.cfg.Named()
+	for _, f := range named {
+		if why := box.Hidden(f.Name); f.Socket && why != "" {
+			faults = append(faults, places.At(f.Path, f.Name+": "+why, f.HintHidden()))
+		}
+	}
+	named = slices.DeleteFunc(named, func(f config.Named) bool { return f.Socket }) // a database that is down is no fault
+	if refused, err = reading(ctx, transient.AsService(unitNamed("worker"), "fdtctl check", slices.Concat(box.As, transient.Needed(c.cfg))), named); err != nil {
 		return nil, err
 	}
 	for _, r := range refused {
@@ -169,7 +176,7 @@ func (c *checked) readable(ctx context.Context, box transient.Worker, places con
 			what, hint = "workers cannot make files in "+r.Name+": "+r.Why, "install -d -o "+transient.User+" -g "+transient.User+" -m 2770 "+r.Name
 		}
 		if why := box.Hidden(r.Name); why != "" {
-			what, hint = r.Name+": "+why, config.HintHidden
+			what, hint = r.Name+": "+why, r.HintHidden()
 		}
 		faults = append(faults, places.At(r.Path, what, hint))
 	}
