@@ -77,7 +77,7 @@ func checkHidden(ctx context.Context, s *Stage) error {
 	if _, err := s.must(ctx, "install -d -o fdt -g fdt -m 2770 /tmp/spool /home/spool"); err != nil {
 		return err
 	}
-	if err := s.configure(ctx, settings{resources: "{one: {type: spool, directory: /tmp/spool}, two: {type: spool, directory: /home/spool}}"}); err != nil {
+	if err := s.configure(ctx, settings{resources: "{one: {type: spool, directory: /tmp/spool}, two: {type: spool, directory: /home/spool}, bank: {type: postgres, dsn: \"host=/tmp\"}}"}); err != nil {
 		return err
 	}
 	_, text, err := s.faultsOf(ctx, "")
@@ -85,7 +85,8 @@ func checkHidden(ctx context.Context, s *Stage) error {
 		return err
 	}
 	s.check(strings.Contains(text, "50-rollout.yaml:4: /tmp/spool: workers do not see it") && strings.Contains(text, "PrivateTmp=") &&
-		strings.Contains(text, "50-rollout.yaml:4: /home/spool: workers do not see it") && strings.Contains(text, "ProtectHome="),
+		strings.Contains(text, "50-rollout.yaml:4: /home/spool: workers do not see it") && strings.Contains(text, "ProtectHome=") &&
+		strings.Contains(text, "50-rollout.yaml:4: /tmp: workers do not see it"),
 		"/tmp and /home are refused with the reason by fdtctl check", "%s", text)
 	out, err := s.show(ctx, "fdtctl reload")
 	s.check(err != nil && strings.Contains(out, "50-rollout.yaml:4:") && strings.Contains(out, "PrivateTmp=") && strings.Contains(out, "ProtectHome="),
