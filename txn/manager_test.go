@@ -319,6 +319,25 @@ func TestCloseUnused(t *testing.T) {
 	}
 }
 
+// TestCloseBusy: a worker leaves also while recovery is at work for long, which removes its log later.
+func TestCloseBusy(t *testing.T) {
+	p := newFastPlace(t)
+	m := p.open(t)
+	prepared(t, m, "x")
+	wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)
+	unlock := p.locked(t, "seal")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	wantErr(t, m.Close(ctx), nil)
+	unlock()
+	m = p.open(t)
+	defer closeAll(t, m)
+	wantErr(t, m.Scan(t.Context()), nil)
+	if list, err := m.List(t.Context()); err != nil || len(list) != 1 || list[0].Phase != txn.Committed {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 // fenced is a resource of which a test sees whom it was to fence.
 type fenced struct {
 	*spool.Spool

@@ -346,13 +346,21 @@ func (f *Files) Close(ctx context.Context, settled bool, dispensable func(xa.GID
 	return errors.Join(errs...)
 }
 
+// leaveWithin bounds how long a process that ends waits for others, to see whether its log may go with it.
+const leaveWithin = 2 * time.Second
+
 // nothingNeeded tells whether no successor has to read our log. That it holds nothing is seen without the others, which many
-// workers that leave at once would all read.
+// workers that leave at once would all read. Where that takes long, recovery looks later: to leave is no failure.
 func (f *Files) nothingNeeded(ctx context.Context, n uint64, dispensable func(xa.GID) bool) (bool, error) {
 	if !f.own.used.Load() {
 		return true, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+	defer cancel()
 	s, err := f.Read(ctx)
+	if err != nil && ctx.Err() != nil {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}

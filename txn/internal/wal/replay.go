@@ -113,19 +113,22 @@ func At(r io.ReaderAt, offsets []int64) iter.Seq2[[]byte, error] {
 }
 
 // window reads ahead, so that small reads one after the other cost few system
-// calls. What it holds may be older than what the file holds now.
+// calls: more each time, since most questions are about the last few records. What it holds may be older than what the
+// file holds now.
 type window struct {
 	from io.ReaderAt
 	buf  []byte
 	at   int64 // of buf in the file
+	next int   // how many bytes to read ahead
 }
 
 func (w *window) ReadAt(p []byte, off int64) (int, error) {
 	if i := off - w.at; i >= 0 && i+int64(len(p)) <= int64(len(w.buf)) {
 		return copy(p, w.buf[i:]), nil
 	}
-	w.buf, w.at = slices.Grow(w.buf[:0], max(batch, len(p))), off
-	n, err := w.from.ReadAt(w.buf[:max(batch, len(p))], off)
+	w.next = min(max(4<<10, 4*w.next), batch)
+	w.buf, w.at = slices.Grow(w.buf[:0], max(w.next, len(p))), off
+	n, err := w.from.ReadAt(w.buf[:max(w.next, len(p))], off)
 	w.buf = w.buf[:n]
 	if n >= len(p) {
 		err = nil
