@@ -39,20 +39,13 @@ var errNoManager = errors.New("systemd does not run here, and what is done to th
 // inUnit has the same command done as the user that owns the log, so that every file it makes is owned as the workers'
 // are, and waits for it. It returns its exit code.
 func (c *txnCommand) inUnit(ctx context.Context, verb string, args []string) (int, error) {
-	if _, err := os.Stat("/run/systemd/system"); err != nil { // sd_booted(3)
-		return 0, errNoManager
-	}
 	program, err := os.Executable()
-	if err != nil {
-		return 0, err
+	if _, serr := os.Stat("/run/systemd/system"); serr != nil || err != nil { // sd_booted(3)
+		return 0, errors.Join(errNoManager, err)
 	}
 	request, _ := json.Marshal(txnRequest{Args: args, Operator: operator()}) // texts: cannot fail
 	arguments := c.unitArguments(verb, program, func() transient.Worker { return transient.WorkerOf(ctx) })
-	code, err := transient.Run(ctx, arguments, append(request, '\n'), c.stdout, c.stderr)
-	if err == nil && code > 2 {
-		err = fmt.Errorf("the unit has failed, see journalctl: exit status %d", code)
-	}
-	return code, err
+	return transient.Run(ctx, arguments, append(request, '\n'), 2, c.stdout, c.stderr)
 }
 
 // unitArguments are those of systemd-run(1). Resources of types that only the workers' program knows are settled by that.
@@ -100,10 +93,7 @@ func Unit(own Own, stdout, stderr io.Writer) int {
 	if os.Geteuid() == 0 {
 		return cli.Fail(stderr, "txn", errors.New("this is not for root, nor for people: use fdtctl txn"))
 	}
-	err := unix.SetNonblock(unix.Stdin, true) // so that reading it can be ended
-	if err != nil {
-		return cli.Fail(stderr, "txn", err)
-	}
+	_ = unix.SetNonblock(unix.Stdin, true) // so that reading it can be ended; fails where it cannot be read either
 	return answerTxn(own, os.NewFile(uintptr(unix.Stdin), "standard input"), stdout, stderr)
 }
 

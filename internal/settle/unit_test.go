@@ -100,6 +100,17 @@ func TestTxnUnitWithoutRequest(t *testing.T) {
 	}
 }
 
+// TestTxnUnitNotForRoot: what root's fdtctl says is done by the service's user only.
+func TestTxnUnitNotForRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("this user is not root")
+	}
+	var stdout, stderr bytes.Buffer
+	if code := Unit(Own{}, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), "this is not for root") {
+		t.Errorf("%d %s%s", code, stdout.String(), stderr.String())
+	}
+}
+
 // TestUnitArguments: the unit gets what its resources need, and no more.
 func TestUnitArguments(t *testing.T) {
 	t.Setenv("TZ", "Asia/Tokyo")

@@ -24,9 +24,9 @@ import (
 // User is the service's, whose the log and the claims are.
 const User = "fdt"
 
-// Run runs systemd-run(1) with its arguments, and returns its exit code. What runs in the unit gets the request, and the end of its
-// input when this process ends or ctx does.
-func Run(ctx context.Context, args []string, request []byte, stdout, stderr io.Writer) (int, error) {
+// Run runs systemd-run(1) with its arguments, and returns its exit code; one above most is an error. What runs in the unit gets the
+// request, and the end of its input when this process ends or ctx does.
+func Run(ctx context.Context, args []string, request []byte, most int, stdout, stderr io.Writer) (int, error) {
 	in, hold, err := os.Pipe()
 	if err != nil {
 		return 0, err
@@ -48,7 +48,7 @@ func Run(ctx context.Context, args []string, request []byte, stdout, stderr io.W
 	stop := context.AfterFunc(ctx, func() { _ = hold.Close() })
 	defer stop()
 	err = cmd.Wait()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() >= 0 {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() && exit.ExitCode() <= most {
 		return exit.ExitCode(), nil
 	}
 	if err != nil {
