@@ -1,8 +1,10 @@
 package pgwire_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 
@@ -47,4 +49,29 @@ func TestFailure(t *testing.T) {
 	if !ok || s.SQLState() != "57014" || err.Error() != "late" {
 		t.Error(err)
 	}
+}
+
+// TestFaultOfAQuery: what a query hits that nobody foresaw ends neither the session nor the worker.
+func TestFaultOfAQuery(t *testing.T) {
+	var journal logbook
+	f := newFDT(t, bank{}, logged(&journal), func(f *fdt, _ *config.Config) {
+		f.wire.Elsewhere = func(context.Context) []pgwire.Activity { panic("nobody foresaw this") }
+	})
+	c := f.connect("a")
+	c.want("SELECT * FROM pg_stat_activity", "E ERROR XX000 internal error: the query cannot be evaluated", "Z I")
+	if line := journal.wait(t, "please report it"); !strings.Contains(line, "nobody foresaw this") {
+		t.Error(line)
+	}
+	c.want("SELECT 1 AS one", "T one:23/4/0", "D 1", "C SELECT 1", "Z I")
+}
+
+// TestClientAddress is where the client is, on TCP.
+func TestClientAddress(t *testing.T) {
+	f := newFDT(t, bank{})
+	c := connect(t, "tcp", f.tcp, "a")
+	_, port, err := net.SplitHostPort(c.conn.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.want("SELECT inet_client_addr(), inet_client_port()", "T inet_client_addr:869/-1/0 inet_client_port:23/4/0", "D 127.0.0.1|"+port, "C SELECT 1", "Z I")
 }
