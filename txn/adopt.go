@@ -94,15 +94,9 @@ func (m *Manager) speaksAgainst(ctx context.Context, id LogID, s *ledger.Content
 		}
 	}
 	// Incarnations that a living copy began after this one was taken are just above the highest.
-	incarnations := slices.Collect(func(yield func(uint64) bool) {
-		for n := uint64(1); n <= s.Highest+later; n++ {
-			if !yield(n) {
-				return
-			}
-		}
-	})
-	if over := len(incarnations) - most; over > 0 {
-		incarnations = incarnations[over:]
+	var incarnations []uint64
+	for n := max(s.Highest+later, most) - most + 1; n <= s.Highest+later; n++ {
+		incarnations = append(incarnations, n)
 	}
 	for name, r := range m.resources {
 		asked, cancel := m.asking(ctx)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -48,19 +49,15 @@ func (d *doubt) text() []byte {
 func (d *doubt) parse(raw []byte) error {
 	lines := bufio.NewScanner(bytes.NewReader(raw))
 	lines.Scan()
-	if _, err := fmt.Sscan(lines.Text(), &d.count, &d.oldest); err != nil {
-		return err
-	}
+	_, err := fmt.Sscan(lines.Text(), &d.count, &d.oldest)
 	d.on = map[string]int64{}
-	for lines.Scan() {
+	for err == nil && lines.Scan() {
 		var n int64
 		var name string
-		if _, err := fmt.Sscan(lines.Text(), &n, &name); err != nil {
-			return err
-		}
+		_, err = fmt.Sscan(lines.Text(), &n, &name)
 		d.on[name] = n
 	}
-	return lines.Err()
+	return errors.Join(err, lines.Err())
 }
 
 func (m *Manager) doubt(d doubt) {

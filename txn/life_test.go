@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
@@ -365,6 +366,8 @@ func TestHeuristic(t *testing.T) {
 	wantErr(t, s.Prepare(t.Context(), "x"), txn.ErrDuplicateGID)
 	wantErr(t, m.Forget(t.Context(), alice, "x"), txn.ErrNotOwner)
 	wantErr(t, m.Forget(t.Context(), root, "z"), txn.ErrUnknownGID)
+	_, err := m.ForgetAll(t.Context(), alice, time.Now())
+	wantErr(t, err, txn.ErrNotOwner)
 	shown, err := m.Show(t.Context(), "x")
 	if err != nil || !shown.Heuristic || shown.Decider != "root" || len(shown.Branches) != 2 || shown.Branches[0].State != "committed" {
 		t.Errorf("got %+v, %v", shown, err)

@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -131,4 +132,27 @@ func TestBound(t *testing.T) {
 		t.Errorf("an argument for what has no parameters: %v", err)
 	}
 	must(t, b.Rollback(t.Context()))
+	b = enlist(t, r, txn.BranchOptions{})
+	none := func(row []txn.Outcome) error { return fmt.Errorf("a row: %v", row) }
+	if err := b.Rows(t.Context(), "PREPARE s FROM 'SELECT 1'", []any{int64(1)}, none); number(err) != errUnpreparable {
+		t.Errorf("an argument for what has no parameters, and rows: %v", err)
+	}
+	must(t, b.Rollback(t.Context()))
+}
+
+// A branch that has ended runs nothing more, whichever way it is asked.
+func TestEnded(t *testing.T) {
+	r := open(t, Options{})
+	b := enlist(t, r, txn.BranchOptions{})
+	must(t, b.Rollback(t.Context()))
+	if _, err := b.Exec(t.Context(), "SELECT 1", nil); !errors.Is(err, errOver) {
+		t.Errorf("Exec: %v", err)
+	}
+	none := func(row []txn.Outcome) error { return fmt.Errorf("a row: %v", row) }
+	if err := b.Rows(t.Context(), "SELECT 1", nil, none); !errors.Is(err, errOver) {
+		t.Errorf("Rows: %v", err)
+	}
+	if c, s, err := b.For(t.Context(), "SELECT 1"); c != nil || s != nil || !errors.Is(err, errOver) {
+		t.Errorf("For: %v, %v, %v", c, s, err)
+	}
 }

@@ -2,7 +2,6 @@ package mariadb
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/fdtserver/fdt/txn"
@@ -20,10 +19,7 @@ func (r *Resource) Sessions(ctx context.Context, id txn.LogID, incarnations []ui
 	text := `WITH RECURSIVE slot(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM slot WHERE n < ?)
 		SELECT COUNT(IS_USED_LOCK(CONCAT(prefix, n))) FROM slot, (SELECT ? AS prefix` + strings.Repeat(" UNION ALL SELECT ?", len(prefixes)-1) + ") AS incarnation"
 	err = r.privileged(ctx, func(c *conn) error {
-		if err := c.QueryRowContext(ctx, text, append([]any{slots - 1}, prefixes...)...).Scan(&n); err != nil {
-			return fmt.Errorf("counting sessions: %w", err)
-		}
-		return nil
+		return c.QueryRowContext(ctx, text, append([]any{slots - 1}, prefixes...)...).Scan(&n)
 	})
 	return n, err
 }

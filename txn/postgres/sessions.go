@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/fdtserver/fdt/txn"
 )
@@ -15,11 +14,7 @@ func (r *Resource) Sessions(ctx context.Context, id txn.LogID, incarnations []ui
 		names[i] = appName(id, of)
 	}
 	err = r.privileged(ctx, func(c *conn) error {
-		err := c.pg.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE application_name = ANY($1) AND pid <> pg_backend_pid()", names).Scan(&n)
-		if err != nil {
-			return fmt.Errorf("counting sessions: %w", err)
-		}
-		return nil
+		return c.pg.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE application_name = ANY($1) AND pid <> pg_backend_pid()", names).Scan(&n)
 	})
 	return n, err
 }

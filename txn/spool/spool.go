@@ -111,10 +111,9 @@ func (s *Spool) makeID() error {
 		err = s.sync(temp)
 	}
 	if err == nil {
-		err = os.Link(temp, filepath.Join(s.dir, "id"))
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+		if there := os.Link(temp, filepath.Join(s.dir, "id")); !errors.Is(there, fs.ErrExist) {
+			err = there
+		}
 	}
 	return err
 }

@@ -30,10 +30,9 @@ func (f *Files) rebuiltFrom(ctx context.Context) (s *Contents, err error) {
 	mark := f.dir.id.String() + "\n"
 	if !f.marked(mark) {
 		if err := f.locked(ctx, "seal", func() error {
-			if f.marked(mark) { // another did while we waited
-				return nil
+			if !f.marked(mark) { // another may have while we waited
+				s, err = f.rebuildClaims(ctx)
 			}
-			s, err = f.rebuildClaims(ctx)
 			return err
 		}); err != nil {
 			return nil, &rebuildError{err}

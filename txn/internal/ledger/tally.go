@@ -80,10 +80,9 @@ func mapped(path string, size int) ([]byte, error) {
 		temp := filepath.Join(filepath.Dir(path), "new-"+hex.EncodeToString(nonce[:]))
 		err = os.WriteFile(temp, make([]byte, size), 0o600)
 		if err == nil {
-			err = os.Link(temp, path)
-		}
-		if errors.Is(err, fs.ErrExist) { // by another process
-			err = nil
+			if there := os.Link(temp, path); !errors.Is(there, fs.ErrExist) { // by another process
+				err = there
+			}
 		}
 		if gone := os.Remove(temp); !errors.Is(gone, fs.ErrNotExist) {
 			err = errors.Join(err, gone)
