@@ -12,6 +12,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/scram"
 	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/testcover"
 	"github.com/fdtserver/fdt/internal/testwait"
 )
 
@@ -20,7 +21,7 @@ const asFdtctl = "FDT_TEST_AS_FDTCTL"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asFdtctl) != "" {
-		main()
+		testcover.Exit(m, program())
 	}
 	os.Exit(m.Run())
 }

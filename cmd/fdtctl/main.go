@@ -36,6 +36,7 @@ func commands() []command {
 		{name: "reload", usage: "[--wait-drained] [--timeout D] [--json]", about: "roll out the configuration and the program; wait for the answer", run: runReload},
 		{name: "rollback", usage: "[--wait-drained] [--timeout D] [--json]", about: "roll out the previous generation's configuration", run: runRollback},
 		{name: "drain", usage: "GENERATION [--now | --within D] [--json]", about: "shorten the deadline of an old generation", run: runDrain},
+		{name: "top", usage: "[--interval D]", about: "status and sessions on the whole screen, again each second", run: runTop},
 		{name: "sessions", usage: "[--sort COLUMN] [--json]", about: "who is connected, from where, and what each does", run: runSessions},
 		{name: "session", usage: "cancel|kill ID [--json]", about: "cancel a session's statement, or end the session", run: runSession},
 		{name: "txn", usage: "list|show|commit|rollback|forget|resolve", about: "transactions in doubt: list, show, settle", run: settle.Txn},
@@ -55,14 +56,17 @@ func commands() []command {
 	}
 }
 
-func main() {
+func main() { os.Exit(program()) }
+
+// program is fdtctl, less its end.
+func program() int {
 	undumpable.Set()
 	if journal.Attached(os.Stderr) {
 		signal.Ignore(unix.SIGPIPE) // run by a unit: a journald that restarts must not end a reload or a stop
 	}
 	// Much of what is shown was chosen by clients: nothing of that moves a cursor.
 	stdout, stderr := printable.NewWriter(os.Stdout), printable.NewWriter(os.Stderr)
-	os.Exit(written(run(os.Args[1:], stdout, stderr), stdout.Err(), stderr))
+	return written(run(os.Args[1:], stdout, stderr), stdout.Err(), stderr)
 }
 
 // written is the exit code of a command whose output could not all be written: nobody may take half of it for the whole.
