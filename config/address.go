@@ -71,6 +71,23 @@ func ParseAddress(s string) (Address, error) {
 	return Address{Network: network, Address: netip.AddrPortFrom(ip, uint16(port)).String()}, nil
 }
 
+// ParseNetwork reads "10.0.0.0/8", "fd00::/8", or one address. Equal networks give equal prefixes.
+func ParseNetwork(s string) (netip.Prefix, error) {
+	n, err := netip.ParsePrefix(s)
+	if ip, also := netip.ParseAddr(s); also == nil && ip.Zone() == "" {
+		n, err = netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	switch {
+	case err != nil:
+		return netip.Prefix{}, fmt.Errorf("%q is no network; write an address and the bits that count, such as 10.0.0.0/8", s)
+	case n.Addr().Is4In6():
+		return netip.Prefix{}, errors.New("write the IPv4 network itself, such as 10.0.0.0/8")
+	case n != n.Masked():
+		return netip.Prefix{}, fmt.Errorf("write it as %s, or with more bits", n.Masked())
+	}
+	return n, nil
+}
+
 // String is the address as the configuration has it.
 func (a Address) String() string { return a.Address }
 

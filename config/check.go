@@ -96,6 +96,7 @@ func (d *decoder) listener(l *Listener, path string, c *Config) {
 	if l.Serve == "" && l.Auth == AuthProgram && l.TLS != nil {
 		d.at(path+".tls", "leave it out", "another program serves %s, and does not go by tls", path)
 	}
+	d.proxies(l, path, unix && !tcp)
 	if d.places[path+".mode"] == nil {
 		l.Mode = 0o666
 		if l.Auth == AuthTrust || l.Serve != "" { // being able to connect is all the proof there is
@@ -134,5 +135,19 @@ func (d *decoder) listener(l *Listener, path string, c *Config) {
 		if len(c.Users) == 0 {
 			d.at(path+".auth", "add one to users", "scram lets nobody in because there are no users")
 		}
+	}
+}
+
+// proxies checks where a listener's proxies are; a local listener has unix sockets only.
+func (d *decoder) proxies(l *Listener, path string, local bool) {
+	at := path + ".proxy"
+	switch v := d.places[at]; {
+	case v == nil:
+	case v.kind == yaml.SequenceNode && len(v.items) == 0:
+		d.at(at, "leave it out", "an empty list names no proxy")
+	case local:
+		d.at(at, "leave it out", "proxy is for TCP, and %s listens on unix sockets only", path)
+	case l.Serve == "" && l.Auth == AuthProgram:
+		d.at(at, "leave it out", "another program serves %s, and does not go by proxy", path)
 	}
 }

@@ -7,6 +7,7 @@ package config
 
 import (
 	"io/fs"
+	"net/netip"
 	"time"
 )
 
@@ -51,7 +52,8 @@ type Listener struct {
 	Mode      fs.FileMode // of unix sockets
 	Group     string      // of unix sockets; empty: root
 	Backlog   int
-	TLS       *TLS // nil: plaintext
+	TLS       *TLS           // nil: plaintext
+	Proxy     []netip.Prefix // peers in these networks tell for whom they speak; of TCP alone
 }
 
 // TLS names PEM files by absolute path. They are opened by the workers, never by this package.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -149,6 +150,8 @@ func listenerFields(l *Listener) []field {
 		{key: "backlog", def: "4096", kind: number(&l.Backlog, 1, maxCount),
 			doc: "Connections that may wait in the kernel until a worker is free; net.core.somaxconn bounds it."},
 		{key: "tls", doc: "Certificate for encrypted connections. Default: plaintext.", kind: tlsKind(l)},
+		{key: "proxy", doc: "Networks of proxies, such as 10.0.0.0/8: connections from there must begin with a PROXY header, version 2, which tells the client's address. Default: none.",
+			kind: list(schema{}, func() kind { return network(func(n netip.Prefix) { l.Proxy = append(l.Proxy, n) }) })},
 	}
 }
 
@@ -313,6 +316,16 @@ func address(add func(Address)) kind {
 		a, err := ParseAddress(t)
 		if err == nil {
 			add(a)
+		}
+		return "", err
+	})
+}
+
+func network(add func(netip.Prefix)) kind {
+	return scalar(schema{Type: "string"}, "a network such as 10.0.0.0/8", tagText, func(t string) (string, error) {
+		n, err := ParseNetwork(t)
+		if err == nil {
+			add(n)
 		}
 		return "", err
 	})

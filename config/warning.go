@@ -32,6 +32,10 @@ func (c *Config) Warnings() []Warning {
 					"leave it out to let nobody do so"})
 			}
 		}
+		if slices.ContainsFunc(l.Proxy, func(n netip.Prefix) bool { return n.Bits() == 0 }) {
+			all = append(all, Warning{path + ".proxy", "whoever connects must begin with a PROXY header, and may claim any address by it",
+				"name the proxies' addresses"})
+		}
 		if l.Auth == AuthTrust && l.Mode&0o002 != 0 && slices.ContainsFunc(l.Addresses, func(a Address) bool { return a.Network == "unix" }) {
 			all = append(all, Warning{path + ".mode", fmt.Sprintf("whoever has an account on this host may connect, and is taken for any user without a proof (auth: trust, mode: %04o)", l.Mode.Perm()),
 				"leave mode out to let in the group " + ClientGroup})

@@ -16,6 +16,7 @@ listen:
     address: ["127.0.0.1:3", "192.0.2.1:3"]
     auth: scram
   optional: {address: "[::]:4", auth: scram, tls: {certificate: /c, key: /k, required: false}}
+  proxied: {address: "127.0.0.1:5", auth: scram, proxy: [10.0.0.0/8, "::/0"]}
   trusted: {address: /run/fdt/a, auth: trust}
   world: {address: /run/fdt/b, auth: trust, mode: 0666}
 `, "\n")
@@ -34,12 +35,13 @@ listen:
 	want := []string{
 		"config.yaml:6:14: what clients send to 192.0.2.1:3 and get from it crosses the network unencrypted; give listen.open the key tls",
 		"config.yaml:8:88: clients may use [::]:4 without encryption; leave it out to let nobody do so",
-		"config.yaml:10:51: whoever has an account on this host may connect, and is taken for any user without a proof (auth: trust, mode: 0666); leave mode out to let in the group fdt-client",
+		"config.yaml:9:57: whoever connects must begin with a PROXY header, and may claim any address by it; name the proxies' addresses",
+		"config.yaml:11:51: whoever has an account on this host may connect, and is taken for any user without a proof (auth: trust, mode: 0666); leave mode out to let in the group fdt-client",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if all := cfg.Warnings(); len(all) != 3 || !strings.HasPrefix(all[0].String(), "listen.open.address: what clients send") {
+	if all := cfg.Warnings(); len(all) != 4 || !strings.HasPrefix(all[0].String(), "listen.open.address: what clients send") {
 		t.Errorf("%v", all)
 	}
 }

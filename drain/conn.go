@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -24,10 +25,11 @@ type Conn struct {
 	id     uint64
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	peer   netip.AddrPort // not valid for a unix-domain peer
+	peer   netip.AddrPort                 // not valid for a unix-domain peer
+	since  time.Time                      // when it was accepted
+	client atomic.Pointer[netip.AddrPort] // see SpeaksFor; nil: the peer
 
-	place   place         // Server.mu guards it, and the next three
-	since   time.Time     // when a stranger was accepted
+	place   place         // Server.mu guards it, and the next two
 	among   *list.List    // the strangers that it is one of; nil: it is none
 	element *list.Element // its place there
 
@@ -375,10 +377,24 @@ func (c *Conn) PeerGroups() ([]uint32, error) {
 	return list, nil
 }
 
+// Since returns when the connection was accepted.
+func (c *Conn) Since() time.Time { return c.since }
+
+// SpeaksFor says that the peer is a proxy, and who its client is: the one whom Peer and RemoteAddr tell from now on.
+func (c *Conn) SpeaksFor(client netip.AddrPort) { c.client.Store(&client) }
+
+// far is the address of the other end; not valid for a unix-domain peer.
+func (c *Conn) far() netip.AddrPort {
+	if client := c.client.Load(); client != nil {
+		return *client
+	}
+	return c.peer
+}
+
 // Peer says in a word who is at the other end: its address and port, or of a unix-domain socket its user and process.
 func (c *Conn) Peer() string {
-	if c.peer.IsValid() {
-		return c.peer.String()
+	if far := c.far(); far.IsValid() {
+		return far.String()
 	}
 	u, err := c.PeerCred()
 	if err != nil { // the connection is closed
@@ -392,8 +408,8 @@ func (c *Conn) LocalAddr() net.Addr { return c.loop.localAddr(c) }
 
 // RemoteAddr is a *net.TCPAddr, or a *net.UnixAddr without a name.
 func (c *Conn) RemoteAddr() net.Addr {
-	if c.peer.IsValid() {
-		return net.TCPAddrFromAddrPort(c.peer)
+	if far := c.far(); far.IsValid() {
+		return net.TCPAddrFromAddrPort(far)
 	}
 	return &net.UnixAddr{Net: "unix"}
 }

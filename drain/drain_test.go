@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -203,8 +204,12 @@ func TestConn(t *testing.T) {
 			conns <- c
 			<-release
 		}})
+		before := time.Now()
 		client := f.dial()
 		c := testwait.For(t, "the handler", conns)
+		if at := c.Since(); at.Before(before) || at.After(time.Now()) {
+			t.Errorf("Since %v, dialled at %v", at, before)
+		}
 		if got, want := c.Listener(), f.l.Addr().String(); got != want {
 			t.Errorf("Listener %q, want %q", got, want)
 		}
@@ -216,6 +221,12 @@ func TestConn(t *testing.T) {
 		}
 		if network == "tcp" && c.RemoteAddr().String() != client.LocalAddr().String() {
 			t.Errorf("RemoteAddr %v, want %v", c.RemoteAddr(), client.LocalAddr())
+		}
+		if network == "tcp" {
+			c.SpeaksFor(netip.MustParseAddrPort("192.0.2.7:4711"))
+			if c.RemoteAddr().String() != "192.0.2.7:4711" || c.Peer() != "192.0.2.7:4711" || c.LocalAddr().String() != client.RemoteAddr().String() {
+				t.Errorf("a proxy's client is %v, %s", c.RemoteAddr(), c.Peer())
+			}
 		}
 		u, err := c.PeerCred()
 		if network == "unix" && (err != nil || int(u.Pid) != os.Getpid() || int(u.Uid) != os.Getuid()) {

@@ -283,6 +283,7 @@ func (a *loop) start() {
 		file:  os.NewFile(uintptr(a.fd), ""),
 		loop:  a,
 		peer:  peerOf(a.from),
+		since: time.Now(),
 		place: a.place,
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())

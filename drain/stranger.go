@@ -21,7 +21,6 @@ const (
 // arrive makes a connection that was accepted a stranger. s.mu is held.
 func (s *Server) arrive(c *Conn) {
 	if s.slots.porch > 0 {
-		c.since = time.Now()
 		c.among, c.element = &s.slots.silent, s.slots.silent.PushBack(c)
 	}
 }

@@ -137,7 +137,7 @@ func (se *session) report(f *Failure) {
 		se.log().Error("a procedure has panicked", "handler", p.Procedure, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack),
 			"message_id", idHandlerPanicked)
 	} else if f.cause != nil {
-		se.sparing(&se.server.failing).Warn("a request failed", "sqlstate", f.Code, "error", f.cause)
+		se.server.failing.Sparing(se.log()).Warn("a request failed", "sqlstate", f.Code, "error", f.cause)
 	}
 }
 

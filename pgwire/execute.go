@@ -163,7 +163,7 @@ func (se *session) call(ctx context.Context, p *plan, params []value.Value, out 
 	took := time.Since(began)
 	se.server.calls[p.call].ended(took, state[:2])
 	if slow := se.server.SlowCall; slow > 0 && took >= slow {
-		se.sparing(&se.server.slow).Info("a call was slow", "procedure", p.call.Name(), "duration", took.Round(time.Microsecond), "sqlstate", state,
+		se.server.slow.Sparing(se.log()).Info("a call was slow", "procedure", p.call.Name(), "duration", took.Round(time.Microsecond), "sqlstate", state,
 			"gid", gidText(se.txn.GID()), "message_id", idCallSlow)
 	}
 	return rows, err

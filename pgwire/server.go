@@ -21,6 +21,7 @@ import (
 
 	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/meter"
+	"github.com/fdtserver/fdt/internal/throttle"
 	tables "github.com/fdtserver/fdt/pgwire/catalog"
 	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
@@ -115,7 +116,7 @@ type Server struct {
 	calls     map[*procedure.Procedure]*calls
 	fatal     meter.Counts // by class of SQLSTATE
 
-	failing, refusing, ending, slow throttle // of lines in the log
+	failing, refusing, ending, slow throttle.Throttle // of lines in the log
 	once                            sync.Once
 }
 
@@ -305,7 +306,7 @@ func (se *session) finish(err error) {
 		se.server.fatal.Add(classOf(f))
 		se.linger()
 		if f != errParted && f.Code != errGoodbye.Code {
-			se.sparing(&se.server.ending).Info("session ended by the server", "sqlstate", f.Code, "reason", f.Message)
+			se.server.ending.Sparing(se.log()).Info("session ended by the server", "sqlstate", f.Code, "reason", f.Message)
 		}
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, drain.ErrHangup):
 	default:

@@ -49,7 +49,7 @@ func (se *session) start() bool {
 		if se.tls != nil {
 			_ = se.tls.CloseWrite() // a client that has gone misses nothing
 		}
-		se.sparing(&se.server.refusing).Info("client refused", "sqlstate", f.Code, "reason", f.Message)
+		se.server.refusing.Sparing(se.log()).Info("client refused", "sqlstate", f.Code, "reason", f.Message)
 		if !errors.Is(err, errCrowded) { // from whom there is nothing to be read
 			se.conn.Linger(parting)
 		}
@@ -62,7 +62,7 @@ var errDone = errors.New("nothing more to serve")
 
 func (se *session) greet() error {
 	// One deadline for all that comes before the client is known; drain.Server ends it sooner where others wait.
-	se.wire.until = time.Now().Add(se.server.StartupTimeout)
+	se.wire.until = se.conn.Since().Add(se.server.StartupTimeout)
 	_ = se.conn.SetDeadline(se.wire.until) // a closed connection fails in Read
 	packet, err := se.request()
 	if err != nil {
@@ -210,7 +210,7 @@ func (se *session) authenticate(params map[string]string) error {
 		if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, errHungUp) || errors.Is(err, errGarbage) {
 			return err // there is nobody to tell
 		}
-		se.sparing(&se.server.refusing).Warn("authentication failed", "error", err)
+		se.server.refusing.Sparing(se.log()).Warn("authentication failed", "error", err)
 		return fatalf("28000", "authentication failed for user %q", asked)
 	}
 	se.user, se.identity = id.User, id

@@ -20,6 +20,7 @@ func TestUsers(t *testing.T) {
 			m.Run("Configuration", configuration)
 			m.Run("Procedures", procedures)
 			m.Run("Completion", completion)
+			m.Run("Proxied", proxied)
 			m.finish()
 		})
 	}

@@ -41,5 +41,6 @@ const (
 	LinesDropped        = "096f751d873047baa25b521708291dfe"
 	ResourceUnsuited    = "1e7f3f8fc6034b8c8e250c7eb6a9f34b"
 	ResourceBack        = "075b6d326faa58839cdd9f423cb1f6e7"
+	ProxyBroken         = "f85831fe1802434693f5508ecd6f7376"
 	ListenerReopened    = "9b0e5a3f7c8b5d1f9f61d3c06f0a4e27"
 )

@@ -1,4 +1,6 @@
-package pgwire
+// Package throttle bounds the lines of a log that strangers can bring about any number of times, as by a refused login. They are
+// logged one by one while they are rare. Of a flood a line is logged every few seconds, which says how many were left out.
+package throttle
 
 import (
 	"log/slog"
@@ -6,24 +8,21 @@ import (
 	"time"
 )
 
-// What strangers can bring about any number of times, as a refused login, is
-// logged one by one while it is rare. Of a flood a line is logged every few
-// seconds, which says how many were left out.
 const (
 	flood   = 60              // lines in a row
 	ebbing  = 2 * time.Second // until one more is due
 	leftOut = "left_out"      // attribute: lines that were not logged before this one
 )
 
-// throttle bounds the lines of one kind.
-type throttle struct {
+// Throttle bounds the lines of one kind. The zero value is ready for use; methods may be called concurrently.
+type Throttle struct {
 	mu   sync.Mutex
 	full time.Time // when all of flood are due again
 	left int
 }
 
 // due tells whether a line is to be logged now, and how many were left out before it.
-func (t *throttle) due(now time.Time) (left int, ok bool) {
+func (t *Throttle) due(now time.Time) (left int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.full.Before(now) {
@@ -38,14 +37,14 @@ func (t *throttle) due(now time.Time) (left int, ok bool) {
 	return left, true
 }
 
-// sparing is the log for a line about the session's client of which there may be too many: it leaves those out.
-func (se *session) sparing(t *throttle) *slog.Logger {
+// Sparing returns log for one line: with the number of those that were left out before it, or one that discards the line.
+func (t *Throttle) Sparing(log *slog.Logger) *slog.Logger {
 	left, ok := t.due(time.Now())
 	switch {
 	case !ok:
 		return slog.New(slog.DiscardHandler)
 	case left > 0:
-		return se.log().With(leftOut, left)
+		return log.With(leftOut, left)
 	}
-	return se.log()
+	return log
 }

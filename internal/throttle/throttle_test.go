@@ -1,6 +1,8 @@
-package pgwire
+package throttle
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 )
@@ -8,7 +10,7 @@ import (
 // TestThrottle shows that a flood of lines is cut to one in a while, with the number of those left out, and that rare ones
 // are all there.
 func TestThrottle(t *testing.T) {
-	var th throttle
+	var th Throttle
 	now := time.Unix(1e9, 0)
 	count := func(lines int, pause time.Duration) (logged, left int) {
 		for range lines {
@@ -35,5 +37,23 @@ func TestThrottle(t *testing.T) {
 	now = now.Add(time.Hour)
 	if logged, _ := count(flood, 0); logged != flood {
 		t.Errorf("after an hour: %d logged", logged)
+	}
+}
+
+// TestSparing: what is left out of a flood is counted in the next line.
+func TestSparing(t *testing.T) {
+	var text strings.Builder
+	log := slog.New(slog.NewTextHandler(&text, nil))
+	var th Throttle
+	for range flood + 3 {
+		th.Sparing(log).Info("refused")
+	}
+	if n := strings.Count(text.String(), "msg=refused"); n < flood || strings.Contains(text.String(), leftOut) {
+		t.Errorf("%d lines:\n%s", n, text.String())
+	}
+	th.full = time.Time{} // long after
+	th.Sparing(log).Info("again")
+	if !strings.Contains(text.String(), "msg=again left_out=") {
+		t.Error(text.String())
 	}
 }
