@@ -43,6 +43,9 @@ func operatorEnds(ctx context.Context, s *Stage) error {
 	}
 	out, err := s.show(ctx, "fdtctl sessions --sort since | head -5")
 	s.check(err == nil && strings.HasPrefix(out, "ID "), "fdtctl sessions shows who is connected", "%s", lastLine(out))
+	if err := onScreen(ctx, s, ids[0]); err != nil {
+		return err
+	}
 	out, err = s.show(ctx, fmt.Sprintf("fdtctl session cancel %d", ids[0]))
 	s.check(err != nil && strings.Contains(out, "there is no statement to cancel"), "a session that runs nothing has nothing to cancel", "%s", lastLine(out))
 	out, err = s.show(ctx, fmt.Sprintf("runuser -u nobody -- fdtctl session kill %d", ids[0]))
@@ -61,4 +64,17 @@ func operatorEnds(ctx context.Context, s *Stage) error {
 	out, err = s.quiet(ctx, "journalctl -o cat -u 'fdt-worker@*' | grep 'an operator ends a session'")
 	s.check(err == nil && strings.Contains(out, "an operator ends a session"), "the journal tells who ended it", "%s", lastLine(out))
 	return c.kill()
+}
+
+// onScreen has a person look at fdtctl top, on a terminal that script(1) makes, until it shows the session and the load.
+func onScreen(ctx context.Context, s *Stage, id int) error {
+	if _, err := s.must(ctx, "mkfifo /run/keys"); err != nil {
+		return err
+	}
+	out, err := s.quiet(ctx, fmt.Sprintf(`exec 3<>/run/keys
+		TERM=xterm script -qefc 'fdtctl top --interval 200ms' /run/screen <&3 >/dev/null & of=$!
+		until grep -q 'K%d ' /run/screen && grep -q 'calls [0-9]' /run/screen; do kill -0 $of || break; sleep 0.1; done
+		printf q >&3; wait $of && cat /run/screen; rc=$?; rm -f /run/keys /run/screen; exit $rc`, id))
+	s.check(err == nil && strings.Contains(out, "reachable") && strings.Contains(out, "generation "), "fdtctl top shows who is connected, the load and the resources", "%v", err)
+	return nil
 }
