@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Spool is a resource of type spool.
@@ -20,12 +21,22 @@ var spoolType = typed(ResourceType{Name: TypeSpool, takes: takesMessages}, Spool
 			if other == path {
 				return // of two, the second is told
 			}
-			if o, ok := c.Resources[name].Settings.(*Spool); ok && s.Directory != "" && o.Directory == s.Directory {
+			o, ok := c.Resources[name].Settings.(*Spool)
+			switch {
+			case !ok || s.Directory == "" || o.Directory == "":
+			case o.Directory == s.Directory:
 				d.at(path+".directory", "give each a directory of its own", "%s is already the directory of %s", s.Directory, other)
+				return
+			case within(s.Directory, o.Directory) || within(o.Directory, s.Directory):
+				d.at(path+".directory", "give each a directory of its own, beside the other", "of %s and %s, the directory of %s, one is within the other",
+					s.Directory, o.Directory, other)
 				return
 			}
 		}
 	})
+
+// within tells whether a file or directory lies in a directory, by their names.
+func within(name, dir string) bool { return strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/") }
 
 func (s *Spool) named() []Named {
 	return []Named{{Path: "directory", Name: s.Directory, Directory: true}}

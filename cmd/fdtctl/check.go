@@ -142,13 +142,15 @@ func (c *checked) look(ctx context.Context, live bool) error {
 
 // readable returns what the master and the workers cannot read, as their users and in their sandboxes.
 func (c *checked) readable(ctx context.Context, box transient.Worker, places config.Places) (config.Faults, error) {
-	files, err := config.Files(c.Directory)
-	if err != nil {
-		return nil, err
-	}
 	var all []config.Named
-	for _, name := range files {
-		all = append(all, config.Named{Name: c.Directory + "/" + name})
+	if c.Directory == config.Dir { // no program reads a draft of it
+		files, err := config.Files(c.Directory)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range files {
+			all = append(all, config.Named{Name: c.Directory + "/" + name})
+		}
 	}
 	refused, err := reading(ctx, append(transient.InPipes("fdt-check-"+strconv.Itoa(os.Getpid())+".service", "fdtctl check"),
 		"--property=SupplementaryGroups="+transient.User, "--property=CapabilityBoundingSet=", "--property=NoNewPrivileges=yes",

@@ -69,6 +69,8 @@ func checkReadable(ctx context.Context, s *Stage) error {
 	}
 	out, err := s.show(ctx, "fdtctl check --live")
 	s.check(err == nil && strings.Contains(out, "is valid"), "with the right permissions nothing is wrong", "%s", out)
+	out, err = s.show(ctx, "mkdir /tmp/draft && cp -r /etc/fdt/. /tmp/draft && chmod -R go= /tmp/draft && fdtctl check --live /tmp/draft")
+	s.check(err == nil && strings.Contains(out, "is valid"), "nor with a draft that nobody but root can read", "%s", out)
 	return ctx.Err()
 }
 
