@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -114,7 +115,7 @@ func TestProxyHeld(t *testing.T) {
 	defer func() {
 		_ = server.Close()
 		for range listeners {
-			if err := testwait.For(t, "it is served no more", ended); err != drain.ErrServerClosed {
+			if err := testwait.For(t, "it is served no more", ended); !errors.Is(err, drain.ErrServerClosed) {
 				t.Error(err)
 			}
 		}
