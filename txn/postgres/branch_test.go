@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +148,15 @@ func TestOptions(t *testing.T) {
 	}
 	if c, err := b.Conn(t.Context()); c != nil || !errors.Is(err, errOver) {
 		t.Errorf("the connection of a branch that is over: %v, %v", c, err)
+	}
+	for _, sql := range []string{"SELECT 1", "SET application_name = 'x'"} {
+		if c, err := b.For(t.Context(), sql); c != nil || !errors.Is(err, errOver) {
+			t.Errorf("For %s: %v, %v", sql, c, err)
+		}
+	}
+	none := func(row []txn.Outcome) error { return fmt.Errorf("a row: %v", row) }
+	if err := b.Rows(t.Context(), "SELECT 1", nil, none); !errors.Is(err, errOver) {
+		t.Errorf("Rows: %v", err)
 	}
 	if _, err := b.Exec(t.Context(), "SELECT 1", nil); !errors.Is(err, errOver) {
 		t.Errorf("Exec: %v", err)

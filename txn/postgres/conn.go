@@ -183,21 +183,16 @@ func definite(err error) bool {
 	return ok || errors.Is(err, errInProgress) || errors.Is(err, errNoProof) // concluded from answers
 }
 
-// keyOf returns the constraint that the server's answer names; empty if it is none.
-func keyOf(err error) string {
+// said is the server's answer; empty if the error is none of it.
+func said(err error) (a pgconn.PgError) {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.ConstraintName
+		a = *pg
 	}
-	return ""
+	return a
 }
 
 // code returns the SQLSTATE of the server's answer; empty if it is none.
-func code(err error) string {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.Code
-	}
-	return ""
-}
+func code(err error) string { return said(err).Code }
 
 // literal quotes text with standard_conforming_strings on, as it is by default; the texts here have neither quotes nor backslashes
 // unless a resource's name has.

@@ -75,7 +75,7 @@ func (b *Branch) CommitDeciding(ctx context.Context, gid txn.GID, note []byte) e
 func (b *Branch) refusal(err error) error {
 	switch code(err) {
 	case "23505":
-		if keyOf(err) == "decision_pkey" {
+		if said(err).ConstraintName == "decision_pkey" {
 			err = fmt.Errorf("%w, which somebody has decided who took its worker for dead (%w)", txn.ErrRolledBack, err)
 		}
 	case "42P01", "3F000", "42501":
