@@ -301,9 +301,9 @@ func size(dst *int64, low, high int64) kind {
 		n *= unit
 		switch {
 		case n < low:
-			return "", fmt.Errorf("it must be at least %d bytes", low)
+			return "", fmt.Errorf("it must be at least %dB", low)
 		case n > high:
-			return "", fmt.Errorf("it must be at most %d bytes", high)
+			return "", fmt.Errorf("it must be at most %dB", high)
 		}
 		*dst = n
 		return "", nil

@@ -207,7 +207,7 @@ func repack(m machine, path string) string {
 func remove(m machine, path string) {
 	m.configure("20-metrics", `metrics: {address: "127.0.0.1:9432"}`)
 	m.must("systemctl reload fdt && curl -fsS http://127.0.0.1:9432/metrics | grep -x 'fdt_master_up 1' && systemctl is-active " + metricsUnit)
-	m.must("rm /etc/fdt/config.d/20-metrics.yaml; apt-get remove -q -y fdt")
+	m.must("rm /etc/fdt/config.d/20-metrics.yaml; echo secret-of-some-length | fdtctl user add carol; apt-get remove -q -y fdt")
 	if got := m.must("systemctl list-units --plain --no-legend 'fdt*' 'system-fdt.slice'"); got != "" {
 		m.Errorf("after the removal: %s", got)
 	}
@@ -219,6 +219,7 @@ func remove(m machine, path string) {
 	}
 	m.must("test -e /etc/fdt/config.yaml -a -e /var/lib/fdt/outbox/new")
 	m.must("apt-get purge -q -y fdt")
+	m.must("test ! -e /etc/fdt") // nor what fdtctl user has written there
 	// The drop-ins are an administrator's own; here, of tests that measure coverage.
 	if got := m.must("find / -xdev -path /proc -prune -o -path '/etc/systemd/system/fdt*.d' -prune -o -path /var/tmp -prune -o -path /tmp -prune -o -name '*fdt*' -print"); got != "" {
 		m.Errorf("after the purge: %s", got)

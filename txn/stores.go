@@ -56,7 +56,7 @@ func (m *Manager) succeed(ctx context.Context, who Principal, resource string, c
 	r := m.resources[resource]
 	switch {
 	case r == nil && carried:
-		return nil, fmt.Errorf("%w: %q, only %s", ErrNoResource, resource, some(slices.Sorted(maps.Keys(m.resources))))
+		return nil, m.noResource(resource)
 	case r != nil:
 		asked, cancel := m.asking(ctx)
 		defer cancel()
@@ -66,7 +66,11 @@ func (m *Manager) succeed(ctx context.Context, who Principal, resource string, c
 	}
 	err = m.files.Succeed(ctx, func() (said []ledger.Succession, err error) {
 		stores, err = m.missed(ctx, r, resource, is)
-		if err == nil && len(stores) == 0 {
+		switch {
+		case err != nil || len(stores) > 0:
+		case r == nil:
+			err = m.noResource(resource)
+		default:
 			err = fmt.Errorf("no open transaction has a branch on another store than resource %q is now", resource)
 		}
 		if !carried {
@@ -83,6 +87,11 @@ func (m *Manager) succeed(ctx context.Context, who Principal, resource string, c
 	m.log.LogAttrs(ctx, slog.LevelInfo, "an operator decided about a store that is not found", who.attrs(eventStore,
 		slog.String("resource", resource), slog.Any("stores", stores), slog.Bool("carried_on", carried))...)
 	return stores, nil
+}
+
+// noResource names those that there are.
+func (m *Manager) noResource(name string) error {
+	return fmt.Errorf("%w: %q, only %s", ErrNoResource, name, some(slices.Sorted(maps.Keys(m.resources))))
 }
 
 // missed returns the stores on which open transactions have branches of the resource that r, which is now store is, does not hold; r may be

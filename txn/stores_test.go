@@ -80,6 +80,9 @@ func TestGiveUp(t *testing.T) {
 		if _, err := m.Rebind(t.Context(), root, "none"); !errors.Is(err, txn.ErrNoResource) {
 			t.Errorf("bound a resource that is not there: %v", err)
 		}
+		if _, err := m.GiveUp(t.Context(), root, "none"); !errors.Is(err, txn.ErrNoResource) {
+			t.Errorf("gave up what no transaction has a branch on: %v", err)
+		}
 		stores, err := m.GiveUp(t.Context(), root, "b")
 		if err != nil || len(stores) != 1 {
 			t.Errorf("gave %q up: %v", stores, err)

@@ -39,10 +39,10 @@ var errNoManager = errors.New("systemd does not run here, and what is done to th
 // inUnit has the same command done as the user that owns the log, so that every file it makes is owned as the workers'
 // are, and waits for it. It returns its exit code.
 func (c *txnCommand) inUnit(ctx context.Context, verb string, args []string) (int, error) {
-	program, err := os.Executable()
-	if _, serr := os.Stat("/run/systemd/system"); serr != nil || err != nil { // sd_booted(3)
-		return 0, errors.Join(errNoManager, err)
+	if _, err := os.Stat("/run/systemd/system"); err != nil { // sd_booted(3)
+		return 0, errNoManager
 	}
+	program, _ := os.Executable()                                            // cannot fail: /proc is there where systemd runs
 	request, _ := json.Marshal(txnRequest{Args: args, Operator: operator()}) // texts: cannot fail
 	arguments := c.unitArguments(verb, program, func() transient.Worker { return transient.WorkerOf(ctx) })
 	return transient.Run(ctx, arguments, append(request, '\n'), 2, c.stdout, c.stderr)
