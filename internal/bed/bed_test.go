@@ -341,3 +341,29 @@ func TestUsualPort(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// TestRemove: of a tree that was not finished, what is mounted from elsewhere stays as it is.
+func TestRemove(t *testing.T) {
+	root(t)
+	elsewhere, tree := t.TempDir(), filepath.Join(t.TempDir(), `a \ tree.partial`)
+	kept := filepath.Join(elsewhere, "kept")
+	for _, dir := range []string{kept, filepath.Join(tree, "dev/shm")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // one upon the other
+		if err := unix.Mount(elsewhere, filepath.Join(tree, "dev/shm"), "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := remove(tree); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(tree); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the tree is there: %v", err)
+	}
+}

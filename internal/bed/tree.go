@@ -96,7 +96,7 @@ const usualPort = `find "$1"/etc -name postgresql.conf -exec sed -i '/^port = /s
 // build makes a tree beside dir and renames it, so that dir is whole or absent.
 func build(ctx context.Context, release, dir string, include, hooks []string) error {
 	partial := dir + ".partial"
-	if err := os.RemoveAll(partial); err != nil {
+	if err := remove(partial); err != nil {
 		return err
 	}
 	args := []string{"--variant=apt", "--include=" + strings.Join(include, ",")}
@@ -108,9 +108,32 @@ func build(ctx context.Context, release, dir string, include, hooks []string) er
 	c.Cancel = func() error { return c.Process.Signal(unix.SIGTERM) }
 	c.WaitDelay = time.Minute
 	if out, err := c.CombinedOutput(); err != nil {
-		return errors.Join(fmt.Errorf("mmdebstrap: %w: %s", err, out), os.RemoveAll(partial))
+		return errors.Join(fmt.Errorf("mmdebstrap: %w: %s", err, out), remove(partial))
 	}
 	return os.Rename(partial, dir)
+}
+
+// remove takes a tree away that was not finished. A mmdebstrap that was killed leaves file systems of this machine mounted in it, as
+// /dev/shm, which must not be emptied.
+func remove(tree string) error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) { // the last one mounted goes first
+		fields := strings.Fields(line) // proc_pid_mountinfo(5); the fifth is where
+		if len(fields) < 5 {
+			continue
+		}
+		at := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
+		if !strings.HasPrefix(at, tree+"/") {
+			continue
+		}
+		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", at, err)
+		}
+	}
+	return os.RemoveAll(tree)
 }
 
 // sweep removes what guards that were killed have left: a directory in runs whose lock nobody holds. The caller
