@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
@@ -52,49 +53,52 @@ func TestOneBranchInTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newFastPlace(t)
-			var first txn.GID
-			failing, asked := true, 0
-			m := p.withB(t, func(s *spool.Spool) txn.Resource {
-				return moody{s, func(gid txn.GID) error {
-					if failing && gid.Same(first) {
-						asked++
-						return test.of
+			// The time does not pass by itself, in which a resource that is silent is not asked again.
+			synctest.Test(t, func(t *testing.T) {
+				p := newFastPlace(t)
+				var first txn.GID
+				failing, asked := true, 0
+				m := p.withB(t, func(s *spool.Spool) txn.Resource {
+					return moody{s, func(gid txn.GID) error {
+						if failing && gid.Same(first) {
+							asked++
+							return test.of
+						}
+						return nil
+					}, func() error {
+						if failing && asked > 0 {
+							return test.silent
+						}
+						return nil
+					}}
+				})
+				defer closeAll(t, m)
+				prepared(t, m, "x")
+				list, err := m.List(t.Context())
+				wantErr(t, err, nil)
+				first = list[0].GID
+				prepared(t, m, "y")
+				prepared(t, m, "z")
+				s := m.NewSession(alice)
+				wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnreachable)
+				for _, gid := range []string{"y", "z"} {
+					if err := s.CommitPrepared(t.Context(), gid); (err == nil) != test.others {
+						t.Errorf("%s: %v", gid, err)
 					}
-					return nil
-				}, func() error {
-					if failing && asked > 0 {
-						return test.silent
-					}
-					return nil
-				}}
-			})
-			defer closeAll(t, m)
-			for _, gid := range []string{"x", "y", "z"} {
-				prepared(t, m, gid)
-			}
-			list, err := m.List(t.Context())
-			wantErr(t, err, nil)
-			first = list[0].GID
-			s := m.NewSession(alice)
-			wantErr(t, s.CommitPrepared(t.Context(), "x"), txn.ErrUnreachable)
-			for _, gid := range []string{"y", "z"} {
-				if err := s.CommitPrepared(t.Context(), gid); (err == nil) != test.others {
-					t.Errorf("%s: %v", gid, err)
 				}
-			}
-			txn.Retry(m, t.Context())
-			if n := len(p.delivered(t, "b")); (n == 2) != test.others {
-				t.Errorf("%d of 2 are told", n)
-			}
-			failing = false
-			txn.Rested(m)
-			retryUntilIdle(t, m)
-			p.wantMessages(t, 3, 3)
-			show, err := m.Show(t.Context(), "x")
-			if err != nil || show.Phase != txn.Committed || strings.Contains(show.Hazard, "b") {
-				t.Errorf("%+v, %v", show, err)
-			}
+				txn.Retry(m, t.Context())
+				if n := len(p.delivered(t, "b")); (n == 2) != test.others {
+					t.Errorf("%d of 2 are told", n)
+				}
+				failing = false
+				txn.Rested(m)
+				retryUntilIdle(t, m)
+				p.wantMessages(t, 3, 3)
+				show, err := m.Show(t.Context(), "x")
+				if err != nil || show.Phase != txn.Committed || strings.Contains(show.Hazard, "b") {
+					t.Errorf("%+v, %v", show, err)
+				}
+			})
 		})
 	}
 }
