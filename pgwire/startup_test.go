@@ -121,7 +121,9 @@ func TestSlowStartup(t *testing.T) {
 	silent, slow := dial(t, "unix", f.sock), dial(t, "tcp", f.tcp)
 	slow.raw([]byte{0, 0})
 	silent.answers("silent", silent.read(), "closed")
-	slow.answers("slow", slow.read(), "closed")
+	if got := slow.read(); len(got) != 1 || !strings.HasPrefix(got[0], "closed") { // by a reset where its bytes came too late to be read
+		t.Errorf("slow: %q", got)
+	}
 	early := dial(t, "unix", f.sock)
 	_ = early.conn.Close()
 	testwait.Until(t, "gone", func() bool { return f.server.Counts().Open == 0 })
