@@ -136,6 +136,8 @@ func bounded(t *testing.T, c *pgx.Conn, sql string) {
 func TestRowsOfSteps(t *testing.T) {
 	text, _ := configuration(t)
 	app := fdt.Test(t, text+`
+session: {memory: 4MiB, message: 1MiB} # soon full
+transaction: {timeout: 1h}
 procedures:
   pg:
     parameters: {n: bigint, on: {type: boolean, default: true}}

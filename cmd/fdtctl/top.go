@@ -147,10 +147,10 @@ func (l *looker) look(ctx context.Context) glance {
 	var g glance
 	var all sync.WaitGroup
 	all.Go(func() { g.status, g.statusFault = status(ctx) })
-	ctx, cancel := context.WithTimeoutCause(ctx, workersWithin, errWorkerSilent)
+	within, cancel := context.WithTimeoutCause(ctx, workersWithin, errWorkerSilent)
 	defer cancel()
-	all.Go(func() { g.sessions, g.sessionsFault = sessions(ctx, l.sockets) })
-	counts, _ := tally.Read(ctx, l.counts) // who does not answer tells no sessions either, and that is said
+	all.Go(func() { g.sessions, g.sessionsFault = sessions(within, l.sockets) })
+	counts, _ := tally.Read(within, l.counts) // who does not answer tells no sessions either, and that is said
 	g.load = l.since(slices.Concat(counts.Live, counts.Left), time.Now())
 	all.Wait()
 	g.at = time.Now()
