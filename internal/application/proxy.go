@@ -39,8 +39,7 @@ func newProxies(cfg *config.Config, log *slog.Logger) *proxies {
 // before is a drain.Server's Handler: next, for which a connection begins after the header.
 func (p *proxies) before(next func(context.Context, *drain.Conn)) func(context.Context, *drain.Conn) {
 	return func(ctx context.Context, c *drain.Conn) {
-		peer, ok := c.RemoteAddr().(*net.TCPAddr)
-		if !ok || !in(p.of[c.Listener()], peer) {
+		if !in(p.of[c.Listener()], c) {
 			next(ctx, c)
 			return
 		}
@@ -61,8 +60,15 @@ func (p *proxies) before(next func(context.Context, *drain.Conn)) func(context.C
 	}
 }
 
-// in tells whether a peer is in one of the networks.
-func in(networks []netip.Prefix, peer *net.TCPAddr) bool {
+// in tells whether a connection's peer is in one of the networks.
+func in(networks []netip.Prefix, c *drain.Conn) bool {
+	if len(networks) == 0 { // as of most listeners
+		return false
+	}
+	peer, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return false
+	}
 	addr := peer.AddrPort().Addr().Unmap().WithZone("")
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
