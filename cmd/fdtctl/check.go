@@ -142,26 +142,12 @@ func (c *checked) look(ctx context.Context, live bool) error {
 
 // readable returns what the master and the workers cannot read, as their users and in their sandboxes.
 func (c *checked) readable(ctx context.Context, box transient.Worker, places config.Places) (config.Faults, error) {
-	var all []config.Named
+	var faults config.Faults
 	if c.Directory == config.Dir { // no program reads a draft of it
-		files, err := config.Files(c.Directory)
-		if err != nil {
+		var err error
+		if faults, err = c.readableByMaster(ctx); err != nil {
 			return nil, err
 		}
-		for _, name := range files {
-			all = append(all, config.Named{Name: c.Directory + "/" + name})
-		}
-	}
-	refused, err := reading(ctx, append(transient.InPipes("fdt-check-"+strconv.Itoa(os.Getpid())+".service", "fdtctl check"),
-		"--property=SupplementaryGroups="+transient.User, "--property=CapabilityBoundingSet=", "--property=NoNewPrivileges=yes",
-		"--property=ProtectSystem=strict", "--property=ProtectHome=yes", "--property=PrivateTmp=yes", "--"), all)
-	if err != nil {
-		return nil, err
-	}
-	var faults config.Faults
-	for _, r := range refused {
-		faults = append(faults, config.Fault{File: r.Name, What: "the master cannot read it: " + r.Why,
-			Hint: "chown root:" + transient.User + " and chmod 0640 let it, below directories that group " + transient.User + " may enter"})
 	}
 	named := c.cfg.Named()
 	for _, f := range named {
@@ -170,7 +156,8 @@ func (c *checked) readable(ctx context.Context, box transient.Worker, places con
 		}
 	}
 	named = slices.DeleteFunc(named, func(f config.Named) bool { return f.Socket }) // a database that is down is no fault
-	if refused, err = reading(ctx, transient.AsService(unitNamed("worker"), "fdtctl check", slices.Concat(box.As, transient.Needed(c.cfg))), named); err != nil {
+	refused, err := reading(ctx, transient.AsService(unitNamed("worker"), "fdtctl check", slices.Concat(box.As, transient.Needed(c.cfg))), named)
+	if err != nil {
 		return nil, err
 	}
 	for _, r := range refused {
@@ -182,6 +169,30 @@ func (c *checked) readable(ctx context.Context, box transient.Worker, places con
 			what, hint = r.Name+": "+why, r.HintHidden()
 		}
 		faults = append(faults, places.At(r.Path, what, hint))
+	}
+	return faults, nil
+}
+
+// readableByMaster returns the files of the configuration that the master cannot read.
+func (c *checked) readableByMaster(ctx context.Context) (config.Faults, error) {
+	files, err := config.Files(c.Directory)
+	if err != nil {
+		return nil, err
+	}
+	var all []config.Named
+	for _, name := range files {
+		all = append(all, config.Named{Name: c.Directory + "/" + name})
+	}
+	refused, err := reading(ctx, append(transient.InPipes("fdt-check-"+strconv.Itoa(os.Getpid())+".service", "fdtctl check"),
+		"--property=SupplementaryGroups="+transient.User, "--property=CapabilityBoundingSet=", "--property=NoNewPrivileges=yes",
+		"--property=ProtectSystem=strict", "--property=ProtectHome=yes", "--property=PrivateTmp=yes", "--"), all)
+	if err != nil {
+		return nil, err
+	}
+	var faults config.Faults
+	for _, r := range refused {
+		faults = append(faults, config.Fault{File: r.Name, What: "the master cannot read it: " + r.Why,
+			Hint: "chown root:" + transient.User + " and chmod 0640 let it, below directories that group " + transient.User + " may enter"})
 	}
 	return faults, nil
 }
