@@ -372,11 +372,7 @@ type overlap struct {
 func (*overlap) typ() *value.Type { return value.Bool }
 
 func (n *overlap) eval(f *frame) (value.Value, error) {
-	l, err := n.left.eval(f)
-	if err != nil {
-		return l, err
-	}
-	r, err := n.right.eval(f)
+	l, r, err := both(f, n.left, n.right)
 	if err != nil || l.Null || r.Null {
 		return value.Bool.Null(), err
 	}
