@@ -85,12 +85,15 @@ func (c *txnCommand) decider(ctx context.Context, verb, name string) (err error)
 	if err = r.InitDecider(ctx); txn.SQLState(err) == "42501" {
 		err = fmt.Errorf("%w\nHave an administrator of the database run what fdtctl decider init --print %s prints", err, name)
 	}
-	var unsuited []string
 	if err == nil {
-		unsuited, err = r.Check(ctx) // also that it can decide
+		err = r.CanDecide(ctx)
 	}
 	if err != nil {
 		return err
+	}
+	unsuited, faults := resources.Check(ctx, list)
+	for _, err := range faults {
+		unsuited = append(unsuited, err.Error())
 	}
 	for _, text := range unsuited {
 		fmt.Fprintf(c.stderr, "fdtctl decider: %s\n", text)

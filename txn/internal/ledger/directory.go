@@ -214,9 +214,11 @@ func (h *directory) putAside(was xa.LogID) error {
 		return err
 	}
 	to := h.asideDir(was)
-	made := os.MkdirAll(to, 0o700)
+	if err := os.Mkdir(to, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	raw, err := os.ReadFile(h.path("id"))
-	if err = errors.Join(made, err); err == nil {
+	if err == nil {
 		err = os.WriteFile(filepath.Join(to, "id"), raw, 0o600)
 	}
 	err = errors.Join(err, move(h.dir, to, h.fault))

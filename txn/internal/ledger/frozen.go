@@ -38,6 +38,9 @@ func processOf(pid int) (h holder, state byte, err error) {
 		return holder{}, 0, err
 	}
 	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:])) // from the third on, as the second may hold anything
+	if len(fields) < 20 {
+		return holder{}, 0, fmt.Errorf("/proc/%d/stat: %q", pid, raw)
+	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
 	return holder{pid, start}, fields[0][0], err
 }

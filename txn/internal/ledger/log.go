@@ -291,13 +291,14 @@ func (j *logFile) DecidedIn(store xa.BranchID) error {
 	}
 	j.deciding.Lock()
 	defer j.deciding.Unlock()
-	var err error
-	if is := j.decider.Load(); is == nil || *is != store { // another may have noted it while we waited
-		if err = j.Force(Record{Kind: KindDecider, Branches: []xa.BranchID{store}}); err == nil {
-			j.decider.Store(&store)
-		}
+	if is := j.decider.Load(); is != nil && *is == store {
+		return nil
 	}
-	return err
+	if err := j.Force(Record{Kind: KindDecider, Branches: []xa.BranchID{store}}); err != nil {
+		return err
+	}
+	j.decider.Store(&store)
+	return nil
 }
 
 // Decider tells whether DecidedIn has noted a store.
