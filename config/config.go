@@ -84,8 +84,17 @@ type Session struct {
 
 // Log says what workers write to the journal beyond what an operator may have to act on.
 type Log struct {
-	Slow time.Duration // calls that take as long are told; zero: none
+	Calls string        // LogOff, LogSlow or LogAll
+	Slow  time.Duration // calls that take as long are told, unless Calls is LogOff; zero: none
+	Rate  int           // lines a second of a worker, of those that are not slow, with LogAll
 }
+
+// Of which calls the journal is told.
+const (
+	LogOff  = "off"
+	LogSlow = "slow" // those that take Log.Slow
+	LogAll  = "all"  // the others, too, as far as Log.Rate goes
+)
 
 // Recycle says when a worker is replaced by a fresh one. Zero means never.
 type Recycle struct {

@@ -214,8 +214,12 @@ func sessionFields(s *Session) []field {
 
 func logFields(l *Log) []field {
 	return []field{
+		{key: "calls", def: LogSlow, kind: choice(&l.Calls, LogOff, LogSlow, LogAll),
+			doc: "Which calls and ends of transactions are told, one line each: none, those that take log.slow, or all."},
 		{key: "slow", def: "0s", kind: duration(&l.Slow, 0),
 			doc: "A call that takes as long is told, with user, client, procedure, outcome and transaction; 0s means none."},
+		{key: "rate", def: "100", kind: number(&l.Rate, 1, 10_000),
+			doc: "How many lines a second a worker writes of calls that are not slow, with calls: all; of what is left out the next line has the number."},
 	}
 }
 

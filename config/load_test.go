@@ -46,6 +46,7 @@ func defaults() *Config {
 		Workers: Workers{Count: cpus(), Threads: 256, Recycle: Recycle{After: 24 * time.Hour, Memory: 1 << 30, Grace: 5 * time.Minute}, Backoff: Backoff{First: 500 * time.Millisecond, Longest: 30 * time.Second}},
 		Session: Session{AuthenticationTimeout: 30 * time.Second, ReserveTimeout: 10 * time.Second, StallTimeout: time.Minute,
 			Message: 16 << 20, Statements: 4096, Memory: 64 << 20},
+		Log:    Log{Calls: LogSlow, Rate: 100},
 		Drain:  Drain{Timeout: 10 * time.Minute, Idle: 5 * time.Second, Shutdown: time.Minute, Generations: 3},
 		Reload: Reload{ReadyTimeout: 30 * time.Second, Settle: 2 * time.Second, Surge: Surge{Percent: 100}},
 		Transaction: Transaction{Timeout: time.Minute, IdleTimeout: time.Minute, LockTimeout: 10 * time.Second,
@@ -137,7 +138,7 @@ procedures:
   one: {allow: alice, steps: [{on: outbox, put: x}]}
 users: {alice: "` + verifierA + `"}
 metrics: {}
-log: {slow: 1500ms}
+log: {calls: all, slow: 1500ms, rate: 5}
 `
 
 func TestEverything(t *testing.T) {
@@ -151,7 +152,7 @@ func TestEverything(t *testing.T) {
 				Auth: AuthCert, Mode: 0o666, Backlog: 16, TLS: &TLS{"/etc/fdt/tls.crt", "/etc/fdt/tls.key", "/etc/fdt/ca.crt", true}},
 			"inner": {Name: "inner", Addresses: []Address{{"tcp4", "10.0.0.1:543"}}, Auth: AuthSCRAM, Mode: 0o666, Backlog: 4096, TLS: &TLS{"/c", "/k", "", false}},
 		},
-		Log:     Log{Slow: 1500 * time.Millisecond},
+		Log:     Log{Calls: LogAll, Slow: 1500 * time.Millisecond, Rate: 5},
 		Session: Session{5 * time.Second, time.Second, 2 * time.Minute, 64 << 10, 7, 1 << 20},
 		Workers: Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour, Grace: time.Second}, Backoff: Backoff{First: time.Second, Longest: time.Minute}},
 		Drain:   Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Generations: 1},

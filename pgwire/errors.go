@@ -128,6 +128,7 @@ func explain(ctx context.Context, err error) *Failure {
 const (
 	idHandlerPanicked = "3512c657ed4041fa8a7c2aa4e9cd4d64"
 	idCallSlow        = "5dcc58e59b0243328e3ab09ef7bc2e4e"
+	idCallEnded       = "18e37e734dbc45e994be8b2d4214449b"
 )
 
 // report tells the client of a failure, and the log what the client is not told.

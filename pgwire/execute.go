@@ -66,7 +66,7 @@ func (se *session) execute(ctx context.Context, p *plan, params []value.Value, o
 	case statement.Prepare, statement.CommitPrepared, statement.RollbackPrepared:
 		se.turn.rest()
 	}
-	tag, err := se.control(ctx, p.stmt)
+	tag, err := se.controlled(ctx, p.stmt)
 	return result{tag: tag}, err
 }
 
@@ -156,15 +156,18 @@ func (se *session) limit() {
 func (se *session) call(ctx context.Context, p *plan, params []value.Value, out *sink) ([][]value.Value, error) {
 	began := time.Now()
 	rows, err := se.invoke(ctx, p, params, out)
-	state := succeeded
-	if err != nil {
-		state = explain(ctx, err).Code
-	}
+	state := stateOf(ctx, err)
 	took := time.Since(began)
 	se.server.calls[p.call].ended(took, state[:2])
-	if slow := se.server.SlowCall; slow > 0 && took >= slow {
-		se.server.slow.Sparing(se.log()).Info("a call was slow", "procedure", p.call.Name(), "duration", took.Round(time.Microsecond), "sqlstate", state,
-			"gid", gidText(se.txn.GID()), "message_id", idCallSlow)
+	if se.server.records() {
+		r := record{statement: "SELECT", procedure: p.call.Name(), rows: len(rows), gid: gidText(se.txn.GID()), took: took, state: state}
+		if _, ok := p.stmt.(statement.Call); ok {
+			r.statement = "CALL"
+		}
+		if out != nil {
+			r.rows += out.n
+		}
+		se.recorded(r)
 	}
 	return rows, err
 }
@@ -302,6 +305,7 @@ func (se *session) begin(ctx context.Context, m statement.Modes) error {
 	if err := se.alter(ctx, m); err != nil {
 		return err
 	}
+	se.tellHeld("", 0)
 	se.implicit = false
 	return nil
 }

@@ -99,9 +99,11 @@ type Server struct {
 	// they answer soon, and may be nil.
 	Elsewhere func(ctx context.Context) []Activity
 
-	// SlowCall is how long a call takes that Logger gets a line of, which tells
-	// whose it was and what became of it; zero: of none.
+	// SlowCall is how long a call takes, or a statement that ends a transaction,
+	// that Logger gets a line of, which tells whose it was and what became of
+	// it; zero: of none. CallRate is of how many others a second it gets one.
 	SlowCall time.Duration
+	CallRate int
 
 	// Logger gets what an operator should know: refused clients, cut
 	// sessions. slog.Default if nil.
@@ -116,8 +118,8 @@ type Server struct {
 	calls     map[*procedure.Procedure]*calls
 	fatal     meter.Counts // by class of SQLSTATE
 
-	failing, refusing, ending, slow throttle.Throttle // of lines in the log
-	once                            sync.Once
+	failing, refusing, ending, slow, fast throttle.Throttle // of lines in the log
+	once                                  sync.Once
 }
 
 // Listener is how clients come in.
@@ -157,6 +159,7 @@ func (s *Server) init() {
 		if s.MaxMemory == 0 {
 			s.MaxMemory = DefaultMaxMemory
 		}
+		s.fast.Rate = s.CallRate
 		s.catalogue = tables.New(s.Procedures)
 		for name, f := range builtins {
 			s.catalogue.Add(name, &f)
@@ -295,8 +298,10 @@ func (se *session) finish(err error) {
 	}
 	f, told := errors.AsType[*Failure](err)
 	if told {
+		se.tellHeld(f.Code, 0)
 		se.report(f)
 	}
+	se.tellHeld(errParted.Code, 0)
 	se.wire.flush() // with replies that were held back, as more input was there
 	if se.tls != nil {
 		_ = se.tls.CloseWrite() // a client that has gone misses nothing

@@ -55,6 +55,8 @@ type session struct {
 	asked      context.Context //nolint:containedctx // of the request that runs, nil without
 	share      share
 
+	held *record // of a call whose transaction ends with the request
+
 	activity activities
 
 	running sync.Mutex // guards cancel
@@ -173,6 +175,7 @@ func (se *session) more() bool {
 // for its end, any other is rolled back.
 func (se *session) fail(f *Failure) {
 	se.turn.rest()
+	se.tellHeld(f.Code, 0)
 	if se.txn.State() == txn.Active && !se.implicit {
 		se.txn.Fail(f)
 		se.settings.fail()
@@ -317,7 +320,7 @@ func (se *session) allowed(st statement.Statement) error {
 func (se *session) settle(ctx context.Context) error {
 	if se.implicit {
 		se.turn.rest()
-		if err := se.commit(ctx); err != nil {
+		if err := se.commitCall(ctx); err != nil {
 			return err
 		}
 	}

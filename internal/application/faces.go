@@ -144,9 +144,11 @@ func (app *Application) open(cfg *config.Config, m *txn.Manager, log *slog.Logge
 	}
 	app.seating = cmp.Or(app.seating, seating)
 	for name, h := range app.handlers {
-		handle := (&stream{name: name, handler: h.Stream, idle: cfg.Transaction.IdleTimeout, tls: ways[name], manager: m, log: log, seating: app.seating}).handle
+		calls := newRequests(&cfg.Log, log.With("handler", name))
+		handle := (&stream{name: name, handler: h.Stream, idle: cfg.Transaction.IdleTimeout, tls: ways[name], manager: m, log: log, calls: calls, seating: app.seating}).handle
 		if h.HTTP != nil {
 			w := newWeb(name, h.HTTP, ways[name], m, log, app.seating)
+			w.calls = calls
 			f.webs = append(f.webs, w)
 			handle = w.handle
 		}

@@ -98,7 +98,8 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 		Manager: manager, Procedures: procedures, Listeners: ways, IdleTimeout: cfg.Transaction.IdleTimeout, MaxTotal: int(cfg.Workers.Recycle.Memory / 4),
 		Origin: pgwire.Origin{Generation: p.gen, Slot: p.slot}, Relay: relay(filepath.Join(p.run, "worker")), Logger: log,
 		Elsewhere:      siblings(filepath.Join(p.run, "worker"), p.control(), siblingFor, siblingAge),
-		SlowCall:       cfg.Log.Slow,
+		SlowCall:       slowCall(&cfg.Log),
+		CallRate:       callRate(&cfg.Log),
 		StartupTimeout: cfg.Session.AuthenticationTimeout, ReserveTimeout: cfg.Session.ReserveTimeout, StallTimeout: cfg.Session.StallTimeout,
 		MaxMessage: int(cfg.Session.Message), MaxStatements: cfg.Session.Statements, MaxMemory: int(cfg.Session.Memory),
 	}

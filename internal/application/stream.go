@@ -47,6 +47,7 @@ type stream struct {
 	tls     map[string]*tls.Config // by listener
 	manager *txn.Manager
 	log     *slog.Logger
+	calls   *requests // nil: none is logged
 	seating time.Duration
 }
 
@@ -61,6 +62,7 @@ type Conn struct {
 	ctx     context.Context
 	known   bool
 	work    drain.Work
+	asked   time.Time // when the request came that is in hand; zero: none is
 }
 
 // handle serves one connection.
@@ -74,6 +76,7 @@ func (s *stream) handle(ctx context.Context, c *drain.Conn) {
 	log := s.log.With("listener", c.Listener(), "remote", c.Peer())
 	c.Begin(&conn.work)
 	err := s.run(conn.Scope.In(ctx), conn, log)
+	conn.done()
 	if cerr := conn.Scope.Close(ctx); cerr != nil {
 		log.WarnContext(ctx, "rolling back a connection's transaction failed", "error", cerr)
 	}
@@ -108,8 +111,26 @@ func panicked(ctx context.Context, log *slog.Logger, name string, p any) {
 // it waits, it has not, unless a transaction is open. The error is io.EOF when
 // the client has closed, one of those above, or why the connection failed.
 func (c *Conn) Next() error {
+	c.done()
 	c.drained.End(&c.work)
 	defer c.drained.Begin(&c.work)
+	err := c.next()
+	if err == nil && c.stream.calls != nil {
+		c.asked = time.Now()
+	}
+	return err
+}
+
+// done notes the end of the request in hand.
+func (c *Conn) done() {
+	if !c.asked.IsZero() {
+		c.stream.calls.ended(c.asked, "listener", c.drained.Listener(), "remote", c.Peer())
+		c.asked = time.Time{}
+	}
+}
+
+// next waits for the next request.
+func (c *Conn) next() error {
 	if c.Reader.Buffered() > 0 {
 		return nil
 	}

@@ -31,6 +31,7 @@ type web struct {
 	handler http.Handler
 	manager *txn.Manager
 	log     *slog.Logger
+	calls   *requests // nil: none is logged
 	seating time.Duration
 	tls     map[string]*tls.Config // by listener
 	server  *http.Server
@@ -175,5 +176,19 @@ func (w *web) answer(rw http.ResponseWriter, r *http.Request) {
 			panic(p)
 		}
 	}()
-	w.handler.ServeHTTP(rw, r.WithContext(scope.In(ctx)))
+	r = r.WithContext(scope.In(ctx))
+	if w.calls == nil {
+		w.handler.ServeHTTP(rw, r)
+		return
+	}
+	a := &answered{ResponseWriter: rw, status: http.StatusOK}
+	began, done := time.Now(), false
+	defer func() {
+		if !done && !a.sent {
+			a.status = http.StatusInternalServerError // it has panicked; the client sees its connection end
+		}
+		w.calls.ended(began, "method", r.Method, "route", route(r), "status", a.status, "listener", l.Listener(), "remote", l.Peer())
+	}()
+	w.handler.ServeHTTP(a.as(), r)
+	done = true
 }

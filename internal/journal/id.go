@@ -38,6 +38,7 @@ const (
 	TransactionLeft     = "8aee9be3871849afb88606f3151bf499"
 	ResourceUnreachable = "245b8b0373b4575b941a2859e4e6a3df"
 	CallSlow            = "5dcc58e59b0243328e3ab09ef7bc2e4e"
+	CallEnded           = "18e37e734dbc45e994be8b2d4214449b"
 	LinesDropped        = "096f751d873047baa25b521708291dfe"
 	ResourceUnsuited    = "1e7f3f8fc6034b8c8e250c7eb6a9f34b"
 	ResourceBack        = "075b6d326faa58839cdd9f423cb1f6e7"

@@ -9,42 +9,51 @@ import (
 )
 
 const (
-	flood   = 60              // lines in a row
-	ebbing  = 2 * time.Second // until one more is due
-	leftOut = "left_out"      // attribute: lines that were not logged before this one
+	flood  = 60              // lines in a row
+	ebbing = 2 * time.Second // until one more is due
 )
+
+// LeftOut is an attribute: how many lines were not logged before this one.
+const LeftOut = "left_out"
 
 // Throttle bounds the lines of one kind. The zero value is ready for use; methods may be called concurrently.
 type Throttle struct {
+	// Rate is how many lines a second are logged, and how many in a row; zero: as package throttle says. It must not change.
+	Rate int
+
 	mu   sync.Mutex
-	full time.Time // when all of flood are due again
+	full time.Time // when all lines in a row are due again
 	left int
 }
 
-// due tells whether a line is to be logged now, and how many were left out before it.
-func (t *Throttle) due(now time.Time) (left int, ok bool) {
+// Due tells whether a line is to be logged now, and how many were left out before it.
+func (t *Throttle) Due(now time.Time) (left int, ok bool) {
+	row, each := flood, ebbing
+	if t.Rate > 0 {
+		row, each = t.Rate, time.Second/time.Duration(t.Rate)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.full.Before(now) {
 		t.full = now
 	}
-	if t.full.Sub(now) > (flood-1)*ebbing {
+	if t.full.Sub(now) > time.Duration(row-1)*each {
 		t.left++
 		return 0, false
 	}
-	t.full = t.full.Add(ebbing)
+	t.full = t.full.Add(each)
 	left, t.left = t.left, 0
 	return left, true
 }
 
 // Sparing returns log for one line: with the number of those that were left out before it, or one that discards the line.
 func (t *Throttle) Sparing(log *slog.Logger) *slog.Logger {
-	left, ok := t.due(time.Now())
+	left, ok := t.Due(time.Now())
 	switch {
 	case !ok:
 		return slog.New(slog.DiscardHandler)
 	case left > 0:
-		return log.With(leftOut, left)
+		return log.With(LeftOut, left)
 	}
 	return log
 }

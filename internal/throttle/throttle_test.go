@@ -14,7 +14,7 @@ func TestThrottle(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	count := func(lines int, pause time.Duration) (logged, left int) {
 		for range lines {
-			n, ok := th.due(now)
+			n, ok := th.Due(now)
 			if ok {
 				logged++
 			}
@@ -40,6 +40,24 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
+// TestRate: so many lines a second as are asked for.
+func TestRate(t *testing.T) {
+	th := Throttle{Rate: 10}
+	now := time.Unix(1e9, 0)
+	logged, left := 0, 0
+	for range 3000 { // in three seconds
+		n, ok := th.Due(now)
+		if ok {
+			logged++
+		}
+		left += n
+		now = now.Add(time.Millisecond)
+	}
+	if logged != 10+30-1 || left < 2800 {
+		t.Errorf("%d logged, %d left out", logged, left)
+	}
+}
+
 // TestSparing: what is left out of a flood is counted in the next line.
 func TestSparing(t *testing.T) {
 	var text strings.Builder
@@ -48,7 +66,7 @@ func TestSparing(t *testing.T) {
 	for range flood + 3 {
 		th.Sparing(log).Info("refused")
 	}
-	if n := strings.Count(text.String(), "msg=refused"); n < flood || strings.Contains(text.String(), leftOut) {
+	if n := strings.Count(text.String(), "msg=refused"); n < flood || strings.Contains(text.String(), LeftOut) {
 		t.Errorf("%d lines:\n%s", n, text.String())
 	}
 	th.full = time.Time{} // long after
