@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"gopkg.in/yaml.v3"
 )
+
+// longestShutdown leaves the rest of the host five of the 30 minutes that poweroff.target and reboot.target give it.
+const longestShutdown = 25 * time.Minute
 
 // check finds what is wrong between keys, and fills in the defaults that depend on other keys.
 func (d *decoder) check(c *Config) {
@@ -17,6 +21,10 @@ func (d *decoder) check(c *Config) {
 		if path := "resources." + name; (r.Type == TypePostgres || r.Type == TypeMariaDB) && d.places[path+".pool"] == nil {
 			d.derive(path, "pool", "32")
 		}
+	}
+	if both := c.Drain.Delay + c.Drain.Shutdown; c.Drain.Delay > 0 && both > longestShutdown {
+		d.at("drain.delay", "make one of them smaller", "drain.delay and drain.shutdown are %s together, more than %s: systemd forces a host down that takes 30m to stop",
+			both, longestShutdown)
 	}
 	if s := c.Session; s.Message > s.Memory {
 		d.at("session.message", "make one of them smaller, or the other larger", "session.message is more than session.memory, of which a message is a part")

@@ -117,6 +117,7 @@ type Drain struct {
 	Timeout     time.Duration // from being told to the cutting of what is left
 	Idle        time.Duration // silence after which an idle connection is told goodbye
 	Shutdown    time.Duration // in place of Timeout when the host goes down
+	Delay       time.Duration // from a stop, or that of the host, to the closing of the listeners
 	Generations int           // old generations that may drain at once
 }
 

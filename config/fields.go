@@ -231,6 +231,8 @@ func drainFields(d *Drain) []field {
 			doc: "How long a connection without an open transaction may stay silent before it is told goodbye."},
 		{key: "shutdown", def: "60s", kind: duration(&d.Shutdown, 0),
 			doc: "The same as timeout when the host shuts down."},
+		{key: "delay", def: "0s", kind: duration(&d.Delay, 0),
+			doc: "How long a stop, also of the host, leaves the listeners open while a balancer is told already that fdt is not ready."},
 		{key: "generations", def: "3", kind: number(&d.Generations, 1, 100),
 			doc: "Old generations that may drain at once. Beyond that the oldest is told to hurry."},
 	}

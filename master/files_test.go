@@ -42,7 +42,7 @@ func TestNotDirectory(t *testing.T) {
 	if m.previous() != 0 {
 		t.Error("a previous generation out of nothing")
 	}
-	if within := m.shutdownWithin(); within != time.Minute {
+	if within := m.serving().Shutdown; within != time.Minute {
 		t.Errorf("without any configuration: %s", within)
 	}
 	if got := m.unchanged(1, 2); len(got) != 0 {
@@ -112,7 +112,7 @@ func TestPrepare(t *testing.T) {
 		t.Error(log)
 	}
 	m.state.Applied, m.applied, m.pending = m.state.Pending, m.pending, nil
-	if within := m.shutdownWithin(); within != time.Minute {
+	if within := m.serving().Shutdown; within != time.Minute {
 		t.Error(within)
 	}
 	if err := os.WriteFile(m.opt.Generated, nil, 0o600); err != nil {

@@ -72,6 +72,7 @@ type Master struct {
 	recheck          bool    // an adopted rollout was not over yet: see wantRestart
 	coldSource       string  // what a cold start tried, to try the last good one after it
 	isReady          bool
+	closing          time.Time // of the stopper: when drain.delay ends; zero: it has not begun
 	wasStopping      bool
 	last             view
 	counts           counts
@@ -203,8 +204,13 @@ func (m *Master) advance() (wake time.Time, err error) {
 		}
 		m.last = v
 		if m.wasStopping && !v.stopping {
-			// A start overtook the stop: the sockets are closed, so the workers that are left cannot serve.
+			// A start overtook the stop. Within drain.delay nothing has come of it; after that the sockets are closed, so the
+			// workers that are left cannot serve.
 			m.wasStopping = false
+			if m.whole(v) {
+				m.log.Info("the stop was called off before anything was closed")
+				continue
+			}
 			if err := m.begin(true); err != nil {
 				return time.Time{}, err
 			}
@@ -240,6 +246,14 @@ func (m *Master) advance() (wake time.Time, err error) {
 			return time.Time{}, err
 		}
 	}
+}
+
+// whole reports whether the applied generation, and no other, serves on every listener, and none of its workers was told to go.
+func (m *Master) whole(v view) bool {
+	if m.step != Idle || m.applied == nil || len(v.old(m.applied.gen)) > 0 || len(v.of(m.applied.gen, ready)) == 0 || len(v.of(m.applied.gen, draining)) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(m.applied.sockets, func(name string) bool { return !v.sockets[name].open || v.sockets[name].job != "" })
 }
 
 // idle starts the next rollout if one is wanted.

@@ -19,28 +19,57 @@ import (
 // Stop is what fdt-stop.service runs at its stop, with the master alive or not. Only the type of that
 // unit's own job tells a stop from a restart: on a restart it leaves a mark for the next master and
 // returns. (When systemd restarts a master that crashed, this unit is restarted too; then nobody asked for
-// anything, and there is no mark.) On a stop it closes the sockets, then drains the workers, and returns when all are gone, or at
-// once if a start comes meanwhile: then the master opens again with a new generation.
+// anything, and there is no mark.) On a stop it waits for drain.delay, in which the workers accept as before and balancers learn
+// that they should not come. Then it closes the sockets, drains the workers, and returns when all are gone. It returns at
+// once if a start comes meanwhile: once the sockets are closed, the master opens them again with a new generation.
 //
 // m must not be running.
 func (m *Master) Stop(ctx context.Context) error {
 	restarts, marked := false, false
-	return m.bringDown(ctx, func(v view) (goOn, again bool, err error) {
+	return m.bringDown(ctx, func(v view) (wish, error) {
 		switch {
 		case v.stopper == "stop":
-			return true, false, nil
+			return m.delay(v), nil
 		case v.stopper == "restart" && !restarts:
 			// Out of order, or this unit would wait for the master's start, and a stop that comes before would do nothing.
 			// Another look, for one that has come by now.
 			restarts = true
-			return false, true, m.sd.start(unit.Stopper, "ignore-dependencies")
+			return again, m.sd.start(unit.Stopper, "ignore-dependencies")
 		case v.stopper == "restart" && v.active && !marked:
 			marked = true
-			return false, true, m.markRestart()
+			return again, m.markRestart()
 		}
 		m.log.Info("not stopping", "job", v.stopper)
-		return false, false, nil
+		return leave, nil
 	})
+}
+
+// wish is what is wanted of a process that is to stop fdt.
+type wish int
+
+const (
+	leave wish = iota // nothing, or nothing any more
+	again             // it has done something, and looks another time before it takes that for granted
+	wait              // nothing yet: see Master.closing
+	goOn
+)
+
+// delay has a stop wait for drain.delay as long as a worker accepts connections.
+func (m *Master) delay(v view) wish {
+	serves := slices.ContainsFunc(v.workers, worker.unaware) &&
+		slices.ContainsFunc(sortedKeys(v.sockets), func(name string) bool { return v.sockets[name].open })
+	if m.closing.IsZero() && serves {
+		delay := m.serving().Delay
+		if m.closing = v.now.Add(delay); delay > 0 {
+			m.event(journal.Stopping).Info("stopping: clients are still let in, and balancers told to send none", "delay", delay.String())
+			m.say(fmt.Sprintf("stopping: clients are let in for %s more (drain.delay), then draining", delay))
+		}
+	}
+	if serves && v.now.Before(m.closing) {
+		return wait
+	}
+	m.closing = v.now // it does not wait again
+	return goOn
 }
 
 // Sweep is what fdt-sweep.service runs whenever fdt.service has come to rest: it closes what the stop has left. That is
@@ -50,11 +79,14 @@ func (m *Master) Stop(ctx context.Context) error {
 // A listener that was opened since waits for a first connection, and is left alone. m must not be running.
 func (m *Master) Sweep(ctx context.Context) error {
 	began, left := monotonic(), false
-	return m.bringDown(ctx, func(v view) (goOn, again bool, err error) {
+	return m.bringDown(ctx, func(v view) (w wish, err error) {
 		if v.resting && !left {
 			left, err = m.leftover(v, began)
 		}
-		return v.resting && left, false, err
+		if v.resting && left {
+			w = goOn // without drain.delay: nobody waits for this, and balancers were told long ago
+		}
+		return w, err
 	})
 }
 
@@ -84,9 +116,8 @@ func (m *Master) leftover(v view, began moment) (bool, error) {
 	return false, nil
 }
 
-// bringDown closes the sockets, then drains the workers, and returns when all are gone, or as soon as wanted does not
-// say any more that it is to go on. Again has it look another time before it takes that for granted.
-func (m *Master) bringDown(ctx context.Context, wanted func(view) (goOn, again bool, err error)) error {
+// bringDown closes the sockets, then drains the workers, and returns when all are gone, or as soon as that is not wanted any more.
+func (m *Master) bringDown(ctx context.Context, wanted func(view) (wish, error)) error {
 	if !m.connect(ctx) {
 		return context.Cause(ctx)
 	}
@@ -110,14 +141,23 @@ func (m *Master) bringDown(ctx context.Context, wanted func(view) (goOn, again b
 			return err
 		}
 		m.last = v
-		goOn, again, err := wanted(v)
+		w, err := wanted(v)
 		switch {
 		case err != nil:
 			return err
-		case again:
+		case w == again:
 			continue
-		case !goOn:
+		case w == leave:
 			return nil
+		case w == wait:
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-m.prompts:
+			case <-poll.C:
+			case <-time.After(m.closing.Sub(v.now)):
+			}
+			continue
 		case first:
 			if err := m.beginStop(ctx, v); err != nil {
 				return err
@@ -166,9 +206,10 @@ func (m *Master) hurryShutdown(v view) {
 	if !m.shutdown() {
 		return
 	}
-	m.log.Info("the host is going down", "within", m.shutdownWithin().String())
+	within := m.serving().Shutdown
+	m.log.Info("the host is going down", "within", within.String())
 	for _, gen := range v.generations() {
-		m.hurry(gen, m.shutdownWithin())
+		m.hurry(gen, within)
 	}
 }
 
@@ -266,7 +307,11 @@ func (m *Master) showStop() {
 	for _, g := range s.Generations {
 		workers += len(g.Workers)
 	}
-	line := fmt.Sprintf("draining: %s, %s left", plural(workers, "worker"), plural(s.Connections, "connection"))
+	m.say(fmt.Sprintf("draining: %s, %s left", plural(workers, "worker"), plural(s.Connections, "connection")))
+}
+
+// say is the stopper's STATUS=.
+func (m *Master) say(line string) {
 	if line == m.shown {
 		return
 	}
@@ -294,13 +339,13 @@ func (m *Master) shutdown() bool {
 	return down
 }
 
-// shutdownWithin is drain.shutdown of the configuration that serves.
-func (m *Master) shutdownWithin() time.Duration {
+// serving is drain of the configuration that serves.
+func (m *Master) serving() config.Drain {
 	cfg, err := m.opt.Run.Load(m.state.Applied)
 	if err != nil {
 		if cfg, err = config.Load(m.opt.Etc); err != nil {
-			return time.Minute
+			return config.Drain{Shutdown: time.Minute}
 		}
 	}
-	return cfg.Drain.Shutdown
+	return cfg.Drain
 }

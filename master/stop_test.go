@@ -1,6 +1,7 @@
 package master
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -60,5 +61,70 @@ func TestMarkRefused(t *testing.T) {
 	}
 	if err := m.Stop(t.Context()); !errors.Is(err, syscall.ENOTDIR) {
 		t.Error(err)
+	}
+}
+
+// TestStopDelays has a stop wait for drain.delay while somebody is served, and only then.
+func TestStopDelays(t *testing.T) {
+	stopper, socket, serving := listed(unit.Stopper, "deactivating", "stop"), listed("fdt-listen@x.socket", "active", ""), listed(unit.WorkerName(1, 1), "active", "")
+	told := errors.New("told")
+	for _, c := range []struct {
+		name, delay string
+		list        []found
+		waits       bool
+		want        string
+	}{
+		{"waits", "20m", []found{stopper, socket, serving}, true, "told"},
+		{"is over", "1ms", []found{stopper, socket, serving}, true, "stop fdt-listen@x.socket: "},
+		{"none", "0s", []found{stopper, socket, serving}, false, "stop fdt-listen@x.socket: "},
+		{"nobody serves", "20m", []found{stopper, socket, listed(unit.WorkerName(1, 1), "deactivating", "")}, false, "stop fdt-listen@x.socket: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, log := against(t, refuser{"ListUnitsByPatterns": {c.list}, "Get": {dbus.MakeVariant("running")}})
+			m.living = nil // as in the stopper
+			if err := errors.Join(os.MkdirAll(m.opt.Etc, 0o700), os.WriteFile(filepath.Join(m.opt.Etc, "config.yaml"), []byte("drain: {delay: "+c.delay+"}\n"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			ctx, end := context.WithCancelCause(t.Context())
+			said := ""
+			m.opt.Status = func(line string) error {
+				if said = line; c.want == "told" {
+					end(told)
+				}
+				return nil
+			}
+			if err := m.Stop(ctx); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+			m.helpers.Wait()
+			if waits := strings.Contains(log.String(), "clients are still let in"); waits != c.waits || waits != strings.HasPrefix(said, "stopping: clients are let in for "+c.delay) {
+				t.Errorf("%q; %s", said, log)
+			}
+		})
+	}
+}
+
+// TestCalledOff: a start that comes within drain.delay finds the generation that serves as it was, and leaves it alone.
+func TestCalledOff(t *testing.T) {
+	socket, serving := listed(socketA, "active", ""), listed(unit.WorkerName(1, 1), "active", "")
+	for name, c := range map[string]struct {
+		list []found
+		step Step
+		want bool
+	}{
+		"nothing was closed": {[]found{socket, serving}, Idle, true},
+		"a listener was":     {[]found{listed(socketA, "inactive", ""), serving}, Idle, false},
+		"a listener will be": {[]found{listed(socketA, "active", "stop"), serving}, Idle, false},
+		"a worker was told":  {[]found{socket, serving, listed(unit.WorkerName(1, 2), "deactivating", "")}, Idle, false},
+		"no worker serves":   {[]found{socket}, Idle, false},
+		"in a rollout":       {[]found{socket, serving, listed(unit.WorkerName(2, 1), "active", "")}, Idle, false},
+		"of another":         {[]found{socket, serving}, Opening, false},
+	} {
+		m, _ := against(t, refuser{"ListUnitsByPatterns": {c.list}, "Get": {dbus.MakeVariant(uint64(1))}})
+		m.living, m.step, m.applied = nil, c.step, goal(1, 1, socketA)
+		v, err := m.read()
+		if err != nil || m.whole(v) != c.want {
+			t.Errorf("%s: %t, %v", name, !c.want, err)
+		}
 	}
 }

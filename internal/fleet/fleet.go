@@ -29,7 +29,7 @@ func List(ctx context.Context) ([]Unit, error) {
 		defer conn.Close()
 		err = conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").CallWithContext(ctx,
 			"org.freedesktop.systemd1.Manager.ListUnitsByPatterns", dbus.FlagNoAutoStart, []string{},
-			[]string{unit.Master, unit.WorkerPattern, unit.SocketPattern}).Store(&out)
+			[]string{unit.Master, unit.Stopper, unit.WorkerPattern, unit.SocketPattern}).Store(&out)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask systemd for units: %w", err)
@@ -62,7 +62,7 @@ func Ready(units []Unit) (why string, ready bool) {
 	for _, u := range units {
 		_, _, isWorker := unit.ParseWorker(u.Name)
 		switch {
-		case u.Name == unit.Master && u.JobType == "stop":
+		case (u.Name == unit.Master || u.Name == unit.Stopper) && u.JobType == "stop": // the latter alone where the master is dead
 			return "fdt is being stopped", false
 		case isWorker:
 			serves = serves || State(u) == "ready" && u.JobType != "stop"

@@ -17,6 +17,8 @@ func TestReady(t *testing.T) {
 		"the master is dead":  {[]Unit{{Name: "fdt.service", Active: "failed"}, socket, worker("active", "")}, ""},
 		"a reload":            {[]Unit{master, socket, worker("deactivating", ""), worker("active", "")}, ""},
 		"a stop begins":       {[]Unit{job, socket, worker("active", "")}, "fdt is being stopped"},
+		"a stop, no master":   {[]Unit{{Name: "fdt-stop.service", Active: "deactivating", JobType: "stop"}, socket, worker("active", "")}, "fdt is being stopped"},
+		"a master restarts":   {[]Unit{{Name: "fdt-stop.service", Active: "deactivating", JobType: "restart"}, socket, worker("active", "")}, ""},
 		"only drains":         {[]Unit{master, socket, worker("deactivating", "")}, "no worker accepts connections"},
 		"about to drain":      {[]Unit{master, socket, worker("active", "stop")}, "no worker accepts connections"},
 		"waits to be started": {[]Unit{socket}, "no worker accepts connections"},

@@ -152,8 +152,8 @@ func (s *Stage) whileReloading(ctx context.Context, command string) error {
 
 // hostShutdown reboots with a transaction that ends in time, one that does not, and one that is prepared.
 func hostShutdown(ctx context.Context, s *Stage) error {
-	const within = 10 * time.Second
-	if err := s.roll(ctx, settings{drain: "{idle: 200ms, timeout: 5m, shutdown: 10s}"}); err != nil {
+	const within, delay = 10 * time.Second, 5 * time.Second
+	if err := s.roll(ctx, settings{drain: "{idle: 200ms, timeout: 5m, shutdown: 10s, delay: 5s}"}); err != nil {
 		return err
 	}
 	if err := s.prepare(ctx, "kept"); err != nil {
@@ -173,13 +173,14 @@ func hostShutdown(ctx context.Context, s *Stage) error {
 	}
 	knock := load.Connecting(ctx, s.target(), connectingClients, 5*time.Millisecond)
 	s.say("reboot of the container")
-	rebooted := make(chan error, 1)
+	rebooted, asked := make(chan error, 1), time.Now()
 	go func() { rebooted <- s.Bed.Reboot(ctx) }()
 	_, err := until(ctx, "new connections are refused", func() (bool, error) {
 		ok, _ := s.refused(ctx)
 		return ok, nil
 	})
 	start := time.Now()
+	s.check(start.Sub(asked) > delay, "host shutdown: the listeners stay open for drain.delay", "refused after %s", start.Sub(asked).Round(time.Millisecond))
 	if err == nil {
 		time.Sleep(within / 10) // well within the time that it has
 		_, err = sessions["in-time"].Exec(ctx, "COMMIT").ReadAll()

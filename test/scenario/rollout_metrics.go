@@ -14,6 +14,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/fdtserver/fdt/test/load"
 )
 
 // Addresses of the metrics, of which the second comes in the first one's place.
@@ -23,7 +25,7 @@ const (
 )
 
 func metrics(ctx context.Context, s *Stage) error {
-	for _, part := range []func(context.Context, *Stage) error{metricsTold, metricsMove, metricsHung, metricsDrained, metricsMoved, metricsStopped} {
+	for _, part := range []func(context.Context, *Stage) error{metricsTold, metricsMove, metricsHung, metricsDrained, metricsMoved, metricsDelayed, metricsStopped} {
 		if err := part(ctx, s); err != nil {
 			return err
 		}
@@ -264,6 +266,83 @@ func metricsMoved(ctx context.Context, s *Stage) error {
 		return err
 	}
 	return s.roll(ctx, settings{metrics: metricsTwo})
+}
+
+// metricsDelayed: with drain.delay a stop tells balancers while clients are still served; a start calls it off.
+func metricsDelayed(ctx context.Context, s *Stage) error {
+	if err := s.roll(ctx, settings{metrics: metricsTwo, drain: "{idle: 2s, delay: 10m}"}); err != nil {
+		return err
+	}
+	before, err := s.settled(ctx)
+	if err != nil {
+		return err
+	}
+	knock := load.Connecting(ctx, s.target(), 2, connectingPace)
+	stopping, err := s.start(ctx, "systemctl stop fdt")
+	if err != nil {
+		return err
+	}
+	if err := s.stopSeen(ctx); err != nil {
+		return err
+	}
+	if err := s.readiness(ctx, metricsTwo, "within drain.delay", false); err != nil {
+		return err
+	}
+	served := knock.Progress()
+	if _, err := until(ctx, "clients are served", func() (bool, error) { return knock.Progress() > served+20, nil }); err != nil {
+		return err
+	}
+	out, err := s.must(ctx, "systemctl show -P StatusText fdt-stop.service; systemctl show -P NRestarts fdt; systemctl start fdt")
+	if err != nil {
+		return err
+	}
+	_ = stopping.wait() // systemctl says that its job was cancelled
+	if err := s.readiness(ctx, metricsTwo, "after a start within drain.delay", true); err != nil {
+		return err
+	}
+	after, err := s.settled(ctx)
+	lost := knock.Stop().Lost()
+	s.check(err == nil && before == after && len(lost) == 0, "within drain.delay clients are served, and a start calls the stop off without any of them noticing",
+		"generation %d and %d, %d clients lost; %s", before, after, len(lost), strings.Join(strings.Fields(out), " "))
+	if err != nil {
+		return err
+	}
+
+	if err := s.roll(ctx, settings{metrics: metricsTwo, drain: "{idle: 2s, delay: 15s}"}); err != nil {
+		return err
+	}
+	knock = load.Connecting(ctx, s.target(), 2, connectingPace)
+	if stopping, err = s.start(ctx, "systemctl stop fdt"); err != nil {
+		return err
+	}
+	if err := s.stopSeen(ctx); err != nil {
+		return err
+	}
+	if _, err := until(ctx, "new connections are refused", func() (bool, error) { ok, _ := s.refused(ctx); return ok, nil }); err != nil {
+		return err
+	}
+	s.servedOrRefused(knock.Stop(), "a stop with drain.delay")
+	if err := stopping.wait(); err != nil {
+		return fmt.Errorf("systemctl stop: %w", err)
+	}
+	if err := s.gone(ctx, "a stop with drain.delay"); err != nil {
+		return err
+	}
+	if _, err := s.must(ctx, "systemctl start fdt"); err != nil {
+		return err
+	}
+	return s.roll(ctx, settings{metrics: metricsTwo})
+}
+
+// stopSeen waits until who asks is told that fdt is being stopped, and claims that a client is served all the same.
+func (s *Stage) stopSeen(ctx context.Context) error {
+	_, err := until(ctx, "fdtctl ready says that fdt is being stopped", func() (bool, error) {
+		out, err := s.quiet(ctx, "fdtctl ready")
+		return strings.Contains(out, "being stopped"), ignoreExit(err)
+	})
+	how := s.asked(ctx, s.target())
+	s.check(err == nil && how == "served", "a balancer knows of the stop while a new client is served", "%s, %v", how, err)
+	return err
 }
 
 // metricsStopped: a stopped fdt is told as such, and no scrape starts it; without an address there is nothing.
