@@ -125,9 +125,9 @@ func slotsLine(s master.Status, l load) string {
 	}
 	switch {
 	case math.IsInf(l.within, 1):
-		within = "over " + meter.Latencies[len(meter.Latencies)-1].String()
+		within = "over " + (meter.Longest * time.Second).String()
 	case l.within > 0:
-		within = "within " + time.Duration(l.within*float64(time.Second)).String()
+		within = "within " + rounded(l.within).String()
 	}
 	return fmt.Sprintf("slots %d/%d, %d waiting; calls %s/s, p99 %s; in doubt %d, untold %d", used, slots, waiting, calls, within, s.InDoubt, s.Untold)
 }
@@ -163,4 +163,10 @@ func countsLine(list []session) string {
 		counts = append(counts, fmt.Sprintf("%d %s", states[state], state))
 	}
 	return fmt.Sprintf("sessions %d: ", len(list)) + strings.Join(counts, ", ")
+}
+
+// rounded is a number of seconds with three digits.
+func rounded(seconds float64) time.Duration {
+	unit := math.Pow10(int(math.Floor(math.Log10(seconds))) - 2)
+	return time.Duration(math.Round(seconds/unit) * unit * float64(time.Second)).Round(time.Nanosecond)
 }

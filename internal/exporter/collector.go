@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/fleet"
@@ -161,7 +164,40 @@ func (o of) gauge(d *prometheus.Desc, v float64, labels ...string) {
 
 func (o of) histogram(d *prometheus.Desc, v meter.Distribution, labels ...string) {
 	count, buckets := v.Cumulative()
-	o.ch <- prometheus.MustNewConstHistogramWithCreatedTimestamp(d, count, v.Sum, buckets, o.since, append(o.labels, labels...)...)
+	o.ch <- native{prometheus.MustNewConstHistogramWithCreatedTimestamp(d, count, v.Sum, buckets, o.since, append(o.labels, labels...)...), v}
+}
+
+// native is a histogram that is a native one, too: who asks for protobuf gets both, and the other formats have the usual buckets alone.
+type native struct {
+	prometheus.Metric
+	of meter.Distribution
+}
+
+// Write is prometheus.Metric's.
+func (n native) Write(m *dto.Metric) error {
+	err := n.Metric.Write(m)
+	zero, buckets := n.of.Native()
+	h := m.Histogram
+	h.Schema, h.ZeroThreshold, h.ZeroCount = new(int32(meter.Schema)), new(meter.Zero), new(zero)
+	last, was := math.MinInt32, int64(0)
+	for _, at := range slices.Sorted(maps.Keys(buckets)) {
+		if at == last+1 {
+			*h.PositiveSpan[len(h.PositiveSpan)-1].Length++
+		} else {
+			gap := at - last - 1
+			if len(h.PositiveSpan) == 0 {
+				gap = at
+			}
+			h.PositiveSpan = append(h.PositiveSpan, &dto.BucketSpan{Offset: new(int32(gap)), Length: new(uint32(1))}) //nolint:gosec // a few hundred
+		}
+		count := int64(buckets[at]) //nolint:gosec // of calls
+		h.PositiveDelta = append(h.PositiveDelta, count-was)
+		last, was = at, count
+	}
+	if len(buckets) == 0 { // by this one of which there is nothing is known as a native one
+		h.PositiveSpan = []*dto.BucketSpan{{Offset: new(int32(0)), Length: new(uint32(0))}}
+	}
+	return err
 }
 
 func truth(b bool) float64 {

@@ -21,6 +21,8 @@ const (
 	// mostKept bounds the workers whose counts are told apart, and mostNames the names of one kind that are counted: who writes
 	// counts is another user, who talks to the network.
 	mostKept, mostNames = 1024, 4096
+	// mostBounds are those of one distribution, likewise.
+	mostBounds = 512
 )
 
 // keeper adds up what workers have counted, those that have ended among them. A sum never falls: it has the last that is known of each
@@ -183,12 +185,14 @@ func merged[T any](all, counts map[string]T, one func(a, b T) T) map[string]T {
 	return out
 }
 
-// durations is one distribution of two, by the bounds of the first if it has any: what the second, of a worker of another version, has
-// up to a bound that the first does not know is counted up to the next one that it knows.
+// durations is one distribution of two, by the bounds of both. Where these get to be more than workers have of themselves, what is up to
+// a bound that the first does not know is counted up to the next one that it knows.
 func (h how) durations(a, b meter.Distribution) meter.Distribution {
-	bounds := a.Bounds
-	if len(a.Counts) == 0 {
-		bounds = b.Bounds
+	bounds := slices.Concat(a.Bounds, b.Bounds)
+	slices.Sort(bounds)
+	bounds = slices.Compact(bounds)
+	if len(bounds) > mostBounds && len(a.Counts) > 0 {
+		bounds = a.Bounds
 	}
 	out := meter.Distribution{Bounds: bounds, Counts: fitted(bounds, a), Sum: h.seconds(a.Sum, b.Sum)}
 	for i, n := range fitted(bounds, b) {

@@ -95,13 +95,20 @@ func TestNames(t *testing.T) {
 func TestDurations(t *testing.T) {
 	a := meter.Distribution{Bounds: []float64{1, 4}, Counts: []uint64{1, 2, 3}, Sum: 5}
 	b := meter.Distribution{Bounds: []float64{1, 2, 8}, Counts: []uint64{1, 1, 1, 1, 7}, Sum: 2}
-	if got, want := sums.durations(a, b), (meter.Distribution{Bounds: a.Bounds, Counts: []uint64{2, 3, 12}, Sum: 7}); !reflect.DeepEqual(got, want) {
+	if got, want := sums.durations(a, b), (meter.Distribution{Bounds: []float64{1, 2, 4, 8}, Counts: []uint64{2, 1, 2, 1, 11}, Sum: 7}); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}
 	if got := sums.durations(meter.Distribution{}, a); !reflect.DeepEqual(got, a) {
 		t.Errorf("%+v", got)
 	}
 	if got, want := larger.durations(a, meter.Distribution{Bounds: a.Bounds, Counts: []uint64{2, 1, 3}, Sum: 4}), (meter.Distribution{Bounds: a.Bounds, Counts: []uint64{2, 2, 3}, Sum: 5}); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+	many := meter.Distribution{}
+	for i := range mostBounds {
+		many.Bounds, many.Counts = append(many.Bounds, float64(i)+0.5), append(many.Counts, 1)
+	}
+	if got, want := sums.durations(a, many), (meter.Distribution{Bounds: a.Bounds, Counts: []uint64{2, 5, 3 + mostBounds - 4}, Sum: 5}); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}
 }

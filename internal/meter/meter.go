@@ -3,6 +3,8 @@
 package meter
 
 import (
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,31 +17,65 @@ var Latencies = []time.Duration{
 	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, time.Second, 2500 * time.Millisecond, 10 * time.Second,
 }
 
-// Histogram counts durations by [Latencies]. The zero value is ready for use.
+// Of the buckets of a native histogram of Prometheus: Schema says that there are eight between two powers of two, and so each reaches
+// nine percent further than the one before. Those from Zero to Longest seconds are counted.
+const (
+	Schema  = 3
+	Zero    = 1.0 / (1 << 14) // 61 µs
+	Longest = 1 << 10         // 17 min
+)
+
+// steps is how many buckets there are between two powers of two.
+const steps = 1 << Schema
+
+// bounds are those of Latencies and of the native buckets, ascending, in seconds and in whole nanoseconds: so both kinds of a histogram
+// are exact.
+var bounds, nanoseconds = func() (bounds []float64, ns []time.Duration) {
+	for i := range 24*steps + 1 {
+		bounds = append(bounds, math.Ldexp(math.Exp2(float64(i%steps)/steps), i/steps-14))
+	}
+	for _, l := range Latencies {
+		bounds = append(bounds, l.Seconds())
+	}
+	slices.Sort(bounds)
+	bounds = slices.Compact(bounds) // both have 250 ms and a second
+	for _, b := range bounds {
+		ns = append(ns, time.Duration(math.Floor(b*1e9+1e-6))) // of Latencies they are whole, but for the last bit of the seconds
+	}
+	return bounds, ns
+}()
+
+// Histogram counts durations by [Latencies] and by the buckets of a native histogram. The zero value is ready for use.
 type Histogram struct {
-	counts [13]atomic.Uint64 // one more than Latencies, for what is above them all
-	sum    atomic.Int64      // nanoseconds
+	counts [buckets]atomic.Uint64 // one more than bounds, for what is above them all
+	sum    atomic.Int64           // nanoseconds
 }
+
+// buckets is one more than there are bounds.
+const buckets = 24*steps + 1 + 12 - 2 + 1
 
 // Observe adds one duration.
 func (h *Histogram) Observe(d time.Duration) {
-	i := 0
-	for i < len(Latencies) && d > Latencies[i] {
-		i++
-	}
+	i, _ := slices.BinarySearch(nanoseconds, d)
 	h.counts[i].Add(1)
 	h.sum.Add(int64(d))
 }
 
-// Read returns what was counted.
+// Read returns what was counted. Of the bounds of native buckets it has those of which there is something, as most have nothing.
 func (h *Histogram) Read() Distribution {
-	d := Distribution{Sum: time.Duration(h.sum.Load()).Seconds(), Counts: make([]uint64, len(h.counts))}
-	for i := range h.counts {
-		d.Counts[i] = h.counts[i].Load()
+	d := Distribution{Sum: time.Duration(h.sum.Load()).Seconds()}
+	latencies := Latencies
+	for i, b := range bounds {
+		n := h.counts[i].Load()
+		known := len(latencies) > 0 && latencies[0] == nanoseconds[i]
+		if known {
+			latencies = latencies[1:]
+		}
+		if known || n > 0 {
+			d.Bounds, d.Counts = append(d.Bounds, b), append(d.Counts, n)
+		}
 	}
-	for _, b := range Latencies {
-		d.Bounds = append(d.Bounds, b.Seconds())
-	}
+	d.Counts = append(d.Counts, h.counts[len(bounds)].Load())
 	return d
 }
 
@@ -50,16 +86,42 @@ type Distribution struct {
 	Sum    float64   `json:"sum"`    // seconds
 }
 
-// Cumulative returns how many durations there are, and how many up to each bound.
+// Cumulative returns how many durations there are, and how many up to each of Latencies.
 func (d Distribution) Cumulative() (count uint64, upTo map[float64]uint64) {
-	upTo = make(map[float64]uint64, len(d.Bounds))
-	for i, n := range d.Counts {
-		count += n
-		if i < len(d.Bounds) {
-			upTo[d.Bounds[i]] = count
+	upTo = make(map[float64]uint64, len(Latencies))
+	at := 0
+	for _, l := range Latencies {
+		for ; at < len(d.Bounds) && at < len(d.Counts) && d.Bounds[at] <= l.Seconds(); at++ {
+			count += d.Counts[at]
 		}
+		upTo[l.Seconds()] = count
+	}
+	for ; at < len(d.Counts); at++ {
+		count += d.Counts[at]
 	}
 	return count, upTo
+}
+
+// Native returns how many durations there are up to Zero, and in each further bucket of Schema, by its number: bucket n is up to
+// 2^(n/8) seconds. What took longer than Longest is in the bucket behind that.
+func (d Distribution) Native() (zero uint64, buckets map[int]uint64) {
+	buckets = map[int]uint64{}
+	for i, n := range d.Counts {
+		bound := math.Inf(1)
+		if i < len(d.Bounds) {
+			bound = d.Bounds[i]
+		}
+		switch {
+		case n == 0:
+		case bound <= Zero:
+			zero += n
+		default:
+			exact := math.Log2(min(bound, 2*Longest)) * steps
+			at := int(math.Ceil(exact - 1e-6)) // a bound of a bucket is in it
+			buckets[min(at, 10*steps+1)] += n
+		}
+	}
+	return zero, buckets
 }
 
 // Counts counts by key; there must be few keys, as none is ever dropped. The zero value is ready for use.
