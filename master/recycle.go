@@ -15,7 +15,7 @@ func (m *Master) age(c counts) {
 		return
 	}
 	for name, s := range c {
-		if s.Generation == m.applied.gen && outlived(m.applied.recycle, s, time.Now()) {
+		if s.Generation == m.applied.gen && outlived(m.applied.recycle, s.Status, time.Now()) {
 			m.memo(name).expired = true
 		}
 	}

@@ -62,9 +62,9 @@ func TestQueues(t *testing.T) {
 		Generations: []Generation{{Generation: 1, State: "draining", Workers: []Worker{{Unit: "a"}, {Unit: "b"}, {Unit: "c"}}}},
 	}
 	s.count(counts{
-		"a": {Queues: map[string]int{"tcp4-127.0.0.1-7432": 3}, Draining: noon, Deadline: noon.Add(time.Minute)},
-		"b": {Queues: map[string]int{"tcp4-127.0.0.1-7432": 4, "tcp6-__1-7432": 1}, Draining: noon.Add(-time.Second), Oldest: noon.Add(-time.Hour)},
-		"c": {Draining: noon, Deadline: noon.Add(time.Second), Oldest: noon.Add(-time.Minute)},
+		"a": {Status: control.Status{Queues: map[string]int{"tcp4-127.0.0.1-7432": 3}, Draining: noon, Deadline: noon.Add(time.Minute)}},
+		"b": {Status: control.Status{Queues: map[string]int{"tcp4-127.0.0.1-7432": 4, "tcp6-__1-7432": 1}, Draining: noon.Add(-time.Second), Oldest: noon.Add(-time.Hour)}},
+		"c": {Status: control.Status{Draining: noon, Deadline: noon.Add(time.Second), Oldest: noon.Add(-time.Minute)}},
 	})
 	if s.Listeners[0].Queue != 4 || s.Listeners[1].Queue != 1 {
 		t.Errorf("%+v", s.Listeners)

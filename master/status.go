@@ -3,6 +3,8 @@ package master
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,9 +60,14 @@ type Worker struct {
 	State string          `json:"state"` // starting, ready, failed, draining
 	Words string          `json:"words,omitempty"`
 	Live  *control.Status `json:"live,omitempty"` // the worker's own answer; nil: it gave none
+	// Of one that runs: the fields of Live that it does not tell, as a program of another make may; they are 0 there, if there is Live.
+	NotTold []string `json:"not_told,omitempty"`
 
 	gen int
 }
+
+// tellable are the fields of a worker's answer that fdtctl status shows, fdt-worker(8).
+var tellable = []string{"pid", "open", "busy", "threads", "memory", "accepted"}
 
 // Listener is one socket unit.
 type Listener struct {
@@ -133,7 +140,14 @@ func (s Status) workers() []Worker {
 }
 
 // counts are the workers' own answers, by unit.
-type counts map[string]control.Status
+type counts map[string]told
+
+// told is one worker's answer.
+type told struct {
+	control.Status
+
+	left []string // of what is tellable, what it leaves out
+}
 
 // count fills the workers' answers in.
 func (s *Status) count(c counts) {
@@ -142,8 +156,13 @@ func (s *Status) count(c counts) {
 		g := &s.Generations[i]
 		g.Open = 0
 		for j := range g.Workers {
-			if live, ok := c[g.Workers[j].Unit]; ok {
-				g.Workers[j].Live = &live
+			w := &g.Workers[j]
+			if live, ok := c[w.Unit]; !ok {
+				if w.State == ready.String() || w.State == draining.String() {
+					w.NotTold = tellable
+				}
+			} else {
+				w.Live, w.NotTold = &live.Status, live.left
 				g.Open += live.Open
 				s.Aside = max(s.Aside, live.Aside)
 				s.Untold += live.Untold
@@ -192,17 +211,36 @@ func (m *Master) gather(ctx context.Context, workers []Worker) counts {
 	out := counts{}
 	for _, w := range workers {
 		all.Go(func() {
-			var s control.Status
-			if err := control.Call(ctx, m.controlPath(w.gen, w.Slot), control.OpStatus, nil, &s); err != nil {
-				return // a foreign program has no such socket
+			var text json.RawMessage
+			if err := control.Call(ctx, m.controlPath(w.gen, w.Slot), control.OpStatus, nil, &text); err != nil {
+				return // a foreign program may have no such socket
+			}
+			t, err := hear(text)
+			if err != nil {
+				m.log.Debug("a worker's status cannot be read", "unit", w.Unit, "error", err)
+				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			out[w.Unit] = s
+			out[w.Unit] = t
 		})
 	}
 	all.Wait()
 	return out
+}
+
+// hear reads a worker's answer.
+func hear(text []byte) (t told, err error) {
+	var fields map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(text, &t.Status), json.Unmarshal(text, &fields)); err != nil {
+		return told{}, err
+	}
+	for _, name := range tellable {
+		if _, ok := fields[name]; !ok {
+			t.left = append(t.left, name)
+		}
+	}
+	return t, nil
 }
 
 // ask sends a helper for the workers' counts, unless one is out already.

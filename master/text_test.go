@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -191,13 +192,41 @@ func TestLine(t *testing.T) {
 func TestCount(t *testing.T) {
 	s := Status{Generations: []Generation{
 		{Generation: 2, Workers: []Worker{{Unit: "a"}, {Unit: "b"}}}, {Generation: 1, Workers: []Worker{{Unit: "c"}}}}}
-	s.count(counts{"a": {Open: 2, InDoubt: 3, Untold: 1}, "c": {Open: 5, InDoubt: 2, Untold: 2, Aside: 1}})
+	s.count(counts{"a": {Status: control.Status{Open: 2, InDoubt: 3, Untold: 1}},
+		"c": {Status: control.Status{Open: 5, InDoubt: 2, Untold: 2, Aside: 1}, left: []string{"memory"}}})
 	if s.Connections != 7 || s.Untold != 3 || s.Aside != 1 || s.InDoubt != 3 || s.Generations[0].Open != 2 || s.Generations[1].Open != 5 ||
 		s.Generations[0].Workers[1].Live != nil || !reflect.DeepEqual(*s.Generations[1].Workers[0].Live, control.Status{Open: 5, InDoubt: 2, Untold: 2, Aside: 1}) {
 		t.Errorf("%+v", s)
 	}
 	if n := len(s.workers()); n != 3 {
 		t.Error(n)
+	}
+}
+
+// TestNotTold has workers tell all that is shown, some of it, and nothing: what runs is told apart from what is about to.
+func TestNotTold(t *testing.T) {
+	s := Status{Generations: []Generation{{Workers: []Worker{
+		{Unit: "all", State: "ready"}, {Unit: "some", State: "draining"}, {Unit: "silent", State: "ready"}, {Unit: "soon", State: "starting"}}}}}
+	answers := counts{}
+	for name, text := range map[string]string{
+		"all":  `{"pid": 4, "open": 0, "busy": 0, "threads": 8, "memory": 1, "accepted": 0, "color": "blue"}`,
+		"some": `{"pid": 5, "busy": 2, "threads": 8}`,
+	} {
+		var err error
+		if answers[name], err = hear([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.count(answers)
+	for i, want := range [][]string{nil, {"open", "memory", "accepted"}, {"pid", "open", "busy", "threads", "memory", "accepted"}, nil} {
+		if w := s.Generations[0].Workers[i]; !slices.Equal(w.NotTold, want) || (w.Live != nil) != (i < 2) {
+			t.Errorf("%s: %q is not told, %v", w.Unit, w.NotTold, w.Live)
+		}
+	}
+	for _, text := range []string{`{"pid": "five"}`, `[]`, ``} {
+		if answer, err := hear([]byte(text)); err == nil {
+			t.Errorf("%q is read as %+v", text, answer)
+		}
 	}
 }
 

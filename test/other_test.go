@@ -1,7 +1,6 @@
 package test
 
 import (
-	"os"
 	"testing"
 
 	"github.com/fdtserver/fdt/internal/bed"
@@ -9,15 +8,11 @@ import (
 )
 
 // TestOther has workers in other languages, with the examples that the package ships. What they run on differs between releases:
-// Debian 12 has Python 3.11, gunicorn 20.1 and Node 18. It takes a tree of its own, so it is played with FDT_FULL=1 alone there.
+// Debian 12 has Python 3.11, gunicorn 20.1 and Node 18. Each release has a tree of its own for it.
 func TestOther(t *testing.T) {
 	t.Parallel()
 	path := deb(t, "FDT_DEB")
-	releases := []string{"trixie"}
-	if os.Getenv("FDT_FULL") == "1" {
-		releases = append(releases, "bookworm")
-	}
-	for _, release := range releases {
+	for _, release := range []string{"trixie", "bookworm"} {
 		t.Run(release, func(t *testing.T) {
 			t.Parallel()
 			m := boot(t, bed.Options{Release: release, Packages: []string{"passwd", "python3", "gunicorn", "nodejs"}})

@@ -112,24 +112,29 @@ func workerRows(s master.Status) [][]string {
 	rows := [][]string{{"WORKER", "STATE", "PID", "SLOTS", "BUSY", "WAIT", "MEMORY", "ACCEPTED"}}
 	for _, g := range s.Generations {
 		for _, k := range g.Workers {
-			name := fmt.Sprintf("%d-%d", g.Generation, k.Slot)
-			l := k.Live
-			if l == nil {
-				rows = append(rows, []string{name, k.State, "-", "-", "-", "-", "-", "-"})
-				continue
+			var l control.Status
+			if k.Live != nil {
+				l = *k.Live
 			}
-			rows = append(rows, []string{name, k.State, strconv.Itoa(l.PID), fmt.Sprintf("%d/%d", l.Open-l.Reserve, l.Threads), strconv.Itoa(l.Busy),
-				strconv.Itoa(l.Reserve), mebibytes(l.Memory), strconv.FormatUint(l.Accepted, 10)})
+			cell := func(field, told string) string {
+				switch {
+				case slices.Contains(k.NotTold, field):
+					return "not told"
+				case k.Live == nil: // it does not run
+					return "-"
+				}
+				return told
+			}
+			slots := strconv.Itoa(l.Open - l.Reserve)
+			if l.Threads > 0 {
+				slots += "/" + strconv.Itoa(l.Threads)
+			}
+			rows = append(rows, []string{fmt.Sprintf("%d-%d", g.Generation, k.Slot), k.State, cell("pid", strconv.Itoa(l.PID)), cell("open", slots),
+				cell("busy", strconv.Itoa(l.Busy)), cell("open", strconv.Itoa(l.Reserve)), cell("memory", fmt.Sprintf("%dM", l.Memory>>20)),
+				cell("accepted", strconv.FormatUint(l.Accepted, 10))})
 		}
 	}
 	return rows
-}
-
-func mebibytes(n int64) string {
-	if n == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%dM", n>>20)
 }
 
 func drainRows(s master.Status, now time.Time) [][]string {

@@ -75,10 +75,24 @@ func crowd() master.Status {
 	return s
 }
 
+// foreign has workers of other makes: one tells everything but connections, one nothing, and one is about to start.
+func foreign() master.Status {
+	s := well()
+	s.Resources = nil
+	counts := live(4242, 0, 3)
+	counts.Threads = 8
+	s.Generations[0].Workers = []master.Worker{
+		{Slot: 1, State: "ready", Live: counts, NotTold: []string{"open", "accepted", "memory"}},
+		{Slot: 2, State: "draining", NotTold: []string{"pid", "open", "busy", "threads", "memory", "accepted"}},
+		{Slot: 3, State: "ready", Live: &control.Status{PID: 4244, Open: 2, Memory: 60 << 20, Accepted: 9}, NotTold: []string{"threads"}},
+		{Slot: 4, State: "starting"}}
+	return s
+}
+
 // TestScreens holds fdtctl status against golden texts on narrow and wide terminals and without one: no line is wider than the
 // terminal, and what matters most is where one looks first, at the top, and last, above the prompt.
 func TestScreens(t *testing.T) {
-	for name, s := range map[string]master.Status{"well": well(), "ill": ill(), "crowd": crowd(), "none": {Step: "idle"}} {
+	for name, s := range map[string]master.Status{"well": well(), "ill": ill(), "crowd": crowd(), "foreign": foreign(), "none": {Step: "idle"}} {
 		for _, width := range []int{0, 20, 80, 120} {
 			got := screen(s, width, noon)
 			lines := strings.Split(strings.TrimSuffix(got, "\n"), "\n")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/fdtserver/fdt/internal/unit"
@@ -117,6 +118,14 @@ func (s *Stage) told(ctx context.Context, l language) error {
 		wanted = 1
 	}
 	s.check(st.Connections == wanted, "connections are told where they can be", "%d", st.Connections)
+	for _, w := range st.serving() {
+		s.check(slices.Contains(w.Left, "open") != l.counts && !slices.Contains(w.Left, "pid"), w.Unit+" is said not to tell the rest", "%q", w.Left)
+	}
+	out, err := s.quiet(ctx, "fdtctl status")
+	if err != nil {
+		return err
+	}
+	s.check(l.counts || strings.Contains(out, "not told"), "so is it on the screen", "%s", out)
 	return nil
 }
 

@@ -194,8 +194,9 @@ type status struct {
 
 // worker is one worker in status; Live is nil when it did not answer.
 type worker struct {
-	Unit string `json:"unit"`
-	Slot int    `json:"slot"`
+	Unit string   `json:"unit"`
+	Slot int      `json:"slot"`
+	Left []string `json:"not_told"`
 	Live *struct {
 		PID   int    `json:"pid"`
 		State string `json:"state"`
