@@ -7,17 +7,21 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+
+	"github.com/fdtserver/fdt/internal/service"
 )
 
-// fdtSlice is the cgroup of system-fdt.slice, in which workers run, cgroups(7); beneath controlGroups.
-const (
-	controlGroups = "/sys/fs/cgroup"
-	fdtSlice      = "system.slice/system-fdt.slice"
-)
+const controlGroups = "/sys/fs/cgroup"
+
+// ownSlice is the cgroup of the service's slice, in which workers run, cgroups(7); beneath controlGroups.
+func ownSlice() string {
+	svc, _ := service.Own() // the program has seen that its name is one
+	return filepath.Join("system.slice", svc.Slice())
+}
 
 // cpus is how many CPUs workers have: those that this process may run on, sched_getaffinity(2), or fewer if the slice of fdt or one
 // above it allows less (AllowedCPUs=), or gives less time (CPUQuota=). A part of one counts as one.
-func cpus() int { return min(runtime.NumCPU(), allowed(controlGroups, fdtSlice)) }
+func cpus() int { return min(runtime.NumCPU(), allowed(controlGroups, ownSlice())) }
 
 // allowed is what a cgroup and those above it leave, up to the root of what can be seen. What cannot be read limits nothing: the
 // controllers may be off, and while fdt is stopped its slice is not there.

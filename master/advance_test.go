@@ -19,8 +19,8 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // places makes the directories of a master that is to write state and snapshots, and read an empty configuration.
@@ -35,7 +35,7 @@ func places(t *testing.T, m *Master) {
 // A stop that systemd takes between a look and the start of what it asks for is not taken back, and no fault.
 func TestStopSinceTheLook(t *testing.T) {
 	m, _ := against(t, refuser{"StartUnit fail": {&dbus.Error{Name: "org.freedesktop.systemd1.TransactionIsDestructive"}}})
-	companion := companionOf("fdt-listen@a.socket")
+	companion := companionOf(service.Default, "fdt-listen@a.socket")
 	if err := m.apply([]action{{verb: doStart, unit: companion}}); err != nil {
 		t.Error(err)
 	}
@@ -135,11 +135,11 @@ func TestInstead(t *testing.T) {
 
 // TestGone has a unit that failed for good and was forgotten before a look, and one that systemd restarted between two.
 func TestGone(t *testing.T) {
-	m, _ := against(t, refuser{"ListUnitsByPatterns": {[]found{listed(unit.WorkerName(2, 2), "failed", "")}},
+	m, _ := against(t, refuser{"ListUnitsByPatterns": {[]found{listed(service.Default.WorkerName(2, 2), "failed", "")}},
 		"GetAll": {map[string]dbus.Variant{"Result": dbus.MakeVariant("success"), "NRestarts": dbus.MakeVariant(uint32(2))}}})
 	m.step, m.pending = Starting, goal(2, 2)
-	m.memo(unit.WorkerName(2, 1)).asked = noon
-	m.memo(unit.WorkerName(1, 1)).asked = noon
+	m.memo(service.Default.WorkerName(2, 1)).asked = noon
+	m.memo(service.Default.WorkerName(1, 1)).asked = noon
 	v, err := m.read()
 	if err != nil {
 		t.Fatal(err)
@@ -148,10 +148,10 @@ func TestGone(t *testing.T) {
 	if len(v.workers) != 2 || v.workers[0].phase != crashed || !strings.Contains(v.workers[0].words, "ended before it was READY") {
 		t.Errorf("%+v", v.workers)
 	}
-	if w := v.worker(unit.WorkerName(2, 2)); w.phase != starting || w.restarts != 2 {
+	if w := v.worker(service.Default.WorkerName(2, 2)); w.phase != starting || w.restarts != 2 {
 		t.Errorf("%+v", w)
 	}
-	if m.memos[unit.WorkerName(1, 1)] != nil {
+	if m.memos[service.Default.WorkerName(1, 1)] != nil {
 		t.Error("a worker that is gone is remembered")
 	}
 	if unlessGone(dbus.Error{Name: "org.freedesktop.systemd1.NoSuchUnit"}) != nil {
@@ -176,7 +176,7 @@ func TestDeathToldOnce(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = sd.Close() })
 		m.sd = sd
-		if w, _, err := m.worker(found{Name: unit.WorkerName(2, 2), Active: "activating", Sub: "auto-restart", Path: "/u"}, 2, 2); err != nil || !strings.Contains(w.words, "SIGKILL") {
+		if w, _, err := m.worker(found{Name: service.Default.WorkerName(2, 2), Active: "activating", Sub: "auto-restart", Path: "/u"}, 2, 2); err != nil || !strings.Contains(w.words, "SIGKILL") {
 			t.Errorf("look %d: %+v, %v", i, w, err)
 		}
 		if got := strings.Count(journal.String(), "a worker failed"); got != look.told {
@@ -238,8 +238,8 @@ func TestRestartRejected(t *testing.T) {
 // TestStopReconnects loses systemd in the middle of a stop, asks a worker for its counts again and again, and ends when it is told to.
 func TestStopReconnects(t *testing.T) {
 	job := []any{dbus.ObjectPath("/job")}
-	m, _ := against(t, refuser{"StopUnit": job, "ListUnitsByPatterns": {[]found{listed(unit.Stopper, "active", "stop"),
-		listed(unit.WorkerName(1, 1), "deactivating", "")}}})
+	m, _ := against(t, refuser{"StopUnit": job, "ListUnitsByPatterns": {[]found{listed(service.Default.Stopper(), "active", "stop"),
+		listed(service.Default.WorkerName(1, 1), "deactivating", "")}}})
 	ended, end := context.WithCancelCause(t.Context())
 	told, asked := errors.New("told"), 0
 	answering(t, m, 1, 1, func() {
@@ -289,7 +289,7 @@ func answering(t *testing.T, m *Master, gen, slot int, asked func()) {
 
 // TestLooksAgain loses systemd while the master serves, before a look and before it waits.
 func TestLooksAgain(t *testing.T) {
-	m, _ := against(t, refuser{"StartUnit": {dbus.ObjectPath("/job")}, "ListUnitsByPatterns": {[]found{listed(unit.WorkerName(1, 1), "activating", "start")}}})
+	m, _ := against(t, refuser{"StartUnit": {dbus.ObjectPath("/job")}, "ListUnitsByPatterns": {[]found{listed(service.Default.WorkerName(1, 1), "activating", "start")}}})
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", m.opt.Private) // refuses the name
 	places(t, m)
 	if err := errors.Join(m.opt.Run.Take(1, m.opt.Etc), m.opt.Run.WriteState(snapshot.State{Schema: 1, Next: 2, Pending: 1, Step: Starting.String()})); err != nil {

@@ -40,7 +40,7 @@ func (m *Master) do(a action) error {
 			}
 		}
 		mode := "replace"
-		if _, companion := unit.SocketOf(a.unit); companion {
+		if _, companion := m.opt.Service.SocketOf(a.unit); companion {
 			mode = "fail" // it wants fdt.service: a stop of that which was asked for since the look would be cancelled
 		}
 		if err := m.sd.start(a.unit, mode); !isContrary(err) {
@@ -119,7 +119,7 @@ func (m *Master) closed(w worker) []string {
 // tellLast makes a worker leave that is among the last to accept from some listeners, so that it serves their
 // queues. Who does not understand it gets SIGTERM.
 func (m *Master) tellLast(name string, listeners []string) {
-	gen, slot, _ := unit.ParseWorker(name)
+	gen, slot, _ := m.opt.Service.ParseWorker(name)
 	path, sd := m.controlPath(gen, slot), m.sd
 	m.helpers.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -204,12 +204,12 @@ func (m *Master) unitsCurrent() (bool, error) {
 			leaving = append(leaving, cfg)
 		}
 	}
-	have, err := unitFiles(m.opt.Generated)
-	return maps.Equal(have, unit.Files(serving, leaving)), err
+	have, err := m.unitFiles(m.opt.Generated)
+	return maps.Equal(have, unit.Files(m.opt.Service, serving, leaving)), err
 }
 
-// unitFiles reads fdt's files and drop-ins from a directory of units, by path below it.
-func unitFiles(dir string) (map[string]string, error) {
+// unitFiles reads the service's files and drop-ins from a directory of units, by path below it.
+func (m *Master) unitFiles(dir string) (map[string]string, error) {
 	files := map[string]string{}
 	root := os.DirFS(dir)
 	err := fs.WalkDir(root, ".", func(name string, e fs.DirEntry, err error) error {
@@ -219,7 +219,7 @@ func unitFiles(dir string) (map[string]string, error) {
 		switch {
 		case name == ".":
 			return nil
-		case !strings.HasPrefix(name, "fdt-"):
+		case !m.opt.Service.Owns(name):
 			if e.IsDir() {
 				return fs.SkipDir
 			}
@@ -240,7 +240,7 @@ func unitFiles(dir string) (map[string]string, error) {
 // hashes identify the workers' units and program as systemd would start them now. What the generator writes
 // is left out: it changes with every configuration.
 func (m *Master) hashes() (units, binary string) {
-	path, err := m.sd.load(unit.WorkerName(0, 0))
+	path, err := m.sd.load(m.opt.Service.WorkerName(0, 0))
 	var all map[string]dbus.Variant
 	if err == nil {
 		all, err = m.sd.all(path)

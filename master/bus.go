@@ -68,11 +68,11 @@ func (m *Master) serveOnce(ctx context.Context) error {
 			conn.ExportMethodTable(methods, BusPath, BusInterface),
 			conn.Export(introspect.NewIntrospectable(&node), BusPath, "org.freedesktop.DBus.Introspectable"),
 		)
-		_, named := conn.RequestName(BusName, dbus.NameFlagReplaceExisting|dbus.NameFlagAllowReplacement) // last; its queue will do, too
+		_, named := conn.RequestName(m.opt.Service.BusName(), dbus.NameFlagReplaceExisting|dbus.NameFlagAllowReplacement) // last; its queue will do, too
 		err = errors.Join(err, named)
 	}
 	if err != nil {
-		return fmt.Errorf("offer %s: %w", BusName, err)
+		return fmt.Errorf("offer %s: %w", m.opt.Service.BusName(), err)
 	}
 	was := properties(Status{})
 	for {

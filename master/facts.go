@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // memo is what this master remembers of one unit that the unit itself does not tell.
@@ -29,12 +27,12 @@ type memo struct {
 
 // read makes the view of this moment from systemd's facts and what this master remembers.
 func (m *Master) read() (view, error) {
-	units, err := m.sd.units(unit.WorkerPattern, unit.SocketPattern, companionPattern, unit.MetricsPattern, unit.Master, unit.Stopper, unit.Sockets)
+	units, err := m.sd.units(m.opt.Service.WorkerPattern(), m.opt.Service.SocketPattern(), m.opt.Service.CompanionPattern(), m.opt.Service.MetricsPattern(), m.opt.Service.Master(), m.opt.Service.Stopper(), m.opt.Service.Sockets())
 	if err != nil {
 		return view{}, err
 	}
 	v := view{
-		now: time.Now(), step: m.step, applied: m.applied, pending: m.pending, sockets: map[string]socket{}, metrics: map[string]socket{},
+		svc: m.opt.Service, now: time.Now(), step: m.step, applied: m.applied, pending: m.pending, sockets: map[string]socket{}, metrics: map[string]socket{},
 		draining: m.state.Draining, hurried: m.hurried, resume: m.backoff.until, resting: true,
 	}
 	m.jobs = map[string]uint32{}
@@ -46,18 +44,18 @@ func (m *Master) read() (view, error) {
 			m.jobs[u.Name] = u.JobID
 		}
 		switch u.Name {
-		case unit.Master:
+		case m.opt.Service.Master():
 			v.stopping, v.active = u.JobType == "stop", u.Active == "active"
 			v.resting = u.JobType == "" && (u.Active == "inactive" || u.Active == "failed")
 			continue
-		case unit.Stopper:
+		case m.opt.Service.Stopper():
 			v.stopper = u.JobType
 			continue
-		case unit.Sockets:
+		case m.opt.Service.Sockets():
 			v.target = u.Active == "active" && u.JobType == ""
 			continue
 		}
-		if gen, slot, ok := unit.ParseWorker(u.Name); ok {
+		if gen, slot, ok := m.opt.Service.ParseWorker(u.Name); ok {
 			w, there, err := m.worker(u, gen, slot)
 			if err != nil {
 				return view{}, err
@@ -68,12 +66,12 @@ func (m *Master) read() (view, error) {
 			}
 			continue
 		}
-		if unit.IsMetrics(u.Name) {
+		if m.opt.Service.IsMetrics(u.Name) {
 			m.socket(u, v.metrics)
 			continue
 		}
 		m.socket(u, v.sockets)
-		if m.living != nil && unit.IsSocket(u.Name) { // a stop closes it whatever it is
+		if m.living != nil && m.opt.Service.IsSocket(u.Name) { // a stop closes it whatever it is
 			r, err := m.reach(u, seen[u.Name])
 			if err != nil {
 				return view{}, err
@@ -94,7 +92,7 @@ func (m *Master) read() (view, error) {
 		}
 	}
 	for name, memo := range m.memos {
-		gen, slot, ok := unit.ParseWorker(name)
+		gen, slot, ok := m.opt.Service.ParseWorker(name)
 		switch {
 		case !ok || listed[name]:
 		case m.pending != nil && gen == m.pending.gen && m.step == Starting && !memo.asked.IsZero():
@@ -107,8 +105,6 @@ func (m *Master) read() (view, error) {
 	}
 	return v, nil
 }
-
-const companionPattern = "fdt-listen@*.service"
 
 // phaseOf reads a worker's phase from its unit, by the states of systemd's org.freedesktop.systemd1(5).
 // there is false for a unit that is only a name.
@@ -238,11 +234,11 @@ func property[T any](all map[string]dbus.Variant, name string) T {
 
 func (m *Master) socket(u found, sockets map[string]socket) {
 	name, companion := u.Name, false
-	if s, ok := unit.SocketOf(u.Name); ok {
+	if s, ok := m.opt.Service.SocketOf(u.Name); ok {
 		name, companion = s, true
 	}
 	s := sockets[name]
-	s.unit, s.companion = name, companionOf(name)
+	s.unit, s.companion = name, companionOf(m.opt.Service, name)
 	if companion {
 		s.served = u.Active == "active" || u.Active == "activating" || u.Active == "deactivating"
 		s.companionJob = u.JobType

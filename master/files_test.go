@@ -122,7 +122,7 @@ func TestPrepare(t *testing.T) {
 	if _, err := m.unitsCurrent(); !errors.Is(err, syscall.ENOTDIR) {
 		t.Error(err)
 	}
-	if _, err := unitFiles(m.opt.Generated); !errors.Is(err, syscall.ENOTDIR) {
+	if _, err := m.unitFiles(m.opt.Generated); !errors.Is(err, syscall.ENOTDIR) {
 		t.Error(err)
 	}
 }

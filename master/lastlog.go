@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/fdtserver/fdt/internal/lastlog"
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // keepLog writes down beside the configuration which transaction log serves, so that workers miss it where another or none is
@@ -17,7 +16,7 @@ func (m *Master) keepLog(c counts) {
 	}
 	log := ""
 	for name, s := range c {
-		if gen, _, ok := unit.ParseWorker(name); ok && gen == m.applied.gen && s.Log != "" {
+		if gen, _, ok := m.opt.Service.ParseWorker(name); ok && gen == m.applied.gen && s.Log != "" {
 			log = s.Log
 		}
 	}

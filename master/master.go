@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/journal"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
 )
@@ -31,12 +31,13 @@ var (
 
 // Options say where things are. The zero value is an installed system.
 type Options struct {
-	Run       snapshot.Dir // default snapshot.Default
-	Etc       string       // default config.Dir
-	LastGood  string       // default snapshot.LastGood
-	Generated string       // where fdt-generator writes; default /run/systemd/generator
-	Generator string       // the program; default unit.Generator
-	Private   string       // the D-Bus address of systemd's manager itself; default unix:path=/run/systemd/private
+	Service   service.Service // whose names and places are the defaults of what follows
+	Run       snapshot.Dir
+	Etc       string
+	LastGood  string
+	Generated string // where fdt-generator writes; default /run/systemd/generator
+	Generator string // the program; default unit.Generator
+	Private   string // the D-Bus address of systemd's manager itself; default unix:path=/run/systemd/private
 	Version   string
 	Logger    *slog.Logger
 	// Notify sends STATUS=, and READY=1 with the first call of its second kind; see internal/notify.
@@ -91,9 +92,9 @@ type Master struct {
 
 // New prepares a master; nothing happens before Run.
 func New(opt Options) *Master {
-	opt.Run = cmp.Or(opt.Run, snapshot.Default)
-	opt.Etc = cmp.Or(opt.Etc, config.Dir)
-	opt.LastGood = cmp.Or(opt.LastGood, snapshot.LastGood)
+	opt.Run = cmp.Or(opt.Run, snapshot.Dir(opt.Service.Run()))
+	opt.Etc = cmp.Or(opt.Etc, opt.Service.Etc())
+	opt.LastGood = cmp.Or(opt.LastGood, opt.Service.LastGood())
 	opt.Generated = cmp.Or(opt.Generated, "/run/systemd/generator")
 	opt.Generator = cmp.Or(opt.Generator, unit.Generator)
 	opt.Private = cmp.Or(opt.Private, privateBus)
@@ -333,7 +334,7 @@ func (m *Master) save(state snapshot.State) error {
 func (m *Master) begin(overtaken bool) error {
 	// Before there is anything to stop: a stop that comes while fdt.service is still starting needs the
 	// stopper to be active, and by itself it would start only afterwards.
-	if err := m.sd.start(unit.Stopper, "ignore-dependencies"); err != nil {
+	if err := m.sd.start(m.opt.Service.Stopper(), "ignore-dependencies"); err != nil {
 		return err
 	}
 	state, err := m.opt.Run.ReadState()
@@ -388,7 +389,7 @@ func (m *Master) adopt() bool {
 			m.log.Error("a generation's snapshot cannot be read", "generation", gen, "error", err)
 			return nil
 		}
-		return targetOf(gen, cfg)
+		return targetOf(m.opt.Service, gen, cfg)
 	}
 	m.applied, m.pending = load(m.state.Applied), load(m.state.Pending)
 	if !ok || (m.pending == nil) != (step == Idle) {
@@ -412,5 +413,5 @@ func (m *Master) adopt() bool {
 
 // path of a worker's control socket.
 func (m *Master) controlPath(gen, slot int) string {
-	return fmt.Sprintf("%s/worker/%s.sock", m.opt.Run, unit.Instance(gen, slot))
+	return fmt.Sprintf("%s/worker/%s.sock", m.opt.Run, service.Instance(gen, slot))
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // world is a model of systemd and of what the master writes down: units that change by chance within the
@@ -152,7 +152,7 @@ func (w *world) look() {
 
 func (w *world) do(a action) {
 	w.note("  do %d %s %d", a.verb, a.unit, a.gen)
-	gen, slot, isWorker := unit.ParseWorker(a.unit)
+	gen, slot, isWorker := service.Default.ParseWorker(a.unit)
 	switch a.verb {
 	case doStart:
 		w.memos[a.unit] = &memo{asked: w.now}
@@ -163,7 +163,7 @@ func (w *world) do(a action) {
 			w.workers[a.unit] = &worker{unit: a.unit, gen: gen, slot: slot, phase: starting}
 			return
 		}
-		if s, ok := unit.SocketOf(a.unit); ok {
+		if s, ok := service.Default.SocketOf(a.unit); ok {
 			w.sockets[s].served = true
 			return
 		}
@@ -173,7 +173,7 @@ func (w *world) do(a action) {
 		}
 		s.job = "start"
 	case doStop:
-		if s, ok := unit.SocketOf(a.unit); ok {
+		if s, ok := service.Default.SocketOf(a.unit); ok {
 			if w.sockets[s].open {
 				w.failf("%s stops before its socket: the next client starts fdt", a.unit)
 			}
@@ -227,7 +227,7 @@ func (w *world) do(a action) {
 
 func (w *world) socket(name string) *socket {
 	if w.sockets[name] == nil {
-		w.sockets[name] = &socket{unit: name, companion: companionOf(name)}
+		w.sockets[name] = &socket{unit: name, companion: companionOf(service.Default, name)}
 	}
 	return w.sockets[name]
 }

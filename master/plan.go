@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // tellPatience is how long a worker that was sent SIGTERM may take to say STOPPING=1 before it is stopped
@@ -95,13 +93,13 @@ func plan(v view) decision {
 				opened++
 				if !s.served && s.companionJob == "" {
 					// Not waited for: it is ordered after fdt.service, which may be starting.
-					d.do(doStart, companionOf(name))
+					d.do(doStart, companionOf(v.svc, name))
 				}
 			case s.job != "":
 				closed = true
 			case s.served || s.companionJob != "":
 				// A socket can start only while its service is inactive.
-				d.do(doStop, companionOf(name))
+				d.do(doStop, companionOf(v.svc, name))
 				closed = true
 			case !s.asked && v.pending.paths[name] == "" && v.serves(name) && len(v.holding(s)) > 0:
 				// It was closed under workers that hold its port: systemd cannot bind that before they have let go.
@@ -165,7 +163,7 @@ func plan(v view) decision {
 		room := max(t.count, v.capacity()) + t.surge - len(live) - len(v.old(t.gen))
 		batch := min(t.count-len(live), max(0, room))
 		for _, slot := range v.freeSlots(t.gen, max(0, batch)) {
-			d.do(doStart, unit.WorkerName(t.gen, slot))
+			d.do(doStart, v.svc.WorkerName(t.gen, slot))
 		}
 		if batch <= 0 && len(live) == len(v.of(t.gen, ready)) {
 			d.event = Ready
@@ -252,7 +250,7 @@ func plan(v view) decision {
 			// Workers that an earlier batch told do not come back; new ones of their generation do.
 			missing := a.count - len(v.staying(a.gen))
 			for _, slot := range v.freeSlots(a.gen, max(0, missing)) {
-				d.do(doStart, unit.WorkerName(a.gen, slot))
+				d.do(doStart, v.svc.WorkerName(a.gen, slot))
 			}
 			soon := slices.ContainsFunc(v.of(a.gen, starting, crashed), func(w worker) bool { return w.restarts < crashesByMaster })
 			if missing > 0 || soon {

@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 var noon = time.Unix(1e9, 0)
 
 func k(gen, slot int, p phase) worker {
-	return worker{unit: unit.WorkerName(gen, slot), gen: gen, slot: slot, phase: p}
+	return worker{unit: service.Default.WorkerName(gen, slot), gen: gen, slot: slot, phase: p}
 }
 
 func goal(gen, count int, sockets ...string) *target {
@@ -48,7 +48,7 @@ func measured(t *target) *target {
 func opened(names ...string) map[string]socket {
 	m := map[string]socket{}
 	for _, n := range names {
-		m[n] = socket{unit: n, companion: companionOf(n), open: true, served: true}
+		m[n] = socket{unit: n, companion: companionOf(service.Default, n), open: true, served: true}
 	}
 	return m
 }
@@ -88,15 +88,15 @@ func TestPlan(t *testing.T) {
 	deaf := k(1, 1, ready)
 	deaf.told = noon.Add(-tellPatience)
 	refused := map[string]socket{socketA: {unit: socketA, asked: true, failed: true, words: "in use"}, socketB: opened(socketB)[socketB]}
-	half := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), served: true}}
-	gone := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), failed: true}}
+	half := map[string]socket{socketA: {unit: socketA, companion: companionOf(service.Default, socketA), served: true}}
+	gone := map[string]socket{socketA: {unit: socketA, companion: companionOf(service.Default, socketA), failed: true}}
 
 	stale := k(1, 1, ready)
 	stale.began = 5
-	newer := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), open: true, served: true, since: 7}}
-	away := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), open: true, served: true, lost: true}}
-	awayStopping := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), open: true, served: true, lost: true, job: "stop"}}
-	shut := map[string]socket{socketA: {unit: socketA, companion: companionOf(socketA), since: 7}}
+	newer := map[string]socket{socketA: {unit: socketA, companion: companionOf(service.Default, socketA), open: true, served: true, since: 7}}
+	away := map[string]socket{socketA: {unit: socketA, companion: companionOf(service.Default, socketA), open: true, served: true, lost: true}}
+	awayStopping := map[string]socket{socketA: {unit: socketA, companion: companionOf(service.Default, socketA), open: true, served: true, lost: true, job: "stop"}}
+	shut := map[string]socket{socketA: {unit: socketA, companion: companionOf(service.Default, socketA), since: 7}}
 	unixGoal := goal(2, 1, socketA)
 	unixGoal.paths = map[string]string{socketA: "/run/s"}
 
@@ -147,19 +147,19 @@ func TestPlan(t *testing.T) {
 			v: view{applied: goal(2, 1), workers: []worker{leaving(9*time.Second, unasked), k(2, 1, ready)}}, wake: noon.Add(time.Second)},
 		{name: "then it is asked for a sign of life",
 			v:    view{applied: goal(2, 1), workers: []worker{leaving(10*time.Second, unasked), k(2, 1, ready)}},
-			want: []action{{verb: doProve, unit: unit.WorkerName(1, 1)}}},
+			want: []action{{verb: doProve, unit: service.Default.WorkerName(1, 1)}}},
 		{name: "and waited for",
 			v: view{applied: goal(2, 1), workers: []worker{leaving(20*time.Second, asked), k(2, 1, ready)}}},
 		{name: "and asked again and again",
 			v: view{applied: goal(2, 1), workers: []worker{leaving(40*time.Second, passed), k(2, 1, ready)}}, wake: noon.Add(20 * time.Second)},
 		{name: "and killed if it gives none",
 			v:    view{applied: goal(2, 1), workers: []worker{leaving(30*time.Second, failed), k(2, 1, ready)}},
-			want: []action{{verb: doKill, unit: unit.WorkerName(1, 1)}}},
+			want: []action{{verb: doKill, unit: service.Default.WorkerName(1, 1)}}},
 		{name: "once",
 			v: view{applied: goal(2, 1), workers: []worker{dead, k(2, 1, ready)}}},
 		{name: "who was never READY is not asked",
 			v:    view{applied: goal(2, 1), workers: []worker{never, k(2, 1, ready)}},
-			want: []action{{verb: doKill, unit: unit.WorkerName(1, 1)}}},
+			want: []action{{verb: doKill, unit: service.Default.WorkerName(1, 1)}}},
 		{name: "a self-check that fails",
 			v:     view{step: Settling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{unfit}},
 			event: Failed, err: "a resource fails"},
@@ -178,7 +178,7 @@ func TestPlan(t *testing.T) {
 				socketA: refused[socketA], socketB: refused[socketA]}}, event: Failed, err: "no listener can be opened: in use"},
 		{name: "a companion is stopped before its socket starts",
 			v:    view{step: Opening, applied: goal(1, 1), pending: goal(2, 1, socketA), sockets: half},
-			want: []action{{verb: doStop, unit: companionOf(socketA)}}},
+			want: []action{{verb: doStop, unit: companionOf(service.Default, socketA)}}},
 		{name: "workers let go of a port that was closed under them, before it is opened",
 			v:    view{step: Opening, applied: goal(1, 1, socketA), pending: goal(2, 1, socketA), sockets: shut, workers: []worker{stale}},
 			want: []action{{verb: doTell, unit: stale.unit}}, wake: noon.Add(tellPatience)},
@@ -203,7 +203,7 @@ func TestPlan(t *testing.T) {
 			want: []action{{verb: doRelease, unit: deaf.unit}}},
 		{name: "steady: a lost companion comes back",
 			v:    view{applied: goal(1, 1, socketA), workers: []worker{k(1, 1, ready)}, sockets: map[string]socket{socketA: {unit: socketA, open: true}}},
-			want: []action{{verb: doStart, unit: companionOf(socketA)}}},
+			want: []action{{verb: doStart, unit: companionOf(service.Default, socketA)}}},
 		{name: "steady: a generation that is gone is forgotten, one too many is hurried",
 			v: view{applied: goal(4, 1), draining: []int{1, 2, 3}, hurried: map[int]bool{},
 				workers: []worker{{unit: "a", gen: 2, phase: draining, released: true}, {unit: "b", gen: 3, phase: draining, released: true}, k(4, 1, ready)}},
@@ -215,9 +215,9 @@ func TestPlan(t *testing.T) {
 		{name: "steady: back-off",
 			v: view{applied: goal(1, 1), resume: noon.Add(time.Second)}, wake: noon.Add(time.Second)},
 		{name: "steady: back-off is over",
-			v: view{applied: goal(1, 1), resume: noon}, want: []action{{verb: doStart, unit: unit.WorkerName(1, 1)}}},
+			v: view{applied: goal(1, 1), resume: noon}, want: []action{{verb: doStart, unit: service.Default.WorkerName(1, 1)}}},
 		{name: "recycling: new before old",
-			v: view{applied: goal(1, 1), workers: []worker{old}}, want: []action{{verb: doStart, unit: unit.WorkerName(1, 2)}}},
+			v: view{applied: goal(1, 1), workers: []worker{old}}, want: []action{{verb: doStart, unit: service.Default.WorkerName(1, 2)}}},
 		{name: "recycling: the new one is there",
 			v:    view{applied: goal(1, 1), workers: []worker{old, k(1, 2, ready)}},
 			want: []action{{verb: doTell, unit: old.unit}}, wake: noon.Add(tellPatience)},
@@ -241,13 +241,13 @@ func TestPlan(t *testing.T) {
 			v: view{applied: measured(goal(1, 1)), workers: []worker{k(1, 1, ready)}, metrics: map[string]socket{}}},
 		{name: "telling does not wait for a new worker that crashes again and again",
 			v:    view{step: Telling, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{loopingNew, k(1, 1, ready)}},
-			want: []action{{verb: doTell, unit: unit.WorkerName(1, 1)}}, wake: noon.Add(tellPatience)},
+			want: []action{{verb: doTell, unit: service.Default.WorkerName(1, 1)}}, wake: noon.Add(tellPatience)},
 		{name: "retiring: an old worker that systemd has revived goes again",
 			v:    view{step: Retiring, applied: goal(1, 1), pending: goal(2, 1), workers: []worker{k(1, 1, starting), k(2, 1, ready)}},
-			want: []action{{verb: doRelease, unit: unit.WorkerName(1, 1)}}},
+			want: []action{{verb: doRelease, unit: service.Default.WorkerName(1, 1)}}},
 		{name: "steady: likewise",
 			v:    view{applied: goal(2, 1), workers: []worker{k(1, 1, starting), k(2, 1, ready)}},
-			want: []action{{verb: doRelease, unit: unit.WorkerName(1, 1)}}},
+			want: []action{{verb: doRelease, unit: service.Default.WorkerName(1, 1)}}},
 		{name: "nothing is applied", v: view{metrics: map[string]socket{"b": {open: true}}}},
 	} {
 		v := c.v
@@ -276,7 +276,7 @@ func TestPlan(t *testing.T) {
 func TestPlanStop(t *testing.T) {
 	v := view{now: noon, target: true, workers: []worker{k(1, 1, ready), k(1, 2, crashed)}}
 	actions, done := planStop(v)
-	if want := []action{{verb: doStop, unit: unit.Sockets}, {verb: doFinal}}; done || !slices.Equal(actions, want) {
+	if want := []action{{verb: doStop, unit: service.Default.Sockets()}, {verb: doFinal}}; done || !slices.Equal(actions, want) {
 		t.Errorf("%v %t", actions, done)
 	}
 	v.target = false

@@ -6,8 +6,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // Refresh is what fdt-refresh.service runs before any listener opens: systemd has the units that fdt-generator wrote
@@ -24,11 +22,11 @@ func (m *Master) Refresh(ctx context.Context) error {
 	if said, err := exec.CommandContext(ctx, m.opt.Generator, dir).CombinedOutput(); err != nil {
 		m.log.Warn("fdt-generator reports a fault", "error", err, "said", string(said)) // it writes what it can
 	}
-	want, err := unitFiles(dir)
+	want, err := m.unitFiles(dir)
 	if err != nil {
 		return fmt.Errorf("read the units as they are to be: %w", err)
 	}
-	have, err := unitFiles(m.opt.Generated)
+	have, err := m.unitFiles(m.opt.Generated)
 	if err != nil {
 		return fmt.Errorf("read the units as they are: %w", err)
 	}
@@ -43,7 +41,7 @@ func (m *Master) Refresh(ctx context.Context) error {
 	if err := m.sd.reload(); err != nil {
 		return err
 	}
-	units, err := m.sd.units(unit.Sockets)
+	units, err := m.sd.units(m.opt.Service.Sockets())
 	if err != nil {
 		return err
 	}
@@ -52,7 +50,7 @@ func (m *Master) Refresh(ctx context.Context) error {
 			continue // a stop or the rescue mode was asked for meanwhile, or one listener alone
 		}
 		// In the mode "fail": what is asked for just now would be cancelled otherwise.
-		err = m.sd.start(unit.Sockets, "fail")
+		err = m.sd.start(m.opt.Service.Sockets(), "fail")
 	}
 	if isContrary(err) {
 		m.log.Info("something else was asked for meanwhile; no listener is opened", "error", err)

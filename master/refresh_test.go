@@ -11,12 +11,12 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // TestRefresh has a generator write what systemd has, or something else, and a systemd that takes it or not.
 func TestRefresh(t *testing.T) {
-	opening := refuser{"Reload": {}, "ListUnitsByPatterns": {[]found{listed(unit.Sockets, "inactive", "start")}}}
+	opening := refuser{"Reload": {}, "ListUnitsByPatterns": {[]found{listed(service.Default.Sockets(), "inactive", "start")}}}
 	with := func(r refuser, member string, answer any) refuser {
 		r = maps.Clone(r)
 		r[member] = []any{answer}
@@ -34,7 +34,7 @@ func TestRefresh(t *testing.T) {
 		{name: "a fault of the generator", script: "echo broken >&2; echo same >$1/fdt-listen@a.socket; exit 1", r: refuser{}, said: "broken"},
 		{name: "systemd cannot reload", script: "true", r: refuser{}, want: "daemon-reload: Reload is refused"},
 		{name: "systemd cannot list", script: "true", r: refuser{"Reload": {}}, want: "list units: ListUnitsByPatterns is refused"},
-		{name: "a stop meanwhile", script: "true", r: with(opening, "ListUnitsByPatterns", []found{listed(unit.Sockets, "active", "stop")})},
+		{name: "a stop meanwhile", script: "true", r: with(opening, "ListUnitsByPatterns", []found{listed(service.Default.Sockets(), "active", "stop")})},
 		{name: "a stop in this moment", script: "true", r: with(opening, "StartUnit fail", &dbus.Error{Name: "org.freedesktop.systemd1.TransactionIsDestructive"}),
 			said: "something else was asked for meanwhile"},
 		{name: "systemd cannot start", script: "true", r: opening, want: "start fdt-sockets.target: StartUnit is refused"},

@@ -16,8 +16,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // refuser speaks D-Bus over a unix socket and answers by member, or by member and argument, also with an error; what its table does not have is refused, but for Ping.
@@ -174,7 +174,7 @@ func TestRefused(t *testing.T) {
 		{down, "read SystemState of /org/freedesktop/systemd1: "}, {m.sd.start("u", "replace"), "start u: "}, {m.sd.stop("u", "replace"), "stop u: "},
 		{m.sd.terminate("u"), "terminate u: "}, {m.sd.cancel(7), "cancel job 7: "}, {m.sd.resetFailed("u"), "reset u: "},
 		{m.sd.reload(), "daemon-reload: "}, {read, "list units: "}, {stopping, "read State of /job: "}, {crash, "read properties of /u: "},
-		{wake, "list units: "}, {m.begin(false), "start " + unit.Stopper + ": "},
+		{wake, "list units: "}, {m.begin(false), "start " + service.Default.Stopper() + ": "},
 		{m.apply([]action{{verb: doStart, unit: "f"}}), "reset f: "},
 		{m.closeAhead(view{sockets: map[string]socket{"s": {unit: "s"}}}), "stop s: "},
 	} {
@@ -188,7 +188,7 @@ func TestRefused(t *testing.T) {
 	if m.shutdown() {
 		t.Error("a host of unknown state goes down")
 	}
-	m.tellLast(unit.WorkerName(1, 1), nil)
+	m.tellLast(service.Default.WorkerName(1, 1), nil)
 	m.helpers.Wait()
 	if err := m.Run(t.Context()); errorName(err) != refused {
 		t.Error(err)
@@ -253,7 +253,7 @@ func TestSystemBus(t *testing.T) {
 		want string
 	}{
 		{refuser{}, "connect to the system bus: "},
-		{refuser{"Hello": {":1.1"}}, "offer " + BusName + ": RequestName is refused"},
+		{refuser{"Hello": {":1.1"}}, "offer " + service.Default.BusName() + ": RequestName is refused"},
 	} {
 		t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", c.r.serve(t))
 		if err := m.serveOnce(t.Context()); err == nil || !strings.HasPrefix(err.Error(), c.want) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/journal"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
 )
@@ -25,14 +26,14 @@ import (
 var ErrNothingToServe = errors.New("nothing to serve")
 
 // targetOf is what plan needs to know of a configuration.
-func targetOf(gen int, cfg *config.Config) *target {
+func targetOf(svc service.Service, gen int, cfg *config.Config) *target {
 	t := &target{
 		gen: gen, count: cfg.Workers.Count, surge: cfg.Reload.Surge.Workers(cfg.Workers.Count),
 		paths: map[string]string{}, listeners: map[string]unit.Listening{}, generations: cfg.Drain.Generations, ready: cfg.Reload.ReadyTimeout, settle: cfg.Reload.Settle,
 		recycle: cfg.Workers.Recycle, backoff: cfg.Workers.Backoff,
 	}
 	for _, l := range unit.Listeners(cfg) {
-		name := unit.SocketName(l.Address)
+		name := unit.SocketName(svc, l.Address)
 		t.sockets = append(t.sockets, name)
 		t.listeners[name] = l
 		if l.Address.Network == "unix" {
@@ -43,7 +44,7 @@ func targetOf(gen int, cfg *config.Config) *target {
 		t.warnings = append(t.warnings, w.String())
 	}
 	if a := cfg.Metrics.Address; a != nil {
-		t.metrics = unit.MetricsName(*a)
+		t.metrics = unit.MetricsName(svc, *a)
 	}
 	return t
 }
@@ -125,7 +126,7 @@ func (m *Master) prepare(dir string) error {
 		m.state = before
 		return errors.Join(err, m.opt.Run.Remove(gen))
 	}
-	m.pending, m.failure = targetOf(gen, cfg), nil
+	m.pending, m.failure = targetOf(m.opt.Service, gen, cfg), nil
 	clear(m.memos)
 	if m.applied == nil {
 		m.pending.outdated = m.openedEarlier(cfg)
@@ -278,18 +279,18 @@ func (m *Master) changeable(cfg *config.Config) error {
 	}
 	now := map[string]unit.Listening{}
 	for _, l := range unit.Listeners(served) {
-		now[unit.SocketName(l.Address)] = l
+		now[unit.SocketName(m.opt.Service, l.Address)] = l
 	}
 	var errs []error
 	for _, l := range unit.Listeners(cfg) {
-		if l.Address.Network == "unix" && !m.last.sockets[unit.SocketName(l.Address)].listens() {
+		if l.Address.Network == "unix" && !m.last.sockets[unit.SocketName(m.opt.Service, l.Address)].listens() {
 			if err := unit.Free(l.Address.Address); err != nil {
 				errs = append(errs, fmt.Errorf("listen.%s: %w", l.Listener.Name, err))
 			}
 		}
-		old, open := now[unit.SocketName(l.Address)]
+		old, open := now[unit.SocketName(m.opt.Service, l.Address)]
 		l.Listener.Name, old.Listener.Name = "", "" // a description only
-		if open && unit.RenderSocket(l.Listener, l.Address) != unit.RenderSocket(old.Listener, old.Address) {
+		if open && unit.RenderSocket(m.opt.Service, l.Listener, l.Address) != unit.RenderSocket(m.opt.Service, old.Listener, old.Address) {
 			errs = append(errs, fmt.Errorf("%s is open, and its mode, group or backlog cannot change while it is: systemctl stop fdt, then start it", l.Address.Address))
 		}
 	}
@@ -302,7 +303,7 @@ func (m *Master) seen(cfg *config.Config, places config.Places) error {
 	if len(places.Hidden(cfg, everywhere)) == 0 {
 		return nil
 	}
-	path, err := m.sd.load(unit.WorkerName(0, 0))
+	path, err := m.sd.load(m.opt.Service.WorkerName(0, 0))
 	var all map[string]dbus.Variant
 	if err == nil {
 		all, err = m.sd.all(path)
@@ -332,14 +333,14 @@ func (m *Master) previous() int {
 // openedEarlier returns the sockets that systemd holds for an earlier configuration, and since when, where this one
 // has the address with another mode, group or backlog: they were waiting for a first connection while it changed.
 func (m *Master) openedEarlier(cfg *config.Config) map[string]moment {
-	have, err := unitFiles(m.opt.Generated)
+	have, err := m.unitFiles(m.opt.Generated)
 	if err != nil {
 		m.log.Warn("generated units cannot be read", "error", err)
 	}
 	earlier := map[string]moment{}
 	for _, l := range unit.Listeners(cfg) {
-		name := unit.SocketName(l.Address)
-		if text := have[name]; text != "" && text != unit.RenderSocket(l.Listener, l.Address) && m.last.sockets[name].open {
+		name := unit.SocketName(m.opt.Service, l.Address)
+		if text := have[name]; text != "" && text != unit.RenderSocket(m.opt.Service, l.Listener, l.Address) && m.last.sockets[name].open {
 			earlier[name] = m.reached[name].since
 		}
 	}

@@ -8,19 +8,18 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// The master's name on the system bus; who may call what is in the policy file of that name.
+// The master's object on the system bus, at the name that its service says; who may call what is in the policy file of the interface.
 const (
-	BusName      = "org.fdtserver.Master1"
 	BusPath      = dbus.ObjectPath("/org/fdtserver/Master1")
 	BusInterface = "org.fdtserver.Master1"
 )
 
 // The errors that callers can tell apart by name; the text is the reason in full.
 const (
-	errorFailed  = BusName + ".Error.Failed"
-	errorStopped = BusName + ".Error.Stopping"
+	errorFailed  = BusInterface + ".Error.Failed"
+	errorStopped = BusInterface + ".Error.Stopping"
 	// ErrorLeaving is for ErrLeaving: what becomes of the request shows when the next master is there.
-	ErrorLeaving = BusName + ".Error.Leaving"
+	ErrorLeaving = BusInterface + ".Error.Leaving"
 )
 
 // kind is what a request asks for.

@@ -2,8 +2,6 @@ package master
 
 import (
 	"slices"
-
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // crashesByMaster is after how many automatic restarts of one worker the master takes its starting over
@@ -48,7 +46,7 @@ func steady(v view, d *decision) {
 		case slices.ContainsFunc(v.staying(t.gen), func(w worker) bool { return w.phase == ready && w.outdated(s) }):
 			d.reopen, d.why = name, "it was opened anew, and workers accept on the closed one"
 		case !s.served && s.companionJob == "":
-			d.do(doStart, companionOf(name))
+			d.do(doStart, companionOf(v.svc, name))
 		}
 	}
 	capacity(v, d, t)
@@ -92,7 +90,7 @@ func capacity(v view, d *decision, t *target) {
 			return
 		}
 		for _, slot := range v.freeSlots(t.gen, missing) {
-			d.do(doStart, unit.WorkerName(t.gen, slot))
+			d.do(doStart, v.svc.WorkerName(t.gen, slot))
 		}
 		return
 	}

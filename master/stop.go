@@ -13,7 +13,6 @@ import (
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/journal"
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // Stop is what fdt-stop.service runs at its stop, with the master alive or not. Only the type of that
@@ -34,7 +33,7 @@ func (m *Master) Stop(ctx context.Context) error {
 			// Out of order, or this unit would wait for the master's start, and a stop that comes before would do nothing.
 			// Another look, for one that has come by now.
 			restarts = true
-			return again, m.sd.start(unit.Stopper, "ignore-dependencies")
+			return again, m.sd.start(m.opt.Service.Stopper(), "ignore-dependencies")
 		case v.stopper == "restart" && v.active && !marked:
 			marked = true
 			return again, m.markRestart()
@@ -92,7 +91,7 @@ func (m *Master) Sweep(ctx context.Context) error {
 
 // leftover reports whether the life of fdt.service that has ended left something that serves.
 func (m *Master) leftover(v view, began moment) (bool, error) {
-	rested, err := m.sd.unitMoment(unit.Master, "InactiveEnterTimestampMonotonic")
+	rested, err := m.sd.unitMoment(m.opt.Service.Master(), "InactiveEnterTimestampMonotonic")
 	if err != nil {
 		return false, err
 	}
@@ -246,7 +245,7 @@ func planStop(v view) (actions []action, done bool) {
 		return d.actions, false
 	}
 	if v.target {
-		d.do(doStop, unit.Sockets) // not waited for: it is ordered to stop after fdt.service
+		d.do(doStop, v.svc.Sockets()) // not waited for: it is ordered to stop after fdt.service
 	}
 	if slices.ContainsFunc(v.workers, worker.unaware) {
 		d.do(doFinal, "")

@@ -11,7 +11,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // listed is a unit as systemd lists it.
@@ -28,12 +28,12 @@ func TestStopRefused(t *testing.T) {
 		r    refuser
 		want string
 	}{
-		{"restart", []found{listed(unit.Stopper, "active", "restart")}, refuser{}, "start " + unit.Stopper + ": "},
-		{"host", []found{listed(unit.Stopper, "active", "stop"), socket},
+		{"restart", []found{listed(service.Default.Stopper(), "active", "restart")}, refuser{}, "start " + service.Default.Stopper() + ": "},
+		{"host", []found{listed(service.Default.Stopper(), "active", "stop"), socket},
 			refuser{"Get": {dbus.MakeVariant("stopping")}}, "stop " + socket.Name + ": "},
-		{"service", []found{listed(unit.Stopper, "active", "stop"), socket}, refuser{}, "stop " + socket.Name + ": "},
-		{"worker", []found{listed(unit.WorkerName(1, 1), "active", "stop")}, refuser{}, "read State of /job: "},
-		{"crash", []found{listed(unit.WorkerName(1, 1), "failed", "")}, refuser{}, "read properties of /u: "},
+		{"service", []found{listed(service.Default.Stopper(), "active", "stop"), socket}, refuser{}, "stop " + socket.Name + ": "},
+		{"worker", []found{listed(service.Default.WorkerName(1, 1), "active", "stop")}, refuser{}, "read State of /job: "},
+		{"crash", []found{listed(service.Default.WorkerName(1, 1), "failed", "")}, refuser{}, "read properties of /u: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.r["ListUnitsByPatterns"] = []any{c.list}
@@ -55,7 +55,7 @@ func TestStopRefused(t *testing.T) {
 // TestMarkRefused restarts with a file in the place of the runtime directory.
 func TestMarkRefused(t *testing.T) {
 	m, _ := against(t, refuser{"StartUnit": {dbus.ObjectPath("/job")},
-		"ListUnitsByPatterns": {[]found{listed(unit.Stopper, "active", "restart"), listed(unit.Master, "active", "")}}})
+		"ListUnitsByPatterns": {[]found{listed(service.Default.Stopper(), "active", "restart"), listed(service.Default.Master(), "active", "")}}})
 	if err := os.WriteFile(string(m.opt.Run), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestMarkRefused(t *testing.T) {
 
 // TestStopDelays has a stop wait for drain.delay while somebody is served, and only then.
 func TestStopDelays(t *testing.T) {
-	stopper, socket, serving := listed(unit.Stopper, "deactivating", "stop"), listed("fdt-listen@x.socket", "active", ""), listed(unit.WorkerName(1, 1), "active", "")
+	stopper, socket, serving := listed(service.Default.Stopper(), "deactivating", "stop"), listed("fdt-listen@x.socket", "active", ""), listed(service.Default.WorkerName(1, 1), "active", "")
 	told := errors.New("told")
 	for _, c := range []struct {
 		name, delay string
@@ -77,7 +77,7 @@ func TestStopDelays(t *testing.T) {
 		{"waits", "20m", []found{stopper, socket, serving}, true, "told"},
 		{"is over", "1ms", []found{stopper, socket, serving}, true, "stop fdt-listen@x.socket: "},
 		{"none", "0s", []found{stopper, socket, serving}, false, "stop fdt-listen@x.socket: "},
-		{"nobody serves", "20m", []found{stopper, socket, listed(unit.WorkerName(1, 1), "deactivating", "")}, false, "stop fdt-listen@x.socket: "},
+		{"nobody serves", "20m", []found{stopper, socket, listed(service.Default.WorkerName(1, 1), "deactivating", "")}, false, "stop fdt-listen@x.socket: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, log := against(t, refuser{"ListUnitsByPatterns": {c.list}, "Get": {dbus.MakeVariant("running")}})
@@ -106,7 +106,7 @@ func TestStopDelays(t *testing.T) {
 
 // TestCalledOff: a start that comes within drain.delay finds the generation that serves as it was, and leaves it alone.
 func TestCalledOff(t *testing.T) {
-	socket, serving := listed(socketA, "active", ""), listed(unit.WorkerName(1, 1), "active", "")
+	socket, serving := listed(socketA, "active", ""), listed(service.Default.WorkerName(1, 1), "active", "")
 	for name, c := range map[string]struct {
 		list []found
 		step Step
@@ -115,9 +115,9 @@ func TestCalledOff(t *testing.T) {
 		"nothing was closed": {[]found{socket, serving}, Idle, true},
 		"a listener was":     {[]found{listed(socketA, "inactive", ""), serving}, Idle, false},
 		"a listener will be": {[]found{listed(socketA, "active", "stop"), serving}, Idle, false},
-		"a worker was told":  {[]found{socket, serving, listed(unit.WorkerName(1, 2), "deactivating", "")}, Idle, false},
+		"a worker was told":  {[]found{socket, serving, listed(service.Default.WorkerName(1, 2), "deactivating", "")}, Idle, false},
 		"no worker serves":   {[]found{socket}, Idle, false},
-		"in a rollout":       {[]found{socket, serving, listed(unit.WorkerName(2, 1), "active", "")}, Idle, false},
+		"in a rollout":       {[]found{socket, serving, listed(service.Default.WorkerName(2, 1), "active", "")}, Idle, false},
 		"of another":         {[]found{socket, serving}, Opening, false},
 	} {
 		m, _ := against(t, refuser{"ListUnitsByPatterns": {c.list}, "Get": {dbus.MakeVariant(uint64(1))}})

@@ -126,7 +126,7 @@ func TestIdentity(t *testing.T) {
 
 func TestUnitFiles(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"fdt-a.socket", "other.socket", "fdt-b.service.d/50.conf", "other.d/fdt-x"} {
+	for _, name := range []string{"fdt-listen@a.socket", "fdt-listen-shop@a.socket", "other.socket", "fdt-worker@.service.d/50.conf", "other.d/fdt-listen@x"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -134,14 +134,14 @@ func TestUnitFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink("fdt-a.socket", filepath.Join(dir, "fdt-link.socket")); err != nil {
+	if err := os.Symlink("fdt-listen@a.socket", filepath.Join(dir, "fdt-listen@link.socket")); err != nil {
 		t.Fatal(err)
 	}
-	files, err := unitFiles(dir)
-	if err != nil || len(files) != 2 || files["fdt-a.socket"] != "fdt-a.socket" || files["fdt-b.service.d/50.conf"] == "" {
+	files, err := new(Master).unitFiles(dir)
+	if err != nil || len(files) != 2 || files["fdt-listen@a.socket"] != "fdt-listen@a.socket" || files["fdt-worker@.service.d/50.conf"] == "" {
 		t.Errorf("%q %v", files, err)
 	}
-	if files, err := unitFiles(filepath.Join(dir, "absent")); err != nil || len(files) != 0 {
+	if files, err := new(Master).unitFiles(filepath.Join(dir, "absent")); err != nil || len(files) != 0 {
 		t.Errorf("%q %v", files, err)
 	}
 }

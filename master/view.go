@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
@@ -104,6 +105,7 @@ type target struct {
 
 // view is everything that plan decides by. It is read afresh for each decision.
 type view struct {
+	svc      service.Service
 	now      time.Time
 	step     Step
 	stopping bool    // a stop of fdt.service is under way
@@ -197,8 +199,8 @@ func (v view) surplus(keep ...*target) []socket {
 }
 
 // companionOf returns the companion of one of our own socket units.
-func companionOf(socket string) string {
-	companion, _ := unit.CompanionOf(socket)
+func companionOf(svc service.Service, socket string) string {
+	companion, _ := svc.CompanionOf(socket)
 	return companion
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/bed"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
@@ -398,9 +399,9 @@ func (m machine) opens(addresses ...string) string {
 		if err != nil {
 			m.Fatal(err)
 		}
-		name := unit.SocketName(address)
+		name := unit.SocketName(service.Default, address)
 		names = append(names, name)
-		m.write("/run/systemd/system/"+name, unit.RenderSocket(config.Listener{Name: "public", Backlog: 16}, address))
+		m.write("/run/systemd/system/"+name, unit.RenderSocket(service.Default, config.Listener{Name: "public", Backlog: 16}, address))
 	}
 	m.must("systemctl daemon-reload")
 	defer func() {

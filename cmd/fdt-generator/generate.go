@@ -12,13 +12,15 @@ import (
 	"syscall"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
 type generator struct {
-	root   string
-	stderr io.Writer
+	root    string
+	service service.Service
+	stderr  io.Writer
 }
 
 func (g generator) run(dir string) int {
@@ -31,7 +33,7 @@ func (g generator) run(dir string) int {
 	if len(serving) == 0 {
 		return 1
 	}
-	if err := unit.WriteAll(dir, serving, leaving); err != nil {
+	if err := unit.WriteAll(g.service, dir, serving, leaving); err != nil {
 		g.complain(err)
 		status = 1
 	}
@@ -41,7 +43,7 @@ func (g generator) run(dir string) int {
 // choose returns the configurations that count, and what had to be passed over for them: those whose listeners
 // are to be open, and those whose workers only drain.
 func (g generator) choose() (serving, leaving []*config.Config, err error) {
-	dir := snapshot.Dir(filepath.Join(g.root, string(snapshot.Default)))
+	dir := snapshot.Dir(filepath.Join(g.root, g.service.Run()))
 	state, err := dir.ReadState()
 	live := state.Live()
 	known := err == nil
@@ -80,15 +82,15 @@ func (g generator) choose() (serving, leaving []*config.Config, err error) {
 
 // boot returns what to serve when nothing serves yet.
 func (g generator) boot() (*config.Config, error) {
-	c, err := config.Load(filepath.Join(g.root, config.Dir))
+	c, err := config.Load(filepath.Join(g.root, g.service.Etc()))
 	if err == nil {
 		return c, nil
 	}
-	c, fault := config.Load(filepath.Join(g.root, snapshot.LastGood))
+	c, fault := config.Load(filepath.Join(g.root, g.service.LastGood()))
 	if fault != nil {
 		return nil, errors.Join(errors.New("the configuration is faulty and there is no last good one, so there are no listeners"), err, fault)
 	}
-	return c, errors.Join(errors.New("the configuration is faulty, the last good one is used, from "+snapshot.LastGood), err)
+	return c, errors.Join(errors.New("the configuration is faulty, the last good one is used, from "+g.service.LastGood()), err)
 }
 
 // The kernel takes ten lines from one writer in five seconds, printk_devkmsg of its parameters, and about a

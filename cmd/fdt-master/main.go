@@ -18,6 +18,7 @@ import (
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/notify"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/undumpable"
 	"github.com/fdtserver/fdt/master"
 )
@@ -31,6 +32,11 @@ func main() {
 }
 
 func run() int {
+	svc, err := service.Own()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "fdt-master: %v\n", err)
+		return 2
+	}
 	show := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *show {
@@ -43,7 +49,7 @@ func run() int {
 	defer journal.Flush(log.Handler(), time.Second)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	m := master.New(master.Options{Version: version, Logger: log, Ready: notify.Ready, Status: notify.Status})
+	m := master.New(master.Options{Service: svc, Version: version, Logger: log, Ready: notify.Ready, Status: notify.Status})
 
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, unix.SIGHUP)
@@ -60,7 +66,7 @@ func run() int {
 			}
 		}
 	})
-	err := m.Run(ctx)
+	err = m.Run(ctx)
 	cancel()
 	reloads.Wait()
 	if err != nil {

@@ -44,7 +44,7 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	live := flags.Bool("live", false, "have the workers' program try certificates, spools, databases and statements, as a reload does")
 	asJSON := flags.Bool("json", false, "print what is found as JSON")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: fdtctl check [--live] [--json] [--quiet] [DIR]\n       fdtctl check --schema\n\nChecks the configuration in DIR, %s by default.\n\n", config.Dir)
+		fmt.Fprintf(stderr, "usage: fdtctl check [--live] [--json] [--quiet] [DIR]\n       fdtctl check --schema\n\nChecks the configuration in DIR, %s by default.\n\n", own().Etc())
 		flags.PrintDefaults()
 	}
 	rest, code, done := cli.Parse(flags, args, cli.AnyNumber, stderr)
@@ -59,7 +59,7 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 		_, _ = stdout.Write(config.Schema()) // main tells if it is lost
 		return 0
 	}
-	found := checked{Directory: config.Dir}
+	found := checked{Directory: own().Etc()}
 	if len(rest) == 1 {
 		found.Directory = rest[0]
 	}
@@ -122,7 +122,7 @@ func (c *checked) look(ctx context.Context, live bool) error {
 	case booted != nil:
 		c.Unchecked = "what the service can read, as systemd does not run here"
 	default:
-		box = transient.WorkerOf(ctx)
+		box = transient.WorkerOf(ctx, own())
 		if c.Faults, err = c.readable(ctx, box, places); err != nil && !live {
 			c.Unchecked = "what the service can read: " + err.Error()
 			return nil
@@ -143,7 +143,7 @@ func (c *checked) look(ctx context.Context, live bool) error {
 // readable returns what the master and the workers cannot read, as their users and in their sandboxes.
 func (c *checked) readable(ctx context.Context, box transient.Worker, places config.Places) (config.Faults, error) {
 	var faults config.Faults
-	if c.Directory == config.Dir { // no program reads a draft of it
+	if c.Directory == own().Etc() { // no program reads a draft of it
 		var err error
 		if faults, err = c.readableByMaster(ctx); err != nil {
 			return nil, err
@@ -286,7 +286,7 @@ func (c *checked) try(ctx context.Context, box transient.Worker, places config.P
 	if err != nil {
 		return err
 	}
-	needed := box.Needed(c.cfg, "/var/lib/fdt/txn", "/run/fdt/txn") // for the transactions that it tries
+	needed := box.Needed(c.cfg, own().Lib()+"/txn", own().Run()+"/txn") // for the transactions that it tries
 	var found control.Examination
 	err = inUnit(ctx, transient.AsService(unitNamed("live"), "fdtctl check --live", slices.Concat(box.As, needed), box.Program, "-check"), texts, &found)
 	if e, ok := errors.AsType[*unitFailed](err); ok && e.code == 2 {

@@ -27,7 +27,7 @@ func runComplete(args []string, stdout, _ io.Writer) int {
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
-	for _, line := range (completer{config.Dir, "/run/fdt"}).candidates(args) {
+	for _, line := range (completer{own().Etc(), snapshot.Dir(own().Run())}).candidates(args) {
 		fmt.Fprintln(stdout, line)
 	}
 	return 0

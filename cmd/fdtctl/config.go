@@ -38,7 +38,7 @@ func runConfig(args []string, stdout, stderr io.Writer) int {
 	if done {
 		return code
 	}
-	dir := config.Dir
+	dir := own().Etc()
 	switch {
 	case len(rest) > 0 && rest[0] == "help":
 		fmt.Fprint(stdout, configUsage)

@@ -45,7 +45,7 @@ func ask(ctx context.Context, method string, out any, args ...any) error {
 		return fmt.Errorf("the system bus: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	c := conn.Object(master.BusName, master.BusPath).CallWithContext(ctx, master.BusInterface+"."+method, dbus.FlagNoAutoStart, args...)
+	c := conn.Object(own().BusName(), master.BusPath).CallWithContext(ctx, master.BusInterface+"."+method, dbus.FlagNoAutoStart, args...)
 	if c.Err == nil && out != nil {
 		return c.Store(out)
 	}
@@ -182,7 +182,7 @@ func runHook(name string, args []string, stderr io.Writer, hook func(context.Con
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	log := slog.New(journal.New(os.Stderr, slog.LevelInfo))
-	m := master.New(master.Options{Version: version, Logger: log, Status: notify.Status, Ready: notify.Status})
+	m := master.New(master.Options{Service: own(), Version: version, Logger: log, Status: notify.Status, Ready: notify.Status})
 	if hook(ctx, m, log) != nil {
 		return 1
 	}

@@ -44,8 +44,8 @@ type parameter struct {
 func runProcedures(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("fdtctl procedures", flag.ContinueOnError)
 	asJSON := flags.Bool("json", false, "print them as JSON")
-	etc := flags.String("etc", config.Dir, "directory of the configuration")
-	run := flags.String("run", "/run/fdt", "directory of what runs")
+	etc := flags.String("etc", own().Etc(), "directory of the configuration")
+	run := flags.String("run", own().Run(), "directory of what runs")
 	if _, code, done := cli.Parse(flags, args, 0, stderr); done {
 		return code
 	}

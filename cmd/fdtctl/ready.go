@@ -21,7 +21,7 @@ type readiness struct {
 
 // runReady tells whether clients should be sent here: it exits 0 if so and 1 if not. Everybody may ask.
 func runReady(args []string, stdout, stderr io.Writer) int {
-	return readyBy(fleet.List, args, stdout, stderr)
+	return readyBy(func(ctx context.Context) ([]fleet.Unit, error) { return fleet.List(ctx, own()) }, args, stdout, stderr)
 }
 
 func readyBy(list func(context.Context) ([]fleet.Unit, error), args []string, stdout, stderr io.Writer) int {
@@ -37,7 +37,7 @@ func readyBy(list func(context.Context) ([]fleet.Unit, error), args []string, st
 		return fail(stderr, "ready", err)
 	}
 	var answer readiness
-	answer.Why, answer.Ready = fleet.Ready(units)
+	answer.Why, answer.Ready = fleet.Ready(own(), units)
 	code := 0
 	if !answer.Ready {
 		code = 1

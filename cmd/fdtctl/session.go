@@ -10,8 +10,8 @@ import (
 	"sync"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/settle"
-	"github.com/fdtserver/fdt/internal/unit"
 	"github.com/fdtserver/fdt/pgwire"
 )
 
@@ -29,7 +29,7 @@ var errNoSession = errors.New("there is no such session: see fdtctl sessions")
 // runSession cancels a session's statement, or ends the session. It exits 0 if the session was told so, 1 if there is none or it runs
 // nothing, 2 if called wrongly.
 func runSession(args []string, stdout, stderr io.Writer) int {
-	return sessionIn(workerSockets, args, stdout, stderr)
+	return sessionIn(workerSockets(), args, stdout, stderr)
 }
 
 func sessionIn(dir string, args []string, stdout, stderr io.Writer) int {
@@ -74,7 +74,7 @@ func interrupt(ctx context.Context, dir string, asked control.Interrupt) (sessio
 	var was *session
 	var mu sync.Mutex
 	err := eachWorker(dir, func(worker, socket string) error {
-		gen, slot, _ := unit.ParseInstance(worker) // as eachWorker has seen
+		gen, slot, _ := service.ParseInstance(worker) // as eachWorker has seen
 		if !(pgwire.Origin{Generation: gen, Slot: slot}).Owns(asked.PID) {
 			return nil
 		}

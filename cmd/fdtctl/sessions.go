@@ -20,12 +20,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/internal/control"
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/pgwire"
 )
 
 // workerSockets is the directory of the workers' control sockets.
-const workerSockets = "/run/fdt/worker"
+func workerSockets() string { return own().Run() + "/worker" }
 
 // workersWithin bounds a question to all workers.
 const workersWithin = control.Timeout
@@ -77,7 +77,7 @@ var sessionOrders = map[string]func(a, b session) int{
 
 // runSessions lists the sessions of all workers. It exits 1 if one does not answer, after it has shown those of the others.
 func runSessions(args []string, stdout, stderr io.Writer) int {
-	return sessionsIn(workerSockets, args, stdout, stderr)
+	return sessionsIn(workerSockets(), args, stdout, stderr)
 }
 
 func sessionsIn(dir string, args []string, stdout, stderr io.Writer) int {
@@ -126,7 +126,7 @@ func eachWorker(dir string, ask func(worker, socket string) error) error {
 	var all sync.WaitGroup
 	for i, entry := range entries {
 		worker, ok := strings.CutSuffix(entry.Name(), ".sock")
-		if _, _, whole := unit.ParseInstance(worker); !ok || !whole {
+		if _, _, whole := service.ParseInstance(worker); !ok || !whole {
 			continue
 		}
 		all.Go(func() {

@@ -62,7 +62,7 @@ func runTop(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGQUIT, unix.SIGHUP)
 	defer stop()
-	l := looker{sockets: workerSockets, counts: snapshot.Dir("/run/fdt").Metrics()}
+	l := looker{sockets: workerSockets(), counts: snapshot.Dir(own().Run()).Metrics()}
 	if err := top(ctx, os.Stdin, out, *interval, l.look); err != nil {
 		return fail(stderr, "top", err)
 	}

@@ -51,7 +51,7 @@ func runUser(args []string, stdout, stderr io.Writer) int {
 	}
 	flags := flag.NewFlagSet("fdtctl user "+verb, flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(stderr, userUsage) }
-	flags.StringVar(&c.etc, "etc", config.Dir, "")
+	flags.StringVar(&c.etc, "etc", own().Etc(), "")
 	do, wanted := c.change, 1
 	switch verb {
 	case "add", "passwd", "remove":

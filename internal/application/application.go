@@ -27,10 +27,10 @@ import (
 	"github.com/fdtserver/fdt/internal/lastlog"
 	"github.com/fdtserver/fdt/internal/notify"
 	"github.com/fdtserver/fdt/internal/resources"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/settle"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/undumpable"
-	"github.com/fdtserver/fdt/internal/unit"
 	"github.com/fdtserver/fdt/pgwire"
 	"github.com/fdtserver/fdt/procedure"
 )
@@ -76,12 +76,12 @@ type place struct {
 }
 
 func (p place) control() string {
-	return filepath.Join(p.run, "worker", unit.Instance(p.gen, p.slot)+".sock")
+	return filepath.Join(p.run, "worker", service.Instance(p.gen, p.slot)+".sock")
 }
 
 // metrics is the socket on which fdt-metrics asks, in a directory of its own: there is nothing else for it to ask.
 func (p place) metrics() string {
-	return filepath.Join(snapshot.Dir(p.run).Metrics(), unit.Instance(p.gen, p.slot)+".sock")
+	return filepath.Join(snapshot.Dir(p.run).Metrics(), service.Instance(p.gen, p.slot)+".sock")
 }
 
 // Main is a process's whole life, with the command line as fdt-worker(8) has
@@ -93,6 +93,11 @@ func (app *Application) Main(args []string) int {
 	// the runtime to look for what came from the network.
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + pgwire.Turns)
 	program := filepath.Base(args[0])
+	svc, err := service.Own()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
+		return 2
+	}
 	flags := flag.NewFlagSet(program, flag.ContinueOnError)
 	show := flags.Bool("version", false, "print the version and exit")
 	instance := flags.String("instance", "", "`GENERATION-SLOT`, the instance of fdt-worker@.service")
@@ -100,9 +105,9 @@ func (app *Application) Main(args []string) int {
 	schema := flags.Bool("schema", false, "print the JSON Schema of a configuration for this program, with its types of resource, and exit")
 	settles := flags.Bool("txn", false, "settle transactions as a request on standard input says: for fdtctl txn")
 	var p place
-	flags.StringVar(&p.run, "run", "/run/fdt", "`directory` of what lasts until the host goes down")
-	flags.StringVar(&p.last, "last-log", lastlog.File, "`file` that tells which transaction log served last, and is waited for")
-	flags.StringVar(&p.lib, "lib", "/var/lib/fdt", "`directory` of what lasts")
+	flags.StringVar(&p.run, "run", svc.Run(), "`directory` of what lasts until the host goes down")
+	flags.StringVar(&p.last, "last-log", filepath.Join(svc.Etc(), filepath.Base(lastlog.File)), "`file` that tells which transaction log served last, and is waited for")
+	flags.StringVar(&p.lib, "lib", svc.Lib(), "`directory` of what lasts")
 	switch err := flags.Parse(args[1:]); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -129,7 +134,7 @@ func (app *Application) Main(args []string) int {
 	defer journal.Flush(log.Handler(), lastWords)
 	slog.SetDefault(log) // for what libraries log
 	var ok bool
-	if p.gen, p.slot, ok = unit.ParseInstance(*instance); !ok {
+	if p.gen, p.slot, ok = service.ParseInstance(*instance); !ok {
 		_, _ = fmt.Fprintf(flags.Output(), "%s: -instance %q is not GENERATION-SLOT\n", program, *instance)
 		return 2
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/resources"
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
 )
@@ -99,7 +99,7 @@ func (app *Application) practise(ctx context.Context, cfg *config.Config, proced
 	}
 	m, err := txn.Open(ctx, txn.Options{
 		LogDir: filepath.Join(p.lib, "txn"), ClaimDir: filepath.Join(p.run, "txn"), LastLog: p.last, Resources: list,
-		Limits: limits(&cfg.Transaction), Decider: decider, Logger: slog.New(slog.DiscardHandler), Program: "fdtctl check " + unit.Instance(p.gen, p.slot),
+		Limits: limits(&cfg.Transaction), Decider: decider, Logger: slog.New(slog.DiscardHandler), Program: "fdtctl check " + service.Instance(p.gen, p.slot),
 	})
 	if err != nil {
 		return fmt.Errorf("transaction log: %w", err)

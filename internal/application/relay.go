@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/internal/control"
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/pgwire"
 )
 
@@ -31,7 +31,7 @@ func relay(dir string) func(ctx context.Context, pid uint32, secret []byte) {
 		defer cancel()
 		socks, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is sound
 		for _, path := range socks {
-			gen, slot, ok := unit.ParseInstance(strings.TrimSuffix(filepath.Base(path), ".sock"))
+			gen, slot, ok := service.ParseInstance(strings.TrimSuffix(filepath.Base(path), ".sock"))
 			if !ok || !(pgwire.Origin{Generation: gen, Slot: slot}).Owns(pid) {
 				continue
 			}

@@ -17,8 +17,8 @@ import (
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/resources"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
-	"github.com/fdtserver/fdt/internal/unit"
 	"github.com/fdtserver/fdt/pgwire"
 	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
@@ -78,7 +78,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 		LogDir: filepath.Join(p.lib, "txn"), ClaimDir: filepath.Join(p.run, "txn"), LastLog: p.last, Resources: rms,
 		Limits: limits(&cfg.Transaction), Decider: cfg.Transaction.Decider,
 		AnswerDecided: cfg.Transaction.Answer == config.AnswerDecided,
-		Logger:        log, Program: "fdt-worker " + unit.Instance(p.gen, p.slot),
+		Logger:        log, Program: "fdt-worker " + service.Instance(p.gen, p.slot),
 	})
 	if err != nil {
 		return fmt.Errorf("transaction log: %w", err)

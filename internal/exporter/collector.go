@@ -17,13 +17,14 @@ import (
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/fleet"
 	"github.com/fdtserver/fdt/internal/meter"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
-	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // Collector makes the metrics of one scrape; it is a prometheus.Collector.
 type Collector struct {
-	Run     snapshot.Dir // where fdt keeps its state
+	Service service.Service
+	Run     snapshot.Dir // where it keeps its state
 	Totals  string       // the file in which sums of counts outlive the process; empty: they do not
 	Version string
 	Logger  *slog.Logger
@@ -104,7 +105,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	f, err := gather(context.Background(), c.Run)
+	f, err := gather(context.Background(), c.Service, c.Run)
 	now := time.Now()
 	sum, since, also := c.keeper.total(c.Totals, f, now)
 	if err := errors.Join(err, also); err != nil {
@@ -225,9 +226,9 @@ func (o out) master(f facts) {
 		perState[f.state.Applied] = map[string]int{}
 	}
 	for _, u := range f.units {
-		gen, _, isWorker := unit.ParseWorker(u.Name)
+		gen, _, isWorker := f.svc.ParseWorker(u.Name)
 		switch {
-		case u.Name == unit.Master:
+		case u.Name == f.svc.Master():
 			running = u.Active == "active" || u.Active == "reloading"
 		case isWorker:
 			state := fleet.State(u)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/fleet"
 	"github.com/fdtserver/fdt/internal/meter"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/tally"
 )
@@ -25,6 +26,7 @@ const Patience = 2 * time.Second
 
 // facts are what was found for one scrape.
 type facts struct {
+	svc    service.Service
 	units  []fleet.Unit    // nil: systemd did not answer
 	state  snapshot.Counts // of the master; zero before the first start
 	live   []meter.Worker  // who answered
@@ -36,13 +38,13 @@ type facts struct {
 type place = tally.Place
 
 // gather finds the facts. The error tells what could not be found out; the rest was.
-func gather(ctx context.Context, run snapshot.Dir) (facts, error) {
+func gather(ctx context.Context, svc service.Service, run snapshot.Dir) (facts, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, Patience, fmt.Errorf("no answer within %s", Patience))
 	defer cancel()
-	var f facts
+	f := facts{svc: svc}
 	var uerr error
 	var asked sync.WaitGroup
-	asked.Go(func() { f.units, uerr = fleet.List(ctx) })
+	asked.Go(func() { f.units, uerr = fleet.List(ctx, svc) })
 	counts, cerr := tally.Read(ctx, run.Metrics())
 	asked.Wait()
 	f.live, f.silent, f.left = counts.Live, counts.Silent, counts.Left

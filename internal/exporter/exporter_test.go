@@ -25,6 +25,7 @@ import (
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/fleet"
 	"github.com/fdtserver/fdt/internal/meter"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/testgolden"
 	"github.com/fdtserver/fdt/internal/testwait"
@@ -318,7 +319,7 @@ func TestReady(t *testing.T) {
 		"503 not ready: no worker accepts connections\n": {{Name: "fdt-listen@a.socket", Active: "active"}},
 	} {
 		r := httptest.NewRecorder()
-		ready(r, func() ([]fleet.Unit, error) { return units, nil })
+		ready(r, service.Default, func() ([]fleet.Unit, error) { return units, nil })
 		if got := fmt.Sprint(r.Code, " ", r.Body); got != want || r.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("%s, want %s", got, want)
 		}

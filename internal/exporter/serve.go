@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fdtserver/fdt/internal/fleet"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // atOnce is how many scrapes are answered at a time; others get 503.
@@ -39,7 +40,7 @@ func NewServer(c *Collector) *http.Server {
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), Patience)
 		defer cancel()
-		ready(w, func() ([]fleet.Unit, error) { return fleet.List(ctx) })
+		ready(w, c.Service, func() ([]fleet.Unit, error) { return fleet.List(ctx, c.Service) })
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -53,7 +54,7 @@ func NewServer(c *Collector) *http.Server {
 
 // ready answers a balancer: 200 while clients should be sent here, else 503 with the reason. Where systemd does not answer nothing is
 // known, which is no reason to send any.
-func ready(w http.ResponseWriter, list func() ([]fleet.Unit, error)) {
+func ready(w http.ResponseWriter, svc service.Service, list func() ([]fleet.Unit, error)) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	units, err := list()
@@ -61,7 +62,7 @@ func ready(w http.ResponseWriter, list func() ([]fleet.Unit, error)) {
 	if err != nil {
 		why = err.Error()
 	} else {
-		why, ok = fleet.Ready(units)
+		why, ok = fleet.Ready(svc, units)
 	}
 	if !ok {
 		w.WriteHeader(http.StatusServiceUnavailable)

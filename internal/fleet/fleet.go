@@ -8,7 +8,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // Unit is one unit as ListUnitsByPatterns of org.freedesktop.systemd1(5) returns it, in its order.
@@ -20,16 +20,16 @@ type Unit struct {
 	JobPath                                         dbus.ObjectPath
 }
 
-// List asks systemd for fdt's units, on the system bus: its private socket is for root alone. Asking starts
+// List asks systemd for the units of a service, on the system bus: its private socket is for root alone. Asking starts
 // nothing.
-func List(ctx context.Context) ([]Unit, error) {
+func List(ctx context.Context, svc service.Service) ([]Unit, error) {
 	out := []Unit{}
 	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err == nil {
 		defer conn.Close()
 		err = conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").CallWithContext(ctx,
 			"org.freedesktop.systemd1.Manager.ListUnitsByPatterns", dbus.FlagNoAutoStart, []string{},
-			[]string{unit.Master, unit.Stopper, unit.WorkerPattern, unit.SocketPattern}).Store(&out)
+			[]string{svc.Master(), svc.Stopper(), svc.WorkerPattern(), svc.SocketPattern()}).Store(&out)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask systemd for units: %w", err)
@@ -57,16 +57,16 @@ func State(u Unit) string {
 
 // Ready judges whether a balancer should send clients here, and says why not. It should while a worker accepts on a listener that is
 // open, and nobody has asked fdt to stop. A master that died or a worker that fails is no reason: the others serve.
-func Ready(units []Unit) (why string, ready bool) {
+func Ready(svc service.Service, units []Unit) (why string, ready bool) {
 	listens, serves := false, false
 	for _, u := range units {
-		_, _, isWorker := unit.ParseWorker(u.Name)
+		_, _, isWorker := svc.ParseWorker(u.Name)
 		switch {
-		case (u.Name == unit.Master || u.Name == unit.Stopper) && u.JobType == "stop": // the latter alone where the master is dead
+		case (u.Name == svc.Master() || u.Name == svc.Stopper()) && u.JobType == "stop": // the latter alone where the master is dead
 			return "fdt is being stopped", false
 		case isWorker:
 			serves = serves || State(u) == "ready" && u.JobType != "stop"
-		case unit.IsSocket(u.Name):
+		case svc.IsSocket(u.Name):
 			listens = listens || u.Active == "active"
 		}
 	}

@@ -1,6 +1,10 @@
 package fleet
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/fdtserver/fdt/internal/service"
+)
 
 // TestReady judges fdt in each state that a balancer may find it in.
 func TestReady(t *testing.T) {
@@ -25,7 +29,7 @@ func TestReady(t *testing.T) {
 		"closed":              {[]Unit{master, closed, worker("active", "")}, "no listener is open"},
 		"nothing":             {nil, "no worker accepts connections"},
 	} {
-		if why, ready := Ready(c.units); why != c.why || ready != (c.why == "") {
+		if why, ready := Ready(service.Default, c.units); why != c.why || ready != (c.why == "") {
 			t.Errorf("%s: %t, %s", name, ready, why)
 		}
 	}

@@ -137,9 +137,9 @@ func txnIn(ctx context.Context, own *Own, args []string, stdout, stderr io.Write
 func (c *txnCommand) parse(verb string, args []string) (rest []string, code int, done bool) {
 	flags := flag.NewFlagSet("fdtctl txn", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(c.stderr, txnUsage) }
-	flags.StringVar(&c.run, "run", "/run/fdt", "")
-	flags.StringVar(&c.lib, "lib", "/var/lib/fdt", "")
-	flags.StringVar(&c.etc, "etc", config.Dir, "")
+	flags.StringVar(&c.run, "run", c.service().Run(), "")
+	flags.StringVar(&c.lib, "lib", c.service().Lib(), "")
+	flags.StringVar(&c.etc, "etc", c.service().Etc(), "")
 	flags.BoolVar(&c.asJSON, "json", false, "")
 	var commit, rollback bool
 	var before string

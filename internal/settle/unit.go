@@ -18,6 +18,7 @@ import (
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/cli"
 	"github.com/fdtserver/fdt/internal/resources"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/transient"
 )
 
@@ -44,8 +45,14 @@ func (c *txnCommand) inUnit(ctx context.Context, verb string, args []string) (in
 	}
 	program, _ := os.Executable()                                            // cannot fail: /proc is there where systemd runs
 	request, _ := json.Marshal(txnRequest{Args: args, Operator: operator()}) // texts: cannot fail
-	arguments := c.unitArguments(verb, program, func() transient.Worker { return transient.WorkerOf(ctx) })
+	arguments := c.unitArguments(verb, program, func() transient.Worker { return transient.WorkerOf(ctx, c.service()) })
 	return transient.Run(ctx, arguments, append(request, '\n'), 2, c.stdout, c.stderr)
+}
+
+// service is the one whose transactions are settled.
+func (c *txnCommand) service() service.Service {
+	s, _ := service.Own() // the program has seen that its name is one
+	return s
 }
 
 // unitArguments are those of systemd-run(1). Resources of types that only the workers' program knows are settled by that.

@@ -18,14 +18,9 @@ import (
 	"github.com/fdtserver/fdt/config"
 )
 
-// Dir is the directory that holds the state and the snapshots; [Default] on an installed system.
+// Dir is the directory that holds the state and the snapshots: of an installed service its Run, in memory, so that a boot begins
+// without any.
 type Dir string
-
-// Default is where an installed fdt keeps its state. It is in memory: a boot begins without any.
-const Default Dir = "/run/fdt"
-
-// LastGood holds a copy of the last configuration that served, across boots.
-const LastGood = "/var/lib/fdt/last-good"
 
 // Schema is the version of [State] that this program writes and reads. Fields may be added without a new one.
 const Schema = 1

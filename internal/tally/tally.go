@@ -11,7 +11,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/meter"
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // Place names a worker.
@@ -33,7 +33,7 @@ func Read(ctx context.Context, dir string) (Counts, error) {
 	var all sync.WaitGroup
 	sockets, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is sound
 	for _, path := range sockets {
-		gen, slot, ok := unit.ParseInstance(strings.TrimSuffix(filepath.Base(path), ".sock"))
+		gen, slot, ok := service.ParseInstance(strings.TrimSuffix(filepath.Base(path), ".sock"))
 		if !ok {
 			continue
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // TestRun runs systemd-run(1) with an option that it does not know: its exit code is returned. Without descriptors, without the program,
@@ -51,7 +53,7 @@ func TestWorkerUnknown(t *testing.T) {
 	if _, err := exec.LookPath("systemctl"); err == nil {
 		t.Fatal("systemctl is found")
 	}
-	if w := WorkerOf(t.Context()); w.Program != "/usr/lib/fdt/fdt-worker" || !w.PrivateTmp || !w.ProtectHome || w.As != nil {
+	if w := WorkerOf(t.Context(), service.Default); w.Program != "/usr/lib/fdt/fdt-worker" || !w.PrivateTmp || !w.ProtectHome || w.As != nil {
 		t.Errorf("%+v", w)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
@@ -82,10 +83,10 @@ type Worker struct {
 var execPath = regexp.MustCompile(`path=(\S+) ;`)
 
 // WorkerOf asks systemd; without an answer it is what the package installs.
-func WorkerOf(ctx context.Context) Worker {
+func WorkerOf(ctx context.Context, svc service.Service) Worker {
 	s := Worker{Sandbox: config.Sandbox{PrivateTmp: true, ProtectHome: true}, Program: "/usr/lib/fdt/fdt-worker"}
 	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=PrivateTmp,ProtectHome,SupplementaryGroups,ExecStart,"+
-		"ReadWritePaths,PrivateNetwork,RestrictAddressFamilies,IPAddressDeny,IPAddressAllow", unit.WorkerName(0, 0)).Output()
+		"ReadWritePaths,PrivateNetwork,RestrictAddressFamilies,IPAddressDeny,IPAddressAllow", svc.WorkerName(0, 0)).Output()
 	if err != nil {
 		return s
 	}

@@ -5,61 +5,32 @@ import (
 	"testing"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
 )
-
-func TestWorkerNames(t *testing.T) {
-	if got := WorkerName(7, 0); got != "fdt-worker@7-0.service" {
-		t.Errorf("worker 0 of generation 7 is %s", got)
-	}
-	for name, want := range map[string][3]int{
-		"fdt-worker@7-0.service":    {7, 0, 1},
-		"fdt-worker@12-345.service": {12, 345, 1},
-		"fdt-worker@7-0.socket":     {}, "fdt-worker@7.service": {}, "fdt-worker@-7-0.service": {}, "fdt-worker@7--1.service": {},
-		"fdt-worker@07-0.service": {}, "fdt-worker@7-+1.service": {}, "fdt-worker@.service": {}, "fdt-listen@7-0.service": {},
-		"fdt-worker@7-0-1.service": {}, "fdt-worker@99999999999999999999-0.service": {}, "": {},
-	} {
-		gen, slot, ok := ParseWorker(name)
-		if gen != want[0] || slot != want[1] || ok != (want[2] == 1) {
-			t.Errorf("%s is worker %d of generation %d, %v", name, slot, gen, ok)
-		}
-	}
-}
 
 func TestAddressNames(t *testing.T) {
 	a := config.Address{Network: "tcp6", Address: "[::1]:7432"}
-	socket, companion := SocketName(a), CompanionName(a)
+	socket, companion := SocketName(service.Default, a), CompanionName(service.Default, a)
 	if socket != "fdt-listen@tcp6-::1-7432.socket" || companion != "fdt-listen@tcp6-::1-7432.service" || FDName(a) != "tcp6-__1-7432" {
 		t.Errorf("%s has %s, %s, %s", a, socket, companion, FDName(a))
 	}
 	if got := FDNameOf(socket); got != FDName(a) {
 		t.Errorf("%s is passed as %s", socket, got)
 	}
-	if got, ok := SocketOf(companion); got != socket || !ok {
+	if got, ok := service.Default.SocketOf(companion); got != socket || !ok {
 		t.Errorf("the socket of %s is %s, %v", companion, got, ok)
 	}
-	if got, ok := CompanionOf(socket); got != companion || !ok {
+	if got, ok := service.Default.CompanionOf(socket); got != companion || !ok {
 		t.Errorf("the companion of %s is %s, %v", socket, got, ok)
 	}
 	for _, name := range []string{"fdt.service", "fdt.socket", "fdt-worker@1-1.service", "fdt-listen@a.mount"} {
-		if got, ok := SocketOf(name); ok {
+		if got, ok := service.Default.SocketOf(name); ok {
 			t.Errorf("%s has a socket %s", name, got)
 		}
-		if got, ok := CompanionOf(name); ok {
+		if got, ok := service.Default.CompanionOf(name); ok {
 			t.Errorf("%s has a companion %s", name, got)
 		}
 	}
-}
-
-// FuzzParseWorker: whatever is accepted is exactly what WorkerName writes.
-func FuzzParseWorker(f *testing.F) {
-	for _, s := range []string{"fdt-worker@7-0.service", "fdt-worker@-1-0.service", "fdt-worker@07-1.service", "fdt-worker@1.service"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, name string) {
-		if gen, slot, ok := ParseWorker(name); ok && (WorkerName(gen, slot) != name || gen < 0 || slot < 0) {
-			t.Errorf("%q is worker %d of generation %d", name, slot, gen)
-		}
-	})
 }
 
 // FuzzRender: whatever address and names are accepted, the unit has exactly the lines that it always has, the
@@ -74,7 +45,7 @@ func FuzzRender(f *testing.F) {
 			return
 		}
 		listener := config.Listener{Name: "fuzz", Addresses: []config.Address{a}, Mode: 0o600, Backlog: 1}
-		for _, text := range []string{RenderSocket(listener, a), RenderMetrics(a)} {
+		for _, text := range []string{RenderSocket(service.Default, listener, a), RenderMetrics(service.Default, a)} {
 			sections, stream := 0, ""
 			for line := range strings.Lines(text) {
 				if strings.HasPrefix(line, "[") {
@@ -91,7 +62,8 @@ func FuzzRender(f *testing.F) {
 				t.Errorf("%q is\n%s", s, text)
 			}
 		}
-		if name := FDName(a); strings.ContainsAny(name, ": %") || len(name) > 255 || len(SocketName(a)) > 255 || len(MetricsName(a)) > 255 {
+		longest, _ := service.Parse(strings.Repeat("a", 16))
+		if name := FDName(a); strings.ContainsAny(name, ": %") || len(name) > 255 || len(SocketName(longest, a)) > 255 || len(MetricsName(longest, a)) > 255 {
 			t.Errorf("%q has the name %q", s, name)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // stopMargin is what a worker has beyond its longest drain before systemd kills it.
@@ -23,7 +24,7 @@ type Listening struct {
 	Address  config.Address
 }
 
-// Listeners returns every address of the configurations once, sorted by the names of the units. Where several
+// Listeners returns every address of the configurations once, sorted by their canonical names. Where several
 // have an address, the first one's listener rules.
 func Listeners(configs ...*config.Config) []Listening {
 	found := make(map[string]Listening)
@@ -31,8 +32,8 @@ func Listeners(configs ...*config.Config) []Listening {
 		for _, name := range slices.Sorted(maps.Keys(c.Listen)) {
 			l := c.Listen[name]
 			for _, a := range l.Addresses {
-				if _, taken := found[SocketName(a)]; !taken {
-					found[SocketName(a)] = Listening{Listener: l, Address: a}
+				if _, taken := found[a.Canonical()]; !taken {
+					found[a.Canonical()] = Listening{Listener: l, Address: a}
 				}
 			}
 		}
@@ -76,7 +77,7 @@ func NeedsOf(configs ...*config.Config) Needs {
 // TimeoutStopSec= covers the longest drain because a daemon-reload starts a draining unit's timer anew. The limits of
 // memory leave room above workers.recycle.memory, at which the master replaces a worker in order; without that limit
 // there are none here.
-func RenderWorker(serving, leaving []*config.Config) string {
+func RenderWorker(svc service.Service, serving, leaving []*config.Config) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	var stop time.Duration
@@ -91,7 +92,7 @@ func RenderWorker(serving, leaving []*config.Config) string {
 	b.WriteString(header)
 	line("[Service]")
 	for _, l := range Listeners(serving...) {
-		line("Sockets=%s", SocketName(l.Address))
+		line("Sockets=%s", SocketName(svc, l.Address))
 	}
 	line("TimeoutStopSec=%d", int64((stop+stopMargin+time.Second-1)/time.Second))
 	if unlimited {

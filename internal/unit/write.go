@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // WriteAll writes every unit that the configurations need into a directory of units, as systemd.generator(7)
@@ -18,23 +19,23 @@ import (
 //
 // The leaving ones' sockets are written because systemd closes a socket whose unit has vanished; the master stops
 // it in its own time.
-func WriteAll(dir string, serving, leaving []*config.Config) error {
-	wants := filepath.Join(dir, Sockets+".wants")
+func WriteAll(svc service.Service, dir string, serving, leaving []*config.Config) error {
+	wants := filepath.Join(dir, svc.Sockets()+".wants")
 	errs := []error{
 		os.MkdirAll(wants, 0o755),
-		os.MkdirAll(filepath.Dir(filepath.Join(dir, DropIn)), 0o755),
+		os.MkdirAll(filepath.Dir(filepath.Join(dir, svc.DropIn())), 0o755),
 	}
-	files := Files(serving, leaving)
+	files := Files(svc, serving, leaving)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(files[name]), 0o644))
 	}
 	var wanted []string
 	for _, l := range Listeners(serving...) {
-		wanted = append(wanted, SocketName(l.Address))
+		wanted = append(wanted, SocketName(svc, l.Address))
 	}
 	for _, c := range serving {
 		if a := c.Metrics.Address; a != nil {
-			wanted = append(wanted, MetricsName(*a))
+			wanted = append(wanted, MetricsName(svc, *a))
 		}
 	}
 	for _, name := range wanted {
@@ -47,14 +48,14 @@ func WriteAll(dir string, serving, leaving []*config.Config) error {
 }
 
 // Files are the texts that WriteAll writes, by path below its directory.
-func Files(serving, leaving []*config.Config) map[string]string {
-	files := map[string]string{DropIn: RenderWorker(serving, leaving)}
+func Files(svc service.Service, serving, leaving []*config.Config) map[string]string {
+	files := map[string]string{svc.DropIn(): RenderWorker(svc, serving, leaving)}
 	for _, l := range Listeners(slices.Concat(serving, leaving)...) {
-		files[SocketName(l.Address)] = RenderSocket(l.Listener, l.Address)
+		files[SocketName(svc, l.Address)] = RenderSocket(svc, l.Listener, l.Address)
 	}
 	for _, c := range serving {
 		if a := c.Metrics.Address; a != nil {
-			files[MetricsName(*a)] = RenderMetrics(*a)
+			files[MetricsName(svc, *a)] = RenderMetrics(svc, *a)
 		}
 	}
 	return files

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/testgolden"
 )
 
@@ -94,7 +95,7 @@ func TestUnits(t *testing.T) {
 				leaving = append(leaving, load(t, text))
 			}
 			dir := t.TempDir()
-			if err := WriteAll(dir, serving, leaving); err != nil {
+			if err := WriteAll(service.Default, dir, serving, leaving); err != nil {
 				t.Fatal(err)
 			}
 			got, file := tree(t, dir), filepath.Join("testdata", name+".golden")
@@ -107,19 +108,19 @@ func TestUnits(t *testing.T) {
 func TestWriteAllGoesOn(t *testing.T) {
 	dir := t.TempDir()
 	c := load(t, large)
-	first := SocketName(Listeners(c)[0].Address)
+	first := SocketName(service.Default, Listeners(c)[0].Address)
 	if err := os.Mkdir(filepath.Join(dir, first), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteAll(dir, []*config.Config{c}, nil); err == nil {
+	if err := WriteAll(service.Default, dir, []*config.Config{c}, nil); err == nil {
 		t.Error("no error")
 	}
 	for _, l := range Listeners(c)[1:] {
-		if _, err := os.Stat(filepath.Join(dir, SocketName(l.Address))); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, SocketName(service.Default, l.Address))); err != nil {
 			t.Error(err)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, DropIn)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, service.Default.DropIn())); err != nil {
 		t.Error(err)
 	}
 	// Over its own output it writes the same again.
@@ -128,7 +129,7 @@ func TestWriteAllGoesOn(t *testing.T) {
 	}
 	before := ""
 	for range 2 {
-		if err := WriteAll(dir, []*config.Config{c}, nil); err != nil {
+		if err := WriteAll(service.Default, dir, []*config.Config{c}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if now := tree(t, dir); before != "" && now != before {

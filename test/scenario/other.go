@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // Others returns the scenarios of workers in other languages, each with the example that the package ships. They need python3,
@@ -154,7 +154,7 @@ func (s *Stage) cut(ctx context.Context, l language, generation int) error {
 	answer, err := io.ReadAll(conn) // gunicorn tells its client by a status 500
 	s.check(now == generation+1 && !strings.Contains(string(answer), "200 OK"), l.example+": fdtctl drain cuts what is left", "generation %d; the client reads %.40q, %v",
 		now, answer, err)
-	out, err := s.quiet(ctx, fmt.Sprintf("journalctl -b -o cat -u '%s' _PID=1 | grep -c 'Failed with result' || true", strings.Replace(unit.WorkerPattern, "*", fmt.Sprintf("%d-*", generation), 1)))
+	out, err := s.quiet(ctx, fmt.Sprintf("journalctl -b -o cat -u '%s' _PID=1 | grep -c 'Failed with result' || true", strings.Replace(service.Default.WorkerPattern(), "*", fmt.Sprintf("%d-*", generation), 1)))
 	s.check(err == nil && strings.TrimSpace(out) == "0", "none of its workers has failed", "%s", strings.TrimSpace(out))
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fdtserver/fdt/internal/unit"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // steps are the steps of a rollout, in order, by the names that the state file has for them.
@@ -105,7 +105,7 @@ func (s *Stage) interrupted(ctx context.Context, how, step string, extra bool) e
 			return false, err
 		}
 		for _, u := range serving {
-			if gen, _, ok := unit.ParseInstance(u); !ok || gen != now.Applied {
+			if gen, _, ok := service.ParseInstance(u); !ok || gen != now.Applied {
 				return false, nil
 			}
 		}
