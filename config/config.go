@@ -114,6 +114,7 @@ type Backoff struct {
 
 // Drain limits how long a worker that was told to go may still serve.
 type Drain struct {
+	Spread      time.Duration // how much sooner than Idle the first are told
 	Timeout     time.Duration // from being told to the cutting of what is left
 	Idle        time.Duration // silence after which an idle connection is told goodbye
 	Shutdown    time.Duration // in place of Timeout when the host goes down

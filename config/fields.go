@@ -229,6 +229,8 @@ func drainFields(d *Drain) []field {
 			doc: "How long busy connections may go on after their worker was told to go. Then what is not prepared is rolled back."},
 		{key: "idle", def: "5s", kind: duration(&d.Idle, 0),
 			doc: "How long a connection without an open transaction may stay silent before it is told goodbye."},
+		{key: "spread", def: "1s", kind: duration(&d.Spread, 0),
+			doc: "How much sooner than after idle the first of them are told, and the others one after another, so that they do not all come back at once. No more than idle counts."},
 		{key: "shutdown", def: "60s", kind: duration(&d.Shutdown, 0),
 			doc: "The same as timeout when the host shuts down."},
 		{key: "delay", def: "0s", kind: duration(&d.Delay, 0),

@@ -47,7 +47,7 @@ func defaults() *Config {
 		Session: Session{AuthenticationTimeout: 30 * time.Second, ReserveTimeout: 10 * time.Second, StallTimeout: time.Minute,
 			Message: 16 << 20, Statements: 4096, Memory: 64 << 20},
 		Log:    Log{Calls: LogSlow, Rate: 100},
-		Drain:  Drain{Timeout: 10 * time.Minute, Idle: 5 * time.Second, Shutdown: time.Minute, Generations: 3},
+		Drain:  Drain{Timeout: 10 * time.Minute, Idle: 5 * time.Second, Spread: time.Second, Shutdown: time.Minute, Generations: 3},
 		Reload: Reload{ReadyTimeout: 30 * time.Second, Settle: 2 * time.Second, Surge: Surge{Percent: 100}},
 		Transaction: Transaction{Timeout: time.Minute, IdleTimeout: time.Minute, LockTimeout: 10 * time.Second,
 			Prepared: 10000, PreparedPerUser: 5000, Retain: 7 * 24 * time.Hour, Kept: 10000, Answer: AnswerTold},
@@ -118,7 +118,7 @@ listen:
   inner: {address: "10.0.0.1:0543", tls: {certificate: /c, key: /k, required: false}}
 session: {authentication_timeout: 5s, reserve_timeout: 1s, stall_timeout: 2m, message: 64KiB, statements: 7, memory: 1MiB}
 workers: {count: 3, threads: 8, recycle: {after: 1d12h, memory: 0, grace: 1s}, backoff: {first: 1s, longest: 1m}}
-drain: {timeout: 1d, idle: 100ms, shutdown: 0s, generations: 1}
+drain: {timeout: 1d, idle: 100ms, spread: 10ms, shutdown: 0s, generations: 1}
 reload: {ready_timeout: 1m30s, settle: 0s, surge: 2}
 transaction: {timeout: 0s, idle_timeout: 1.5s, lock_timeout: 1ms, prepared: 5, prepared_per_user: 4, retain: 1h, kept: 3, answer: decided, decider: a}
 resources:
@@ -155,7 +155,7 @@ func TestEverything(t *testing.T) {
 		Log:     Log{Calls: LogAll, Slow: 1500 * time.Millisecond, Rate: 5},
 		Session: Session{5 * time.Second, time.Second, 2 * time.Minute, 64 << 10, 7, 1 << 20},
 		Workers: Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour, Grace: time.Second}, Backoff: Backoff{First: time.Second, Longest: time.Minute}},
-		Drain:   Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Generations: 1},
+		Drain:   Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Spread: 10 * time.Millisecond, Generations: 1},
 		Reload:  Reload{ReadyTimeout: 90 * time.Second, Surge: Surge{Count: 2}},
 		Transaction: Transaction{IdleTimeout: 1500 * time.Millisecond, LockTimeout: time.Millisecond,
 			Prepared: 5, PreparedPerUser: 4, Retain: time.Hour, Kept: 3, Answer: AnswerDecided, Decider: "a"},

@@ -41,6 +41,9 @@ type Conn struct {
 	registered bool // with the watcher
 	hungUp     bool
 	late       bool          // was cut
+	movable    bool          // see Movable
+	asked      bool          // ErrMove was given
+	moved      bool          // is another process's
 	expired    chan struct{} // nil until asked for
 	busySince  time.Time     // with busy
 	idleSince  time.Time     // zero: since before the drain
@@ -54,6 +57,7 @@ type phase uint8
 
 const (
 	open       phase = iota
+	invited          // Read fails with ErrMove, once
 	expired          // idle for too long while draining: Read fails with ErrExpired
 	crowded          // turned out: Read fails with ErrCrowded
 	beyond           // the drain's limit has passed: Read fails with ErrDeadline
@@ -75,10 +79,11 @@ func (c *Conn) SetBusy() {
 	}
 	c.busy, c.busySince = true, time.Now()
 	c.loop.tally.busy.Add(1)
-	if c.phase == expired { // input came at the same moment
-		c.phase = open
-		c.expired = nil
-		_ = c.file.SetReadDeadline(c.deadline)
+	if c.phase == invited || c.phase == expired { // input came at the same moment
+		if c.phase == expired {
+			c.expired = nil
+		}
+		c.stay()
 	}
 }
 
@@ -94,6 +99,7 @@ func (c *Conn) SetIdle() {
 	c.loop.tally.busy.Add(-1)
 	if c.loop.server.isDraining() {
 		c.idleSince = time.Now()
+		c.inviteLocked()
 	}
 }
 
@@ -121,14 +127,14 @@ func (c *Conn) Expired() <-chan struct{} {
 func (c *Conn) expire(now, began time.Time, idle time.Duration) (due time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.busy || c.phase != open {
+	if c.busy || c.phase != open && c.phase != invited {
 		return time.Time{}
 	}
 	since := began
 	if c.idleSince.After(since) {
 		since = c.idleSince
 	}
-	if due = since.Add(idle); now.Before(due) {
+	if due = since.Add(idle - c.sooner(idle)); now.Before(due) {
 		return due
 	}
 	if c.Pending() {
@@ -138,12 +144,19 @@ func (c *Conn) expire(now, began time.Time, idle time.Duration) (due time.Time) 
 	return time.Time{}
 }
 
+// sooner is how much of idle the connection is spared: see Server.Spread. By steps of the golden ratio those that came one after another lie
+// evenly, however many there are.
+func (c *Conn) sooner(idle time.Duration) time.Duration {
+	const golden = 0x9E3779B9 // of 1 << 32
+	return min(c.loop.server.Spread, idle) / 1024 * time.Duration(uint32(c.id*golden)>>22)
+}
+
 // cut is the end of patience: the handler must come to an end.
 func (c *Conn) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cancel(ErrDeadline)
-	if c.phase == open || c.phase == expired {
+	if c.phase.reads() {
 		c.leave(beyond)
 		c.overdue()
 		c.loop.server.logger().Warn("connection cut at the drain's deadline",
@@ -154,15 +167,19 @@ func (c *Conn) cut() {
 
 // Terminate asks the handler to come to an end, as the deadline of a drain does, and of this connection alone: its
 // context is cancelled with ErrTerminated, and Read returns that from now on. It does not wait, and does not end a
-// Write that the peer holds up.
-func (c *Conn) Terminate() {
+// Write that the peer holds up. It returns false if Move has handed the connection over before.
+func (c *Conn) Terminate() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cancel(ErrTerminated)
-	if c.phase == open || c.phase == expired {
+	if c.phase.reads() {
 		c.leave(terminated)
 	}
+	return !c.moved
 }
+
+// reads tells whether Read goes on, or can.
+func (p phase) reads() bool { return p == open || p == invited || p == expired }
 
 // overdue counts the connection among those that were cut, once. c.mu is held.
 func (c *Conn) overdue() {
@@ -174,7 +191,7 @@ func (c *Conn) overdue() {
 
 // leave goes to a phase in which Read fails, and makes one that is blocked return.
 func (c *Conn) leave(to phase) {
-	if c.expired != nil && c.phase == open {
+	if c.expired != nil && c.phase != expired {
 		close(c.expired)
 	}
 	c.phase = to
@@ -232,8 +249,13 @@ func (c *Conn) Read(b []byte) (int, error) {
 func (c *Conn) lastRead(b []byte, err error) (int, error) {
 	c.mu.Lock()
 	phase := c.phase
+	if phase == invited {
+		c.stay()
+	}
 	c.mu.Unlock()
 	switch phase {
+	case invited:
+		err = ErrMove
 	case beyond:
 		err = ErrDeadline
 	case terminated:
@@ -424,7 +446,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = t
-	if c.phase == expired || c.phase == beyond || c.phase == crowded || c.phase == terminated {
+	if c.phase == invited || c.phase == expired || c.phase == beyond || c.phase == crowded || c.phase == terminated {
 		return nil
 	}
 	if c.file.SetReadDeadline(t) != nil { // it says so only of a closed file

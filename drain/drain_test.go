@@ -53,7 +53,13 @@ func listen(t *testing.T, network string) net.Listener {
 // start serves; the test's end closes the server and checks that everything ended.
 func start(t *testing.T, network string, s *drain.Server) *fixture {
 	t.Helper()
-	f := &fixture{t: t, s: s, l: listen(t, network), served: make(chan error, 1), log: new(logs)}
+	return startOn(t, listen(t, network), s)
+}
+
+// startOn is start on a listener.
+func startOn(t *testing.T, l net.Listener, s *drain.Server) *fixture {
+	t.Helper()
+	f := &fixture{t: t, s: s, l: l, served: make(chan error, 1), log: new(logs)}
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.NewTextHandler(f.log, nil))
 	}

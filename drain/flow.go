@@ -316,7 +316,7 @@ func (s *Server) end(c *Conn) {
 	c.cancel(nil)
 	_ = c.Close() // the handler may have
 	c.mu.Lock()
-	late := c.late
+	late := c.late || c.moved
 	c.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()

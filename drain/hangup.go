@@ -87,6 +87,15 @@ func (w *watcher) add(fd int, id uint64, events uint32) error {
 	return os.NewSyscallError("epoll_ctl", err)
 }
 
+// remove forgets the descriptor of a connection that is open elsewhere, too.
+func (w *watcher) remove(fd int) error {
+	var err error
+	_ = w.raw.Control(func(epfd uintptr) { // fails only on a closed file: then no connection is left
+		err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_DEL, fd, nil)
+	})
+	return os.NewSyscallError("epoll_ctl", err)
+}
+
 // Watch turns the watch for the peer's hang-up on or off. While it is on, a hang-up, also one that came
 // earlier, cancels the connection's context with ErrHangup, whatever input may still be unread. Turning
 // it on costs one system call the first time and none after that.

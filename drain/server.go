@@ -98,6 +98,10 @@ type Server struct {
 	// Idle is how long a connection may stay idle while the server drains: DefaultIdle.
 	Idle time.Duration
 
+	// Spread is how much sooner than after Idle the first of them is told, and the others one after another, so that those who
+	// come back do not all come at once; at most Idle.
+	Spread time.Duration
+
 	// Timeout is how long a drain may last before contexts are cancelled; zero sets no limit but
 	// Shutdown's context.
 	Timeout time.Duration
@@ -108,6 +112,17 @@ type Server struct {
 
 	// Logger gets accept errors and cut connections: slog.Default().
 	Logger *slog.Logger
+
+	// Successors names the unix-domain sockets of other processes at which Conn.Move may offer connections, those to be asked first in
+	// the first group. It is asked at every offer while the server drains, and may be called concurrently. If one process of a group
+	// refuses a connection, and none takes it, those of further groups are not asked. Nil: no connection moves.
+	Successors func() [][]string
+
+	// Adopt decides, of a connection that another process offers to Receive, whether and how it goes on here, from the state that its
+	// handler has written there. It must neither read nor write, and keep to what Conn tells of the peer. The server then calls serve
+	// once: with ours true as it calls Handler, or with false, from when on the connection must not be used, as the other process has kept
+	// it. An error refuses it. Nil: all are refused.
+	Adopt func(c *Conn, state []byte) (serve func(ctx context.Context, ours bool), err error)
 
 	// AllowHalfClose makes Conn.Watch take only a complete hang-up for one. A TCP peer that closes
 	// looks the same as one that shuts down its sending side, so over TCP a close is then noticed
@@ -130,6 +145,9 @@ type Server struct {
 	watch    watcher
 	drained  atomic.Uint64
 	cut      atomic.Uint64
+	moved    atomic.Uint64
+	moveFor  time.Duration // but for tests, the constant
+	movers   chan struct{} // has a token for each Move under way
 
 	mu      sync.Mutex
 	tallies map[string]*tally // by listener; none is ever dropped
@@ -143,6 +161,7 @@ type Server struct {
 	limit   time.Time       // of the drain; zero is none
 	force   time.Time       // when connections are closed; zero is limit + Grace
 	outcome error           // of the drain, once done is closed
+	silent  map[string]bool // successors that did not answer, or leave themselves
 }
 
 // stage is how far a drain has gone; it only ever rises.
@@ -165,6 +184,7 @@ type Counts struct {
 	Accepted  uint64 // since the start
 	Drained   uint64 // connections that ended while the server drained, before its limit
 	Cut       uint64 // connections whose time was up then
+	Moved     uint64 // connections that went on in another process
 	Draining  bool
 	Began     time.Time                 // of the drain; zero without one
 	Listeners map[string]ListenerCounts // by name, those that are no longer served too
@@ -192,6 +212,8 @@ func (s *Server) init() {
 		s.conns = make(map[uint64]*Conn)
 		s.loops = make(map[*loop]struct{})
 		s.final = make(map[string]bool)
+		s.silent = make(map[string]bool)
+		s.movers = make(chan struct{}, moving)
 		s.tallies = make(map[string]*tally)
 		s.slots = slots{total: orDefault(s.Threads, DefaultThreads), reserve: s.Reserve, porch: s.Strangers}
 		s.slots.free = s.slots.total
@@ -227,9 +249,9 @@ func (s *Server) isDraining() bool {
 	}
 }
 
-// Descriptors is how many file descriptors the server holds at most: one for each connection, and the watcher's.
+// Descriptors is how many file descriptors the server holds at most: one for each connection and each talk about one, and the watcher's.
 func (s *Server) Descriptors() int {
-	return orDefault(s.Threads, DefaultThreads) + s.Reserve + s.Strangers + 1
+	return orDefault(s.Threads, DefaultThreads) + s.Reserve + s.Strangers + 1 + talks
 }
 
 // Counts returns the server's numbers.
@@ -243,6 +265,7 @@ func (s *Server) Counts() Counts {
 		Reserve:   s.slots.reserved + s.slots.outside,
 		Drained:   s.drained.Load(),
 		Cut:       s.cut.Load(),
+		Moved:     s.moved.Load(),
 		Draining:  s.stage != serving,
 		Began:     s.began,
 		Listeners: make(map[string]ListenerCounts, len(s.tallies)),
@@ -356,6 +379,7 @@ func (s *Server) drain() error {
 	}
 	var giveUp time.Time
 	stage := dismissing
+	s.each(stage, func(c *Conn) { c.invite() })
 	for {
 		now := time.Now()
 		limit, force, gone := s.limits()
@@ -431,8 +455,8 @@ func (s *Server) each(to stage, f func(*Conn)) {
 	}
 }
 
-// dismiss expires the connections whose time has come and returns when to look again. Looks are at
-// least a twentieth of Idle apart, so that ten thousand connections cost twenty looks, not ten thousand.
+// dismiss expires the connections whose time has come and returns when to look again. Looks are at least a
+// twentieth of Idle, or of Spread, apart, so that ten thousand connections cost twenty looks, not ten thousand.
 func (s *Server) dismiss(now time.Time) (next time.Time) {
 	idle := orDefault(s.Idle, DefaultIdle)
 	next = now.Add(idle)
@@ -441,7 +465,11 @@ func (s *Server) dismiss(now time.Time) (next time.Time) {
 			next = earlier(next, due)
 		}
 	})
-	if soonest := now.Add(max(idle/20, time.Millisecond)); next.Before(soonest) {
+	apart := idle
+	if s.Spread > 0 {
+		apart = min(idle, s.Spread)
+	}
+	if soonest := now.Add(max(apart/20, time.Millisecond)); next.Before(soonest) {
 		next = soonest
 	}
 	return next

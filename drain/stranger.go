@@ -136,7 +136,7 @@ func (c *Conn) turnOut() {
 	defer c.mu.Unlock()
 	switch {
 	case c.welcome:
-	case c.phase == open, c.phase == expired:
+	case c.phase.reads():
 		c.leave(crowded)
 	case c.phase == lingering:
 		_ = c.file.SetReadDeadline(past)

@@ -108,7 +108,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 		return err
 	}
 	server := &drain.Server{
-		Handler: newProxies(cfg, log).before(own.or(wire.Handle)), Threads: cfg.Workers.Threads, Reserve: reserve, Strangers: strangers, Idle: cfg.Drain.Idle, Logger: log,
+		Handler: newProxies(cfg, log).before(own.or(wire.Handle)), Threads: cfg.Workers.Threads, Reserve: reserve, Strangers: strangers, Idle: cfg.Drain.Idle, Spread: cfg.Drain.Spread, Logger: log,
 	}
 	health := watching(cfg, rms, manager, log)
 	counts := meters{p, cfg, server, manager, wire, health, time.Now(), new(atomic.Pointer[time.Time]), expiries(cfg)}
