@@ -10,7 +10,9 @@ import (
 )
 
 // gravity orders the states of a resource: of what several workers have found the worst is told.
-var gravity = []string{control.ResourceReachable, control.ResourceUnknown, control.ResourceUnfit, control.ResourceUnreachable}
+var gravity = []string{
+	control.ResourceReachable, control.ResourceUnknown, control.ResourceUnfit, control.ResourceUnreachable, control.ResourcePaused, control.ResourcePausing,
+}
 
 // opinions are what the workers of a generation say of one resource.
 type opinions []control.Resource
@@ -77,7 +79,7 @@ func resourcesOf(generations []Generation, gen int) []control.Resource {
 
 // unserviceable tells which resources transactions cannot use, by state, for the headline.
 func unserviceable(all []control.Resource) (parts []string) {
-	for _, state := range []string{control.ResourceUnreachable, control.ResourceUnfit} {
+	for _, state := range []string{control.ResourcePausing, control.ResourcePaused, control.ResourceUnreachable, control.ResourceUnfit} {
 		var names []string
 		for _, r := range all {
 			if r.State == state {

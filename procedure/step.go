@@ -140,6 +140,11 @@ func (p *Procedure) Run(ctx context.Context, s *txn.Session, loc *time.Location,
 	if p.code != nil {
 		return p.runCode(ctx, s, bound, emit)
 	}
+	for i := range p.steps { // before the first, while no lock is held
+		if err := s.Await(ctx, p.steps[i].on); err != nil {
+			return err
+		}
+	}
 	values, err := p.runSteps(ctx, s, bound)
 	switch {
 	case err != nil:

@@ -94,9 +94,14 @@ func (m *Manager) alarm(ctx context.Context, a action) {
 }
 
 // reach takes note that a resource could be reached, by whatever was asked of it, or not, and reports that it went away
-// or came back.
+// or came back. Of one that is paused an operator knows.
 func (m *Manager) reach(ctx context.Context, resource string, err error) {
-	switch was := m.pending.Fared(resource, time.Now(), err); {
+	was := m.pending.Fared(resource, time.Now(), err)
+	if errors.Is(was, ErrPaused) {
+		was = nil
+	}
+	switch {
+	case errors.Is(err, ErrPaused):
 	case err != nil && was == nil:
 		m.log.WarnContext(ctx, "a resource cannot be reached: decisions wait for it",
 			slog.String("resource", resource), slog.Any("error", err), event(eventUnreachable))

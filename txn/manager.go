@@ -83,6 +83,7 @@ type Manager struct {
 	inDoubt     atomic.Int64             // as of the last scan or list
 	oldest      atomic.Int64             // of those, in nanoseconds since 1970; 0 if there is none
 	doubtOn     map[string]*atomic.Int64 // of inDoubt, those with a branch on a resource
+	gates       map[string]*gate         // by resource
 	work        work
 	pending     *pending.Queue
 	swept       sweeper
@@ -99,13 +100,13 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	opt.Limits.defaults()
-	m := &Manager{opt: opt, log: opt.Logger, resources: map[string]Resource{}, doubtOn: map[string]*atomic.Int64{}, pending: pending.NewQueue()}
+	m := &Manager{opt: opt, log: opt.Logger, resources: map[string]Resource{}, doubtOn: map[string]*atomic.Int64{}, gates: map[string]*gate{}, pending: pending.NewQueue()}
 	m.swept.init()
 	for _, r := range opt.Resources {
 		if m.resources[r.Name()] != nil {
 			return nil, fmt.Errorf("two resources are named %q", r.Name())
 		}
-		m.resources[r.Name()], m.doubtOn[r.Name()] = r, new(atomic.Int64)
+		m.resources[r.Name()], m.doubtOn[r.Name()], m.gates[r.Name()] = r, new(atomic.Int64), new(gate)
 	}
 	if opt.Decider != "" {
 		var ok bool

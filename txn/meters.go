@@ -45,7 +45,7 @@ type Stats struct {
 // ResourceStats is one resource's part of it.
 type ResourceStats struct {
 	InUse, Limit int    // connections of branches; Limit is 0 where they have none
-	Waiting      int    // branches that wait for one of them
+	Waiting      int    // branches that wait for one of them, or for the end of a pause
 	Exhausted    uint64 // branches that found no free connection in time
 	InDoubt      int    // transactions of all workers that wait for a decision with a branch here, as Counts.InDoubt
 	Untold       int    // branches of which this process is yet to tell it what was decided
@@ -67,6 +67,7 @@ func (m *Manager) Stats() Stats {
 		rs := ResourceStats{Exhausted: m.meters.exhausted[name].Load(), InDoubt: int(max(0, m.doubtOn[name].Load())), Untold: m.pending.CountOn(name)}
 		if p, ok := r.(Pooled); ok {
 			rs.InUse, rs.Limit, rs.Waiting = p.Pool()
+			rs.Waiting += int(m.gates[name].waiting.Load())
 		}
 		s.Resources[name] = rs
 	}

@@ -9,12 +9,16 @@ import (
 // back, in parallel, to tell whether transactions will get through; try, if not
 // nil, is called with each branch before it is prepared, and must change
 // nothing. It returns why not, by resource, and leaves nothing in doubt:
-// recovery rolls back what it could not, even after this process's death.
+// recovery rolls back what it could not, even after this process's death. A
+// resource that is paused is left out.
 func (m *Manager) Rehearse(ctx context.Context, try func(ctx context.Context, resource string, b Branch) error) map[string]error {
 	faults := map[string]error{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for name := range m.resources {
+		if m.paused(name) {
+			continue
+		}
 		all.Go(func() {
 			if err := m.rehearse(ctx, name, try); err != nil {
 				mu.Lock()

@@ -139,6 +139,19 @@ type Pooled interface {
 	Pool() (inUse, limit, waiting int)
 }
 
+// Pausable is a Pooled Resource that can let go of its store, as for the
+// maintenance of a database.
+type Pausable interface {
+	Pooled
+	// Detach closes what idles. Until Attach every method that needs the store
+	// returns ErrPaused, while branches that are open go on to their end.
+	Detach()
+	// Attach ends Detach.
+	Attach()
+	// Connections returns how many are open or being opened, for whatever use.
+	Connections() int
+}
+
 // Identified is a Branch that knows the Identity of the store which it is on:
 // that of its own connection, so it costs nothing to ask.
 type Identified interface {

@@ -155,6 +155,10 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 	if _, err := s.number(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.pass(ctx, r.Name()); err != nil {
+		return nil, err
+	}
+	defer s.m.gates[r.Name()].left()
 	within, cancel := context.WithTimeoutCause(ctx, s.m.opt.Limits.Enlist,
 		fmt.Errorf("%w within %s", ErrExhausted, s.m.opt.Limits.Enlist))
 	defer cancel()

@@ -100,8 +100,8 @@ func cause(err error) string {
 
 // warn reports a step of recovery that failed and is tried again, or that it no longer fails.
 func (m *Manager) warn(ctx context.Context, step string, err error) {
-	if ctx.Err() != nil {
-		return // called off, whatever it says
+	if ctx.Err() != nil || err != nil && cause(err) == ErrPaused.Error() {
+		return // called off, whatever it says, or by an operator
 	}
 	if err == nil {
 		if m.troubles.over(step) {

@@ -72,6 +72,7 @@ var (
 var (
 	ErrNoResource = xa.ErrNoResource
 	ErrExhausted  = xa.ErrExhausted
+	ErrPaused     = xa.ErrPaused
 	ErrLogFull    = xa.ErrLogFull
 	ErrNoRoom     = xa.ErrNoRoom
 	ErrTimeout    = xa.ErrTimeout

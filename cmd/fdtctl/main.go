@@ -39,6 +39,8 @@ func commands() []command {
 		{name: "top", usage: "[--interval D]", about: "status and sessions on the whole screen, again each second", run: runTop},
 		{name: "sessions", usage: "[--sort COLUMN] [--json]", about: "who is connected, from where, and what each does", run: runSessions},
 		{name: "session", usage: "cancel|kill ID [--json]", about: "cancel a session's statement, or end the session", run: runSession},
+		{name: "pause", usage: "RESOURCE | --all [--timeout D] [--json]", about: "have nothing use a database, to restart it; transactions wait", run: runPause},
+		{name: "resume", usage: "RESOURCE | --all [--json]", about: "end a pause: who waits goes on", run: runResume},
 		{name: "txn", usage: "list|show|commit|rollback|forget|resolve", about: "transactions in doubt: list, show, settle", run: settle.Txn},
 		{name: "decider", usage: "init [--print] RESOURCE", about: "prepare a database for the decisions of transactions", run: settle.Decider},
 		{name: "user", usage: "add|passwd|remove|list", about: "users who log in with a password: change config.d/users.yaml", run: runUser},

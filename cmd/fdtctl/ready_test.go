@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/fdtserver/fdt/internal/fleet"
+	"github.com/fdtserver/fdt/internal/snapshot"
 )
 
 // TestReadyAnswers holds what a balancer's script gets: a word, a reason and an exit status.
@@ -29,7 +30,7 @@ func TestReadyAnswers(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		list := func(context.Context) ([]fleet.Unit, error) { return c.units, c.err }
-		if code := readyBy(list, strings.Fields(c.args), &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
+		if code := readyBy(list, snapshot.Dir(t.TempDir()), strings.Fields(c.args), &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
 			t.Errorf("%q of %d units: %d %s", c.args, len(c.units), code, out.String())
 		}
 	}

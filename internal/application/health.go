@@ -33,6 +33,7 @@ type health struct {
 	every, within time.Duration
 	heard         func(ctx context.Context, resource string, err error)
 	log           *slog.Logger
+	look          func(ctx context.Context) error // has resources paused as an operator wants them
 
 	mu    sync.Mutex
 	of    map[string]control.Resource
@@ -58,6 +59,7 @@ func (h *health) run(ctx context.Context) {
 			done := sync.OnceFunc(h.first.Done)
 			defer done()
 			for ctx.Err() == nil {
+				_ = h.look(ctx) // it logs; here it finds what nobody has told this worker of
 				h.ask(ctx, r)
 				done()
 				select {
@@ -108,7 +110,7 @@ func (h *health) ask(ctx context.Context, r txn.Resource) {
 	if err != nil && within.Err() != nil {
 		state, err = control.ResourceUnreachable, context.Cause(within)
 	}
-	if ctx.Err() != nil || errors.Is(err, txn.ErrExhausted) {
+	if ctx.Err() != nil || errors.Is(err, txn.ErrExhausted) || errors.Is(err, txn.ErrPaused) {
 		return // nothing is known by that
 	}
 	if state == control.ResourceUnreachable {

@@ -52,7 +52,7 @@ func TestHealth(t *testing.T) {
 	var mu sync.Mutex
 	heard := map[string]bool{} // whether it answered, as the Manager was told last
 	h := &health{
-		list: list, every: time.Millisecond, within: time.Second, log: slog.New(slog.NewTextHandler(&said, nil)),
+		list: list, every: time.Millisecond, within: time.Second, look: func(context.Context) error { return nil }, log: slog.New(slog.NewTextHandler(&said, nil)),
 		of: map[string]control.Resource{"bank": {Name: "bank", Type: "postgres"}, "bare": {Name: "bare", Type: "postgres"}, "outbox": {Name: "outbox", Type: "spool"}},
 		heard: func(_ context.Context, resource string, err error) {
 			mu.Lock()

@@ -32,6 +32,7 @@ type meters struct {
 	manager *txn.Manager
 	wire    *pgwire.Server
 	health  *health
+	paused  *pauses
 	began   time.Time
 
 	deadline *atomic.Pointer[time.Time] // of the drain
@@ -80,7 +81,7 @@ func (m meters) read() meter.Worker {
 	for e, n := range t.Transactions {
 		out.Transactions[strings.ReplaceAll(e.String(), " ", "_")] = n
 	}
-	health := m.health.known()
+	health := m.known()
 	for name, r := range t.Resources {
 		h := health[name]
 		out.Resources[name] = meter.Resource{
@@ -91,9 +92,19 @@ func (m meters) read() meter.Worker {
 	return out
 }
 
+// known is how each resource fares: as it was found, or as an operator has it.
+func (m meters) known() map[string]control.Resource {
+	known := m.health.known()
+	for name, p := range m.paused.known() {
+		r := known[name]
+		known[name] = control.Resource{Name: r.Name, Type: r.Type, State: stateOf(p), Since: p.Since, Warnings: r.Warnings}
+	}
+	return known
+}
+
 // resources is what is known of each resource, by name.
 func (m meters) resources() []control.Resource {
-	stats, known := m.manager.Stats().Resources, m.health.known()
+	stats, known := m.manager.Stats().Resources, m.known()
 	var out []control.Resource
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		r, s := known[name], stats[name]

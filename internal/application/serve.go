@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,6 +91,8 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 		err = errors.Join(err, manager.Close(ctx))
 	}()
 
+	paused := &pauses{dir: dir, manager: manager, log: log, of: map[string]snapshot.Pause{}}
+	_ = paused.look(ctx) // before anything asks a resource; it logs
 	if pending(dir, p.gen) {
 		if err := manager.Stranded(ctx); err != nil {
 			return err
@@ -111,11 +115,13 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 		Handler: newProxies(cfg, log).before(own.or(wire.Handle)), Threads: cfg.Workers.Threads, Reserve: reserve, Strangers: strangers, Idle: cfg.Drain.Idle, Spread: cfg.Drain.Spread, Logger: log,
 	}
 	health := watching(cfg, rms, manager, log)
-	counts := meters{p, cfg, server, manager, wire, health, time.Now(), new(atomic.Pointer[time.Time]), expiries(cfg)}
+	health.look = paused.look
+	counts := meters{p, cfg, server, manager, wire, health, paused, time.Now(), new(atomic.Pointer[time.Time]), expiries(cfg)}
 	lc, err := control.Listen(p.control())
 	if err != nil {
 		return err
 	}
+	_ = paused.look(ctx) // again, now that there is the socket by which this worker is told of what is paused later
 	opts := append(more,
 		worker.WithLogger(log), worker.WithListeners(names...), worker.WithDrainTimeout(cfg.Drain.Timeout),
 		worker.WithDeadline(func(at time.Time) { counts.deadline.Store(&at) }),
@@ -245,6 +251,10 @@ func (app *Application) operations(of meters, procedures *procedure.Set) map[str
 			answer.Program = app.rehearse(ctx, m)
 			of.health.asked(ctx) // what is told of them from now on is of this process
 			return answer, nil
+		},
+		control.OpUses: func(ctx context.Context, _ json.RawMessage) (any, error) {
+			err := of.paused.look(ctx)
+			return of.paused.uses(slices.Collect(maps.Keys(of.cfg.Resources))), err
 		},
 		control.OpSessions:  func(context.Context, json.RawMessage) (any, error) { return of.wire.Activity(), nil },
 		control.OpInterrupt: func(ctx context.Context, args json.RawMessage) (any, error) { return interrupt(ctx, of.wire, args) },

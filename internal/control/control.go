@@ -47,6 +47,7 @@ const (
 	OpMetrics = "metrics" // → meter.Worker
 	// OpSessions has the texts of queries in its answer, so it is for root and the process's own user.
 	OpSessions  = "sessions"  // → a list of pgwire.Activity
+	OpUses      = "uses"      // → Use by resource; the worker looks first what an operator has paused: see snapshot.Dir.Pauses
 	OpInterrupt = "interrupt" // Interrupt → the session's pgwire.Activity before that, null if it is not here
 )
 
@@ -99,7 +100,9 @@ const (
 	ResourceUnknown     = "unknown" // not asked yet
 	ResourceReachable   = "reachable"
 	ResourceUnreachable = "unreachable"
-	ResourceUnfit       = "unfit" // it answers, and cannot take part in transactions
+	ResourceUnfit       = "unfit"   // it answers, and cannot take part in transactions
+	ResourcePausing     = "pausing" // an operator has paused it, and something still uses it
+	ResourcePaused      = "paused"  // nothing does, and there is no connection to it
 )
 
 // Resource is what a worker knows of one of its resources.
@@ -116,6 +119,15 @@ type Resource struct {
 	Waiting  int       `json:"waiting"`            // transactions that wait for one
 	InDoubt  int       `json:"in_doubt"`           // transactions of all workers that wait for a decision, with a branch here
 	Untold   int       `json:"untold"`             // branches that are decided, and that this worker is yet to tell it of
+}
+
+// Use is what holds a resource that can be paused, of a worker's answer to OpUses, which has them by name.
+type Use struct {
+	State       string `json:"state,omitempty"` // ResourcePausing or ResourcePaused
+	Branches    int    `json:"branches"`        // open there, or being begun
+	Untold      int    `json:"untold"`          // decided, and yet to be told there
+	Connections int    `json:"connections"`     // with those of recovery and those that idle
+	Waiting     int    `json:"waiting"`         // transactions that wait for the end of the pause
 }
 
 // Check is a worker's answer to OpCheck: it has had each of its resources read the procedures' statements and prepare a

@@ -66,6 +66,7 @@ var (
 	aside         = define("transaction_logs_aside", "Transaction logs that were put aside, as a copy or another machine's, with open transactions: an operator must adopt or abandon them.")
 	scanned       = define("recovery_last_scan_timestamp_seconds", "When a worker that lives has last ended a scan for what dead workers left.")
 	resourceUp    = define("resource_up", "Whether every worker of the newest generation that tells reaches the resource, and finds it fit for transactions.", "resource")
+	resourceHeld  = define("resource_paused", "Whether an operator has paused the resource: transactions that need it wait.", "resource")
 	resourceSince = define("resource_state_timestamp_seconds", "Since when that is so.", "resource")
 	resourceTook  = define("resource_answer_seconds", "How long the resource took to answer when it was asked last, by the slowest of these workers.", "resource")
 	resourceWarns = define("resource_warnings", "Settings of the resource that do not suit transactions; fdtctl status tells which.", "resource")
@@ -326,6 +327,7 @@ func (o out) resources(live []meter.Worker) {
 			continue // nobody has asked it yet
 		}
 		o.gauge(resourceUp, truth(r.State == control.ResourceReachable), name)
+		o.gauge(resourceHeld, truth(r.State == control.ResourcePausing || r.State == control.ResourcePaused), name)
 		o.gauge(resourceSince, seconds(r.Since), name)
 		o.gauge(resourceTook, r.Latency, name)
 		o.gauge(resourceWarns, float64(r.Warnings), name)

@@ -315,11 +315,12 @@ func TestManyScrapes(t *testing.T) {
 // TestReady has the word of package fleet as HTTP has it.
 func TestReady(t *testing.T) {
 	for want, units := range map[string][]fleet.Unit{
-		"200 ready\n": {{Name: "fdt-listen@a.socket", Active: "active"}, {Name: "fdt-worker@1-1.service", Active: "active"}},
+		"200 ready; paused: a, b\n":                      {{Name: "fdt-listen@a.socket", Active: "active"}, {Name: "fdt-worker@1-1.service", Active: "active"}},
 		"503 not ready: no worker accepts connections\n": {{Name: "fdt-listen@a.socket", Active: "active"}},
 	} {
 		r := httptest.NewRecorder()
-		ready(r, service.Default, func() ([]fleet.Unit, error) { return units, nil })
+		ready(r, service.Default, func() ([]fleet.Unit, error) { return units, nil },
+			func() (map[string]snapshot.Pause, error) { return map[string]snapshot.Pause{"b": {}, "a": {}}, nil })
 		if got := fmt.Sprint(r.Code, " ", r.Body); got != want || r.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("%s, want %s", got, want)
 		}

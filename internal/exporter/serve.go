@@ -2,10 +2,13 @@ package exporter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"html"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/fleet"
 	"github.com/fdtserver/fdt/internal/service"
+	"github.com/fdtserver/fdt/internal/snapshot"
 )
 
 // atOnce is how many scrapes are answered at a time; others get 503.
@@ -40,7 +44,7 @@ func NewServer(c *Collector) *http.Server {
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), Patience)
 		defer cancel()
-		ready(w, c.Service, func() ([]fleet.Unit, error) { return fleet.List(ctx, c.Service) })
+		ready(w, c.Service, func() ([]fleet.Unit, error) { return fleet.List(ctx, c.Service) }, c.Run.Pauses)
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -54,10 +58,12 @@ func NewServer(c *Collector) *http.Server {
 
 // ready answers a balancer: 200 while clients should be sent here, else 503 with the reason. Where systemd does not answer nothing is
 // known, which is no reason to send any.
-func ready(w http.ResponseWriter, svc service.Service, list func() ([]fleet.Unit, error)) {
+func ready(w http.ResponseWriter, svc service.Service, list func() ([]fleet.Unit, error), pauses func() (map[string]snapshot.Pause, error)) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	units, err := list()
+	paused, perr := pauses()
+	err = errors.Join(err, perr)
 	why, ok := "", false
 	if err != nil {
 		why = err.Error()
@@ -66,8 +72,6 @@ func ready(w http.ResponseWriter, svc service.Service, list func() ([]fleet.Unit
 	}
 	if !ok {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = fmt.Fprintf(w, "not ready: %s\n", why)
-		return
 	}
-	_, _ = fmt.Fprintln(w, "ready")
+	_, _ = fmt.Fprintln(w, fleet.Line(why, ok, slices.Sorted(maps.Keys(paused))))
 }

@@ -5,6 +5,7 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 
@@ -53,6 +54,17 @@ func State(u Unit) string {
 		return "starting"
 	}
 	return ""
+}
+
+// Line is the answer of Ready in one line, with the resources that an operator has paused: whoever needs one of them waits.
+func Line(why string, ready bool, paused []string) string {
+	if !ready {
+		return "not ready: " + why
+	}
+	if len(paused) > 0 {
+		return "ready; paused: " + strings.Join(paused, ", ")
+	}
+	return "ready"
 }
 
 // Ready judges whether a balancer should send clients here, and says why not. It should while a worker accepts on a listener that is

@@ -40,6 +40,8 @@ const (
 	CallSlow            = "5dcc58e59b0243328e3ab09ef7bc2e4e"
 	CallEnded           = "18e37e734dbc45e994be8b2d4214449b"
 	LinesDropped        = "096f751d873047baa25b521708291dfe"
+	ResourcePaused      = "a81f18dc5f07447f8622afa415e3b1b4"
+	ResourceResumed     = "321f1a7b94544c9fa0721c38b0c1fec5"
 	ResourceUnsuited    = "1e7f3f8fc6034b8c8e250c7eb6a9f34b"
 	ResourceBack        = "075b6d326faa58839cdd9f423cb1f6e7"
 	ProxyBroken         = "f85831fe1802434693f5508ecd6f7376"

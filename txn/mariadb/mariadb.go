@@ -172,6 +172,23 @@ func (r *Resource) Pool() (inUse, limit, waiting int) {
 	return r.pool.InUse(), r.pool.Limit(), r.pool.Waiting()
 }
 
+// Detach lets go of the server until Attach: see txn.Pausable.
+func (r *Resource) Detach() {
+	r.parking.hold(0)
+	r.pool.Hold()
+	r.recover.Hold()
+}
+
+// Attach ends Detach.
+func (r *Resource) Attach() {
+	r.pool.Free()
+	r.recover.Free()
+	r.parking.hold(parkable(r.opt.Pool))
+}
+
+// Connections returns how many there are to the server: of branches, of recovery, with a prepared branch, and idle ones.
+func (r *Resource) Connections() int { return r.pool.Open() + r.recover.Open() + r.parking.count() }
+
 // Close closes the connections, those of open branches when they end.
 func (r *Resource) Close() error {
 	r.parking.close()
@@ -278,7 +295,7 @@ func (r *Resource) privileged(ctx context.Context, f func(*conn) error) error {
 
 // unavailable gives a failure to connect the SQLSTATE of its class, and leaves the pool's own alone.
 func (r *Resource) unavailable(err error) error {
-	if errors.Is(err, txn.ErrExhausted) {
+	if errors.Is(err, txn.ErrExhausted) || errors.Is(err, txn.ErrPaused) {
 		return fmt.Errorf("resource %s: %w", r.opt.Name, err)
 	}
 	switch number(err) {

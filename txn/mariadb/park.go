@@ -47,13 +47,23 @@ func (p *parking) take(gid txn.GID) *conn {
 	return nil
 }
 
-// close closes all; what is parked later is closed at once.
-func (p *parking) close() {
+// hold parks no more than limit from now on, and closes all that is parked.
+func (p *parking) hold(limit int) {
 	p.mu.Lock()
 	list := p.list
-	p.list, p.limit = nil, 0
+	p.list, p.limit = nil, limit
 	p.mu.Unlock()
 	for _, o := range list {
 		o.conn.close()
 	}
+}
+
+// close closes all; what is parked later is closed at once.
+func (p *parking) close() { p.hold(0) }
+
+// count is how many are parked.
+func (p *parking) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.list)
 }

@@ -47,6 +47,7 @@ var (
 var (
 	ErrNoResource = &Error{"42704", "no such resource"}
 	ErrExhausted  = &Error{"53300", "the resource has no free connection"}
+	ErrPaused     = &Error{"57P03", "the resource is paused for maintenance"}
 	ErrLogFull    = &Error{"53100", "the transaction log cannot grow: disk full"}
 	ErrNoRoom     = &Error{"53100", "there is no room for prepared transactions"}
 	ErrTimeout    = &Error{"25P04", "terminating transaction due to transaction timeout"}

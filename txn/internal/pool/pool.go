@@ -31,6 +31,7 @@ type Pool[C any] struct {
 	mu   sync.Mutex
 	idle []entry[C] // the one used last is the last
 	shut bool
+	held bool        // it opens none, and keeps none that is idle
 	look *time.Timer // until idle connections may be wanted elsewhere; nil without a budget
 }
 
@@ -84,7 +85,7 @@ func (p *Pool[C]) yield() {
 }
 
 // Get returns a connection for key and whether it has been used before. It waits for a free one until ctx ends, then the error is
-// txn.ErrExhausted. The caller gives the connection to Put or Drop.
+// txn.ErrExhausted; while the pool is held it is txn.ErrPaused. The caller gives the connection to Put or Drop.
 func (p *Pool[C]) Get(ctx context.Context, key string) (conn C, used bool, err error) {
 	var none C
 	select {
@@ -94,6 +95,13 @@ func (p *Pool[C]) Get(ctx context.Context, key string) (conn C, used bool, err e
 	}
 	if err := p.slot(ctx); err != nil {
 		return none, false, err
+	}
+	p.mu.Lock()
+	held := p.held
+	p.mu.Unlock()
+	if held {
+		<-p.slots
+		return none, false, txn.ErrPaused
 	}
 	for {
 		e, ok := p.pop()
@@ -143,7 +151,7 @@ func (p *Pool[C]) pop() (entry[C], bool) {
 func (p *Pool[C]) Put(key string, conn C) {
 	wanted := p.budget != nil && p.budget.wanted()
 	p.mu.Lock()
-	if p.shut || wanted {
+	if p.shut || p.held || wanted {
 		p.mu.Unlock()
 		p.Drop(conn)
 		return
@@ -170,7 +178,7 @@ func (p *Pool[C]) Part() {
 // Adopt takes a connection that had parted back if there is room for it, and else closes it.
 func (p *Pool[C]) Adopt(key string, conn C) {
 	p.mu.Lock()
-	room := !p.shut && len(p.idle)+len(p.slots) < cap(p.slots)
+	room := !p.shut && !p.held && len(p.idle)+len(p.slots) < cap(p.slots)
 	if room && p.budget != nil {
 		room, _ = p.budget.try()
 	}
@@ -188,6 +196,28 @@ func (p *Pool[C]) Flush() {
 	for e, ok := p.pop(); ok; e, ok = p.pop() {
 		p.close(e.conn)
 	}
+}
+
+// Hold closes the idle connections, and each that is out when it comes back, and opens none, until Free.
+func (p *Pool[C]) Hold() {
+	p.hold(true)
+	p.Flush()
+}
+
+// Free ends Hold.
+func (p *Pool[C]) Free() { p.hold(false) }
+
+func (p *Pool[C]) hold(held bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = held
+}
+
+// Open returns how many connections there are, with those that are being opened or closed.
+func (p *Pool[C]) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.slots) + len(p.idle)
 }
 
 // InUse returns how many connections are out or being opened.

@@ -156,6 +156,29 @@ func TestFlush(t *testing.T) {
 	}
 }
 
+// TestHold: a pool that is held opens nothing and keeps nothing, until it is free again.
+func TestHold(t *testing.T) {
+	c := &counted{}
+	p := New(3, c.open, c.close)
+	a, b, parted := get(t, p, "k", 1, false), get(t, p, "k", 2, false), get(t, p, "k", 3, false)
+	p.Part()
+	p.Put("k", b)
+	if n := p.Open(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+	p.Hold()
+	if _, _, err := p.Get(t.Context(), "k"); !errors.Is(err, txn.ErrPaused) {
+		t.Errorf("Get: %v, want ErrPaused", err)
+	}
+	p.Put("k", a)
+	p.Adopt("k", parted)
+	if want := []int{2, 1, 3}; !slices.Equal(c.closed, want) || p.Open() != 0 {
+		t.Errorf("closed %v, want %v; %d left", c.closed, want, p.Open())
+	}
+	p.Free()
+	get(t, p, "k", 4, false)
+}
+
 func TestUnavailable(t *testing.T) {
 	cause := errors.New("refused")
 	err := error(&Unavailable{Resource: "bank", Err: cause})

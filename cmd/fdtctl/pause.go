@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/settle"
+	"github.com/fdtserver/fdt/internal/snapshot"
+)
+
+const pauseUsage = `Usage: fdtctl pause [--timeout D] [--json] RESOURCE
+       fdtctl pause [--timeout D] [--json] --all
+
+New transactions that need the RESOURCE, a database, wait until fdtctl resume, for as
+long as their own limits let them. Those that use it already may end. Returns when
+nothing uses it any more and fdt has no connection to it: it can be restarted then. If
+it takes longer than the timeout, or is interrupted, all goes on as before.
+`
+
+const resumeUsage = `Usage: fdtctl resume [--json] RESOURCE
+       fdtctl resume [--json] --all
+
+Ends fdtctl pause: who waits for the RESOURCE goes on.
+`
+
+// pauseLook is between two looks at what still uses a resource.
+const pauseLook = 100 * time.Millisecond
+
+// errPauseLate is the cause of what --timeout ends.
+var errPauseLate = errors.New("not within the timeout")
+
+// pausing is an operator's command at work.
+type pausing struct {
+	dir   snapshot.Dir
+	by    string
+	shown string // the last that was told of what is waited for
+}
+
+// runPause pauses resources for maintenance. It exits 0 when nothing uses them any more, 1 if they are not paused.
+func runPause(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	return (&pausing{dir: snapshot.Dir(own().Run()), by: settle.OperatorName()}).pause(ctx, args, stdout, stderr)
+}
+
+// runResume ends that.
+func runResume(args []string, stdout, stderr io.Writer) int {
+	return (&pausing{dir: snapshot.Dir(own().Run())}).resume(context.Background(), args, stdout, stderr)
+}
+
+// chosen reads a command line: one resource, or all.
+func chosen(flags *flag.FlagSet, usage string, args []string, stderr io.Writer) (name string, code int, done bool) {
+	all := flags.Bool("all", false, "all resources that can be paused")
+	flags.Usage = func() { fmt.Fprint(stderr, usage) }
+	rest, code, done := parse(flags, args, anyNumber, stderr)
+	if done {
+		return "", code, true
+	}
+	if *all && len(rest) == 0 {
+		return "", 0, false
+	}
+	if *all || len(rest) != 1 {
+		flags.Usage()
+		return "", 2, true
+	}
+	return rest[0], 0, false
+}
+
+func (p *pausing) pause(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("fdtctl pause", flag.ContinueOnError)
+	within := flags.Duration("timeout", 0, "how long to wait for what uses the resource; 0: without an end")
+	asJSON := flags.Bool("json", false, "print the outcome as JSON")
+	name, code, done := chosen(flags, pauseUsage, args, stderr)
+	if done {
+		return code
+	}
+	if *within > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, *within, errPauseLate)
+		defer stop()
+	}
+	names, err := p.reach(ctx, name, func(line string) { fmt.Fprintln(stderr, line) })
+	switch {
+	case err != nil:
+		return fail(stderr, "pause", err)
+	case *asJSON:
+		paused, err := p.dir.Pauses()
+		if err != nil {
+			return fail(stderr, "pause", err)
+		}
+		return printJSON("pause", paused, stdout, stderr)
+	}
+	for _, name := range names {
+		fmt.Fprintf(stdout, "%s is paused: nothing uses it, and fdt has no connection to it. fdtctl resume %s ends that.\n", name, name)
+	}
+	return 0
+}
+
+// reach pauses a resource, or all, and returns their names when nothing uses them. After an error what was not paused before is not
+// paused.
+func (p *pausing) reach(ctx context.Context, name string, tell func(string)) (names []string, err error) {
+	uses, err := p.uses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names = slices.Sorted(maps.Keys(uses))
+	switch {
+	case len(uses) == 0:
+		return nil, errors.New("no worker has a resource that can be paused: a postgres or mariadb")
+	case name != "" && !slices.Contains(names, name):
+		return nil, fmt.Errorf("there is no postgres or mariadb %q that a worker uses: there is %s", name, strings.Join(names, ", "))
+	case name != "":
+		names = []string{name}
+	}
+	before, err := p.dir.Pauses()
+	if err != nil {
+		return nil, err
+	}
+	fresh := slices.DeleteFunc(slices.Clone(names), func(n string) bool { _, was := before[n]; return was })
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.takeBack(fresh))
+		}
+	}()
+	now := time.Now().UTC()
+	for _, name := range fresh {
+		if err := p.dir.Pause(name, snapshot.Pause{Since: now, By: p.by}); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.await(ctx, names, tell, func(u control.Use) int { return u.Branches + u.Untold }); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		is := snapshot.Pause{Since: now, By: p.by}
+		if was, ok := before[name]; ok {
+			is = was
+		}
+		is.Detached = true
+		if err := p.dir.Pause(name, is); err != nil {
+			return nil, err
+		}
+	}
+	return names, p.await(ctx, names, tell, func(u control.Use) int { return u.Connections })
+}
+
+// await returns when all workers have the resources paused, and left is none for each.
+func (p *pausing) await(ctx context.Context, names []string, tell func(string), left func(control.Use) int) error {
+	for {
+		uses, err := p.uses(ctx)
+		var holds []string
+		for _, name := range names {
+			u := uses[name]
+			if left(u) > 0 {
+				holds = append(holds, fmt.Sprintf("%s (transactions there: %d, decisions untold: %d, connections: %d; waiting: %d)",
+					name, u.Branches, u.Untold, u.Connections, u.Waiting))
+			}
+		}
+		line := "waiting for " + strings.Join(holds, ", ")
+		switch {
+		case err != nil:
+			line = "waiting for workers: " + err.Error()
+		case len(holds) == 0:
+			return nil
+		}
+		if line != p.shown {
+			p.shown = line
+			tell(line)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; %s", context.Cause(ctx), line)
+		case <-time.After(pauseLook):
+		}
+	}
+}
+
+// takeBack ends the pause of resources.
+func (p *pausing) takeBack(names []string) error {
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, p.dir.Resume(name))
+	}
+	_, err := p.uses(context.Background())
+	return errors.Join(append(errs, err)...)
+}
+
+// uses has every worker look at what is paused, and returns what uses each resource, of all workers together.
+func (p *pausing) uses(ctx context.Context) (map[string]control.Use, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, workersWithin, errWorkerSilent)
+	defer cancel()
+	all := map[string]control.Use{}
+	var mu sync.Mutex
+	err := eachWorker(filepath.Join(string(p.dir), "worker"), func(_, socket string) error {
+		var told map[string]control.Use
+		err := control.Call(ctx, socket, control.OpUses, nil, &told)
+		if errors.Is(err, control.ErrUnknownOp) {
+			return nil // another program, which has none
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for name, u := range told {
+			sum := all[name]
+			sum.Branches += u.Branches
+			sum.Untold += u.Untold
+			sum.Connections += u.Connections
+			sum.Waiting += u.Waiting
+			all[name] = sum
+		}
+		return err
+	})
+	return all, err
+}
+
+func (p *pausing) resume(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("fdtctl resume", flag.ContinueOnError)
+	asJSON := flags.Bool("json", false, "print the outcome as JSON")
+	name, code, done := chosen(flags, resumeUsage, args, stderr)
+	if done {
+		return code
+	}
+	paused, err := p.dir.Pauses()
+	if _, is := paused[name]; name != "" && !is && err == nil {
+		err = fmt.Errorf("%s is not paused", name)
+	}
+	names := slices.Sorted(maps.Keys(paused))
+	if name != "" {
+		names = []string{name}
+	}
+	if len(names) == 0 && err == nil {
+		err = errors.New("nothing is paused")
+	}
+	for _, name := range names {
+		if err == nil {
+			err = p.dir.Resume(name)
+		}
+	}
+	if err == nil {
+		_, err = p.uses(ctx)
+	}
+	switch {
+	case err != nil:
+		return fail(stderr, "resume", err)
+	case *asJSON:
+		return printJSON("resume", names, stdout, stderr)
+	}
+	for _, name := range names {
+		fmt.Fprintf(stdout, "%s is used again: who waited goes on.\n", name)
+	}
+	return 0
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/snapshot"
+)
+
+// counter is a worker with two databases, of which one has transactions that end one after the other when it is paused.
+type counter struct {
+	run      snapshot.Dir
+	branches atomic.Int64
+	stuck    atomic.Bool  // none of them ends
+	silent   atomic.Int64 // so many looks fail while something is paused
+	looked   func()       // when something is paused; nil: nothing
+}
+
+func (c *counter) uses(context.Context, json.RawMessage) (any, error) {
+	paused, err := c.run.Pauses()
+	if err != nil {
+		return nil, err
+	}
+	bank := control.Use{Branches: int(c.branches.Load()), Connections: 3}
+	if is, ok := paused["bank"]; ok {
+		if c.looked != nil {
+			c.looked()
+		}
+		if c.silent.Add(-1) >= 0 {
+			return nil, errors.New("a moment, please")
+		}
+		if bank.Branches > 0 && !c.stuck.Load() {
+			c.branches.Add(-1)
+		}
+		if is.Detached {
+			bank.Connections = 0
+		}
+	}
+	return map[string]control.Use{"bank": bank, "store": {}}, nil
+}
+
+// counting serves such a worker, and one of another program.
+func counting(t *testing.T) *counter {
+	t.Helper()
+	c := new(counter)
+	sockets := workers(t, map[string]control.Handlers{"7-1": {control.OpUses: c.uses}, "7-2": {}})
+	c.run = snapshot.Dir(t.TempDir())
+	if err := os.Symlink(sockets, filepath.Join(string(c.run), "worker")); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// runs is the outcome of a command.
+func (c *counter) runs(args string) (code int, out, told string) {
+	var stdout, stderr bytes.Buffer
+	p := &pausing{dir: c.run, by: "an operator"}
+	words := strings.Fields(args)
+	of := map[string]func(context.Context, []string, *bytes.Buffer, *bytes.Buffer) int{
+		"pause":  func(ctx context.Context, a []string, o, e *bytes.Buffer) int { return p.pause(ctx, a, o, e) },
+		"resume": func(ctx context.Context, a []string, o, e *bytes.Buffer) int { return p.resume(ctx, a, o, e) },
+	}[words[0]]
+	code = of(context.Background(), words[1:], &stdout, &stderr)
+	return code, stdout.String(), stderr.String()
+}
+
+// wants demands an exit code and a part of what is printed.
+func (c *counter) wants(t *testing.T, args string, want int, says string) {
+	t.Helper()
+	if code, out, told := c.runs(args); code != want || !strings.Contains(out+told, says) {
+		t.Errorf("fdtctl %s: exit %d, want %d with %q\n%s%s", args, code, want, says, out, told)
+	}
+}
+
+// names are what is paused.
+func (c *counter) names(t *testing.T) map[string]snapshot.Pause {
+	t.Helper()
+	all, err := c.run.Pauses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestPauseResume(t *testing.T) {
+	c := counting(t)
+	c.branches.Store(2)
+	c.silent.Store(1)
+	code, out, told := c.runs("pause bank")
+	if code != 0 || out != "bank is paused: nothing uses it, and fdt has no connection to it. fdtctl resume bank ends that.\n" ||
+		!strings.HasPrefix(told, "waiting for workers: worker 7-1: ") || !strings.Contains(told, "\nwaiting for bank (transactions there: 2, decisions untold: 0, connections: 3; waiting: 0)\n") {
+		t.Errorf("%d %s%s", code, out, told)
+	}
+	is := c.names(t)["bank"]
+	if !is.Detached || is.By != "an operator" || time.Since(is.Since) > time.Hour || len(c.names(t)) != 1 {
+		t.Errorf("%+v", c.names(t))
+	}
+	c.wants(t, "pause --json bank", 0, `"by": "an operator"`)
+	if again := c.names(t)["bank"]; again != is {
+		t.Errorf("it is paused anew: %+v", again)
+	}
+	c.wants(t, "pause --all", 0, "store is paused")
+	c.wants(t, "resume store", 0, "store is used again: who waited goes on.\n")
+	c.wants(t, "resume store", 1, "store is not paused")
+	c.wants(t, "resume --json --all", 0, "[\n  \"bank\"\n]")
+	c.wants(t, "resume --all", 1, "nothing is paused")
+}
+
+// TestPauseTakenBack: what cannot be paused for a while, or at all, is as before.
+func TestPauseTakenBack(t *testing.T) {
+	c := counting(t)
+	c.branches.Store(1)
+	c.stuck.Store(true)
+	c.wants(t, "pause --timeout 50ms --all", 1, "not within the timeout; waiting for bank (transactions there: 1")
+	if all := c.names(t); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+	c.wants(t, "pause outbox", 1, `there is no postgres or mariadb "outbox" that a worker uses: there is bank, store`)
+	c.stuck.Store(false)
+
+	// A directory in the way of the file, at first and when it is to say that nothing is open any more.
+	way := filepath.Join(string(c.run), "paused", "bank.json.new")
+	inTheWay := func() { _ = os.MkdirAll(way, 0o700) }
+	inTheWay()
+	c.wants(t, "pause bank", 1, "is a directory")
+	if err := os.Remove(way); err != nil {
+		t.Fatal(err)
+	}
+	c.looked = inTheWay
+	c.wants(t, "pause bank", 1, "is a directory")
+	if all := c.names(t); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+
+	if err := os.WriteFile(filepath.Join(string(c.run), "paused", "other.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"pause bank", "resume bank", "resume --all"} {
+		c.wants(t, args, 1, "other.json")
+	}
+}
+
+func TestPauseCalledWrongly(t *testing.T) {
+	c := counting(t)
+	for args, says := range map[string]string{
+		"pause": "Usage: fdtctl pause", "pause --all bank": "Usage: fdtctl pause", "resume a b": "Usage: fdtctl resume", "pause --within 1s bank": "not defined",
+	} {
+		c.wants(t, args, 2, says)
+	}
+	var out bytes.Buffer
+	if code := runPause(nil, &out, &out) + runResume(nil, &out, &out); code != 4 {
+		t.Errorf("exit codes make %d: %s", code, out.String())
+	}
+	empty := &counter{run: snapshot.Dir(t.TempDir())}
+	empty.wants(t, "pause --all", 1, "systemd-tmpfiles")
+	if err := os.Mkdir(filepath.Join(string(empty.run), "worker"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	empty.wants(t, "pause --all", 1, "no worker has a resource that can be paused")
+}

@@ -1,0 +1,128 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fdtserver/fdt/internal/bed"
+	"github.com/fdtserver/fdt/internal/testwait"
+	"github.com/fdtserver/fdt/test/load"
+)
+
+// pauseBank is a PostgreSQL and a MariaDB that every call writes to.
+const pauseBank = `
+resources:
+  bank_a: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt"}
+  bank_b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/bank"}
+procedures:
+  enqueue:
+    parameters: {body: text}
+    steps:
+      - {on: bank_a, sql: "INSERT INTO note VALUES (:body)", rows: 1}
+      - {on: bank_b, sql: "INSERT INTO note VALUES (:body)", rows: 1}
+      - {on: outbox, put: ":body"}
+metrics: {address: "127.0.0.1:9432"}
+`
+
+const pauseSetup = `
+printf 'max_prepared_transactions = 200\nmax_connections = 200\n' >$(echo /etc/postgresql/*/main/conf.d)/pause.conf
+systemctl restart 'postgresql@*.service'
+cd /
+su postgres -c 'psql -q -v ON_ERROR_STOP=1' <<-END
+	CREATE ROLE root LOGIN SUPERUSER;
+	CREATE ROLE fdt LOGIN;
+	GRANT pg_read_all_stats, pg_signal_backend TO fdt;
+	CREATE DATABASE bank OWNER fdt;
+END
+mariadb <<-END
+	CREATE DATABASE bank;
+	CREATE USER fdt@localhost IDENTIFIED VIA unix_socket;
+	GRANT PROCESS ON *.* TO fdt@localhost;
+	GRANT ALL ON bank.* TO fdt@localhost;
+END
+psql -q -v ON_ERROR_STOP=1 bank -c "CREATE TABLE note (body text PRIMARY KEY); GRANT ALL ON note TO fdt"
+mariadb bank -e "CREATE TABLE note (body varchar(80) PRIMARY KEY)"
+`
+
+// TestPause restarts databases under load, between fdtctl pause and resume, and no client is told an error.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	m := installed(t, bed.Options{Release: "trixie", Databases: true})
+	m.must(pauseSetup + "sed -i '/^procedures:/,$d' /etc/fdt/config.yaml")
+	m.configure("50-bank", pauseBank)
+	m.must("systemctl reload fdt")
+	m.Run("TakenBack", pauseTakenBack)
+	m.Run("Restart", pauseRestart)
+	m.finish()
+}
+
+// pauseTakenBack: a pause that has to wait for longer than it may, or that is interrupted, leaves all as it was.
+func pauseTakenBack(m machine) {
+	conn := m.open()
+	for i, command := range []string{"fdtctl pause --timeout 500ms bank_a", "timeout --signal=INT 1 fdtctl pause --all"} {
+		out, err := m.try(command + " 2>&1")
+		if err == nil || !strings.Contains(out, "waiting for bank_a (transactions there: 1") {
+			m.Errorf("%s: %v, %s", command, err, out)
+		}
+		m.must(`test -z "$(ls /run/fdt/paused)"`)
+		m.call(fmt.Sprintf("after a pause that was taken back: %d", i))
+	}
+	if err := m.exec(conn, "ROLLBACK"); err != nil {
+		m.Error(err)
+	}
+	for command, want := range map[string]string{
+		"fdtctl pause outbox":                      "there is no postgres or mariadb",
+		"fdtctl resume bank_a":                     "bank_a is not paused",
+		"runuser -u nobody -- fdtctl pause bank_a": "ermission denied",
+	} {
+		if out, err := m.try(command + " 2>&1"); err == nil || !strings.Contains(out, want) {
+			m.Errorf("%s: %v, %s", command, err, out)
+		}
+	}
+}
+
+// pauseRestart has 32 clients call while both databases are restarted, one after the other, and a reload comes in between.
+func pauseRestart(m machine) {
+	dial := func(context.Context, string, string) (net.Conn, error) { return m.dial() }
+	clients := load.Sessions(m.Context(), load.Target{Network: "unix", Address: "/run/fdt/.s.PGSQL.7432", User: "root", Dial: dial}, 32, 5*time.Millisecond)
+	progress := func(what string) {
+		m.Helper()
+		n := clients.Progress()
+		testwait.Until(m.T, what, func() bool { return clients.Progress() > n+64 })
+	}
+	progress("clients are served")
+
+	m.must("fdtctl pause bank_a")
+	if n := m.must(`psql -X -At bank -c "SELECT count(*) FROM pg_stat_activity WHERE usename = 'fdt'"`); n != "0" {
+		m.Errorf("%s sessions on the paused PostgreSQL", n)
+	}
+	m.eventually(`fdtctl status --json | python3 -c 'import json, sys; sys.exit(not any(r["name"] == "bank_a" and r["state"] == "paused" and r["waiting"] == 32 for r in json.load(sys.stdin)["resources"]))'`)
+	m.eventually("systemctl show -P StatusText fdt | grep -q 'resource bank_a paused'")
+	for _, ask := range []string{"fdtctl ready", "runuser -u nobody -- fdtctl ready", "curl -sf http://127.0.0.1:9432/ready"} {
+		if out := m.must(ask); out != "ready; paused: bank_a" {
+			m.Errorf("%s: %s", ask, out)
+		}
+	}
+	m.eventually(`curl -s http://127.0.0.1:9432/metrics | grep -q 'fdt_resource_paused{resource="bank_a"} 1'`)
+	m.must("systemctl stop 'postgresql@*.service' && systemctl reload fdt") // what is paused is not asked
+	if out := m.must("fdtctl status"); !strings.Contains(out, "paused") || strings.Contains(out, "unreachable") {
+		m.Error(out)
+	}
+	m.must("systemctl start postgresql && fdtctl pause bank_a") // again: it says that all is so
+	m.must("until psql -X bank -c ''; do sleep 0.1; done; fdtctl resume bank_a")
+	progress("clients are served after a restart of PostgreSQL")
+
+	m.must("fdtctl pause --all && systemctl restart mariadb && fdtctl resume --all")
+	progress("clients are served after a restart of MariaDB")
+
+	books := clients.Stop()
+	for _, c := range books.Lost() {
+		m.Errorf("a client was told %v", c.Err)
+	}
+	m.must(`test -z "$(ls /run/fdt/paused)"; journalctl -b -o cat | grep 'a resource is used again' >/dev/null`)
+	m.Logf("%d calls, none lost", len(books.Calls))
+}
