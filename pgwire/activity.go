@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/fdtserver/fdt/txn"
 )
 
 // Activity is what a session is at, as PostgreSQL's pg_stat_activity has it.
@@ -41,8 +43,9 @@ const (
 
 // activities is what a session tells others about itself.
 type activities struct {
-	mu sync.Mutex
-	Activity
+	mu       sync.Mutex
+	Activity         // without its GID
+	gid      txn.GID // likewise, which becomes a text when somebody asks
 }
 
 // enrol notes what does not change.
@@ -60,7 +63,9 @@ func (se *session) enrol() {
 func (a *activities) read() Activity {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.Activity
+	told := a.Activity
+	told.GID = gidText(a.gid)
+	return told
 }
 
 // active notes that a statement of the text is run.
@@ -91,6 +96,13 @@ func (a *activities) calls(name string) {
 	a.Procedure = name
 }
 
+// numbered notes the name of the transaction, which is one of a single call's, too.
+func (a *activities) numbered(gid txn.GID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.gid = gid
+}
+
 // resting are the states between requests, by ReadyForQuery's status.
 var resting = map[byte]string{'I': "idle", 'T': "idle in transaction", 'E': "idle in transaction (aborted)"}
 
@@ -99,7 +111,7 @@ func (se *session) rests(status byte) {
 	a := &se.activity
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.State, a.Changed, a.Application, a.GID = resting[status], time.Now(), se.settings.get("application_name"), gidText(se.txn.GID())
+	a.State, a.Changed, a.Application, a.gid = resting[status], time.Now(), se.settings.get("application_name"), se.txn.GID()
 	if status == 'I' {
 		a.Transaction = time.Time{}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/pgwire"
+	"github.com/fdtserver/fdt/txn"
 )
 
 // TestActivity shows what pg_stat_activity tells of sessions here and elsewhere: to everybody that they are there and whose they
@@ -65,5 +66,21 @@ func TestActivity(t *testing.T) {
 	alice.want("ROLLBACK", "C ROLLBACK", "Z I")
 	if of := f.wire.Activity(); of[0].GID != "" || !of[0].Transaction.IsZero() {
 		t.Errorf("%+v", of[0])
+	}
+}
+
+// TestActivityOfCall: a call outside of a transaction block has a transaction of its own, with a name while it runs.
+func TestActivityOfCall(t *testing.T) {
+	f := newFDT(t, withBank(t))
+	c := connect(t, "unix", f.sock, "a")
+	asleep(t, c)
+	of := f.wire.Activity()[0]
+	if gid, err := txn.ParseGID(of.GID); err != nil || gid.Role != txn.RoleLocal || of.State != "active" {
+		t.Errorf("%+v, %v", of, err)
+	}
+	cancelRequest(t, "unix", f.sock, c.key)
+	c.answers("cancelled", c.read(), "E ERROR 57014 canceling statement due to user request", "Z I")
+	if of := f.wire.Activity()[0]; of.GID != "" {
+		t.Errorf("%+v", of)
 	}
 }

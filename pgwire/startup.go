@@ -234,6 +234,7 @@ func (se *session) welcome(params map[string]string) error {
 	se.txn = se.server.Manager.NewSession(txn.Principal{
 		User: se.identity.Principal(), Operator: se.identity.Operator, Addr: se.conn.Peer(), Database: se.database,
 	})
+	se.txn.Notify(se.activity.numbered)
 	se.conn.Welcome()
 	se.reserved = se.conn.Reserved()
 	se.wire.until = time.Time{}

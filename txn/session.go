@@ -32,6 +32,8 @@ type Session struct {
 
 	transaction, lock time.Duration // limits of its own: see Limit
 
+	numbered func(GID) // see Notify; nil: nobody
+
 	told <-chan struct{} // closed when all know the outcome of its last transaction; nil if they do
 }
 
@@ -94,6 +96,10 @@ func stricter(a, b time.Duration) time.Duration {
 	}
 	return a
 }
+
+// Notify has f called with the gid of each transaction of the session when that
+// is given, as a resource is first used in it.
+func (s *Session) Notify(f func(GID)) { s.numbered = f }
 
 // late is ErrTimeout after the deadline.
 func (s *Session) late() error {

@@ -54,6 +54,9 @@ func (s *Session) number(ctx context.Context) (ledger.Log, error) {
 	if err == nil && s.tx.gid.IsZero() {
 		if s.tx.gid, err = j.Number(RoleLocal); err == nil {
 			s.m.work.begin(s.tx.gid)
+			if s.numbered != nil {
+				s.numbered(s.tx.gid)
+			}
 		}
 	}
 	return j, err
