@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -9,8 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/settle"
 	"github.com/fdtserver/fdt/internal/snapshot"
 )
 
@@ -19,7 +22,15 @@ import (
 type completer struct {
 	etc string       // directory of the configuration
 	run snapshot.Dir // of what runs
+
+	gids func(ctx context.Context, all bool) []string // see settle.GIDs
 }
+
+// gidsWithin bounds the question for transactions: who types waits for the answer.
+const gidsWithin = 2 * time.Second
+
+// plainWord is a name that no shell takes for something else.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./+@%,-]+$`)
 
 // runComplete prints what may stand in the place of the last of the words after fdtctl, a candidate in each line, with a tab and what
 // it is. Completion files in the package call it.
@@ -27,7 +38,7 @@ func runComplete(args []string, stdout, _ io.Writer) int {
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
-	for _, line := range (completer{own().Etc(), snapshot.Dir(own().Run())}).candidates(args) {
+	for _, line := range (completer{own().Etc(), snapshot.Dir(own().Run()), settle.GIDs}).candidates(args) {
 		fmt.Fprintln(stdout, line)
 	}
 	return 0
@@ -146,10 +157,10 @@ func (c completer) next(form []token, words []string) []string {
 	var all []string
 	switch {
 	case value != "":
-		return c.values(value)
+		return c.values(value, words[0])
 	case !strings.HasPrefix(last, "-") && len(places) > 0:
 		for _, word := range places[0].words {
-			all = append(all, c.values(word)...)
+			all = append(all, c.values(word, words[0])...)
 		}
 		return all
 	}
@@ -164,8 +175,9 @@ func (t token) takes(word string) bool {
 	return slices.Contains(t.words, word) || t.words[0] == strings.ToUpper(t.words[0])
 }
 
-// values are the candidates for a word of a form: itself, or what it stands for if it is in capitals.
-func (c completer) values(word string) (all []string) {
+// values are the candidates for a word of a form: itself, or what it stands for if it is in capitals. verb is the first word after the
+// command.
+func (c completer) values(word, verb string) (all []string) {
 	var names []string
 	switch word {
 	case "DIR":
@@ -175,6 +187,10 @@ func (c completer) values(word string) (all []string) {
 		for _, gen := range state.Live() {
 			names = append(names, strconv.Itoa(gen))
 		}
+	case "GID":
+		ctx, cancel := context.WithTimeout(context.Background(), gidsWithin)
+		defer cancel()
+		names = slices.DeleteFunc(c.gids(ctx, verb == "forget"), func(name string) bool { return !plainWord.MatchString(name) })
 	case "RESOURCE", "USER":
 		if cfg, err := config.Load(c.etc); err == nil {
 			names = slices.Sorted(maps.Keys(cfg.Users))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -33,9 +34,14 @@ func TestComplete(t *testing.T) {
 	if err := run.WriteState(snapshot.State{Next: 8, Applied: 7, Draining: []int{5}}); err != nil {
 		t.Fatal(err)
 	}
-	c := completer{etc, run}
+	c := completer{etc, run, func(_ context.Context, all bool) []string {
+		if all {
+			return []string{"over"}
+		}
+		return []string{"order-1", "order 2", "$(x)", "1_2_3"}
+	}}
 	for line, want := range map[string]string{
-		"re":                          "ready reload",
+		"re":                          "ready reload resume",
 		"xyz":                         "",
 		"hel":                         "help",
 		"help dr":                     "drain",
@@ -54,7 +60,12 @@ func TestComplete(t *testing.T) {
 		"drain 5":                     "5",
 		"drain 5 --":                  "--now --within --json",
 		"txn re":                      "resolve rebind",
-		"txn show ":                   "",
+		"txn show ":                   "order-1 1_2_3",
+		"txn commit --json ord":       "order-1",
+		"txn rollback order-1 ":       "--json",
+		"txn forget ":                 "over --json --all --before",
+		"pause ":                      "outbox --timeout --json --all",
+		"resume --all ":               "--json",
 		"txn adopt --f":               "--force",
 		"txn forget --a":              "--all",
 		"txn forget --all --before 1": "",
@@ -78,7 +89,7 @@ func TestComplete(t *testing.T) {
 			t.Errorf("after %q comes %q, not %s", line, got, want)
 		}
 	}
-	if got := (completer{etc + "/none", run + "/none"}).candidates([]string{"drain", ""}); got != nil {
+	if got := (completer{etc + "/none", run + "/none", nil}).candidates([]string{"drain", ""}); got != nil {
 		t.Error(got)
 	}
 	if got := c.candidates(nil); got != nil {
@@ -101,7 +112,7 @@ func TestCompleteEverything(t *testing.T) {
 		}
 		var help bytes.Buffer
 		cmd.run([]string{"--help"}, &help, &help)
-		offered := "\n" + strings.Join(completer{"/nowhere", "/nowhere"}.candidates([]string{cmd.name, "-"}), "\n")
+		offered := "\n" + strings.Join(completer{"/nowhere", "/nowhere", nil}.candidates([]string{cmd.name, "-"}), "\n")
 		for line := range strings.Lines(help.String()) {
 			option, defaults := strings.CutPrefix(line, "  -") // of flag.PrintDefaults
 			option, _, _ = strings.Cut(strings.TrimSpace(option), " ")

@@ -2,6 +2,7 @@ package settle
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -579,5 +580,27 @@ func TestTxnOfOwnType(t *testing.T) {
 	}
 	if _, err := h.says(t, "show", "x"); err == nil {
 		t.Error("there is no configuration")
+	}
+}
+
+// TestGIDs: what can be completed is what waits for somebody, and what is over where that is asked for.
+func TestGIDs(t *testing.T) {
+	h := newHost(t)
+	h.prepare(t, "order-1")
+	h.prepare(t, "order-2")
+	if _, err := h.says(t, "commit", "order-2"); err != nil {
+		t.Fatal(err)
+	}
+	here := []string{"--run", h.run, "--lib", h.lib, "--etc", h.etc}
+	if got := gids(t.Context(), new(Own), here...); !slices.Equal(got, []string{"order-1"}) {
+		t.Errorf("%q", got)
+	}
+	if got := gids(t.Context(), new(Own), append(here, "--all")...); !slices.Equal(got, []string{"order-1", "order-2"}) {
+		t.Errorf("%q", got)
+	}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := GIDs(late, true); got != nil {
+		t.Errorf("after the end: %q", got)
 	}
 }
