@@ -99,7 +99,10 @@ func (tx *Tx) Put(ctx context.Context, resource string, body []byte) error {
 	if err != nil {
 		return err
 	}
-	return b.Put(ctx, body)
+	part := tx.session.Working(resource)
+	err = b.Put(ctx, body)
+	part.End(err)
+	return err
 }
 
 // Postgres returns the transaction as a PostgreSQL resource has it, with the
@@ -128,7 +131,9 @@ func (p *Postgres) Exec(ctx context.Context, sql string, args ...any) (pgconn.Co
 	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
+	part := p.tx.session.Working(p.resource)
 	tag, err := c.Exec(ctx, sql, args...)
+	part.End(err)
 	return tag, b.Explain(err)
 }
 
@@ -138,7 +143,9 @@ func (p *Postgres) Query(ctx context.Context, sql string, args ...any) (pgx.Rows
 	if err != nil {
 		return nil, err
 	}
+	part := p.tx.session.Working(p.resource)
 	r, err := c.Query(ctx, sql, args...)
+	part.End(err)
 	return rows{r, b}, b.Explain(err)
 }
 
@@ -148,7 +155,7 @@ func (p *Postgres) QueryRow(ctx context.Context, sql string, args ...any) pgx.Ro
 	if err != nil {
 		return failed{err}
 	}
-	return row{c.QueryRow(ctx, sql, args...), b}
+	return row{c.QueryRow(ctx, sql, args...), b, p.tx.session.Working(p.resource)}
 }
 
 // rows are rows whose error says what a client may be told.
@@ -165,11 +172,16 @@ func (r rows) Scan(dst ...any) error { return r.b.Explain(r.Rows.Scan(dst...)) }
 
 type row struct {
 	pgx.Row
-	b *postgres.Branch
+	b    *postgres.Branch
+	part txn.Observation // until it is read
 }
 
 // Scan is pgx.Row's.
-func (r row) Scan(dst ...any) error { return r.b.Explain(r.Row.Scan(dst...)) }
+func (r row) Scan(dst ...any) error {
+	err := r.Row.Scan(dst...)
+	r.part.End(err)
+	return r.b.Explain(err)
+}
 
 // failed is a row that there is not.
 type failed struct{ err error }
@@ -208,10 +220,15 @@ func (m *MariaDB) ExecContext(ctx context.Context, query string, args ...any) (s
 	if err != nil {
 		return nil, err
 	}
+	part := m.tx.session.Working(m.resource)
+	var r sql.Result
 	if q.stmt == nil {
-		return q.conn.ExecContext(ctx, query, args...)
+		r, err = q.conn.ExecContext(ctx, query, args...)
+	} else {
+		r, err = q.stmt.ExecContext(ctx, args...)
 	}
-	return q.stmt.ExecContext(ctx, args...)
+	part.End(err)
+	return r, err
 }
 
 // QueryContext is sql.Tx's. Close the rows before the next statement.
@@ -220,10 +237,15 @@ func (m *MariaDB) QueryContext(ctx context.Context, query string, args ...any) (
 	if err != nil {
 		return nil, err
 	}
+	part := m.tx.session.Working(m.resource)
+	var r *sql.Rows
 	if q.stmt == nil {
-		return q.conn.QueryContext(ctx, query, args...)
+		r, err = q.conn.QueryContext(ctx, query, args...)
+	} else {
+		r, err = q.stmt.QueryContext(ctx, args...)
 	}
-	return q.stmt.QueryContext(ctx, args...)
+	part.End(err)
+	return r, err
 }
 
 // QueryRowContext is sql.Tx's: the error is Scan's, sql.ErrNoRows if there is no
@@ -235,10 +257,15 @@ func (m *MariaDB) QueryRowContext(ctx context.Context, query string, args ...any
 		defer db.Close()
 		return db.QueryRowContext(ctx, query)
 	}
+	part := m.tx.session.Working(m.resource)
+	var r *sql.Row
 	if q.stmt == nil {
-		return q.conn.QueryRowContext(ctx, query, args...)
+		r = q.conn.QueryRowContext(ctx, query, args...)
+	} else {
+		r = q.stmt.QueryRowContext(ctx, args...)
 	}
-	return q.stmt.QueryRowContext(ctx, args...)
+	part.End(r.Err())
+	return r
 }
 
 // PrepareContext is sql.Tx's. Close the statement.

@@ -23,6 +23,7 @@ type Config struct {
 	Workers     Workers
 	Session     Session
 	Log         Log
+	Trace       Trace
 	Drain       Drain
 	Reload      Reload
 	Transaction Transaction
@@ -95,6 +96,13 @@ const (
 	LogSlow = "slow" // those that take Log.Slow
 	LogAll  = "all"  // the others, too, as far as Log.Rate goes
 )
+
+// Trace says where workers tell of what calls consist of, as OpenTelemetry has it.
+type Trace struct {
+	Endpoint string // URL of a collector of OTLP over HTTP; empty: nothing is traced
+	Sample   int    // of calls whose client brings no context, one in so many is traced; 0: none
+	Service  string // service.name
+}
 
 // Recycle says when a worker is replaced by a fresh one. Zero means never.
 type Recycle struct {

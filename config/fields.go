@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -92,11 +93,12 @@ var (
 		says: "write a user's name, or method:name with peer, scram, cert or trust"}
 	userName = nameRule{pattern: regexp.MustCompile(`^[^\x00-\x20\x7f:,/"'\\]{1,63}$`),
 		says: `a user's name has at most 63 bytes, no white space, and none of : , / " ' \`}
-	groupName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,30}$`)
-	modeText  = regexp.MustCompile(`^0?[0-7]{3}$`)
-	countText = regexp.MustCompile(`^[0-9]{1,6}$`)
-	scramText = regexp.MustCompile(`^SCRAM-SHA-256\$([1-9][0-9]{0,6}):([A-Za-z0-9+/]+=*)\$([A-Za-z0-9+/]+=*):([A-Za-z0-9+/]+=*)$`)
-	stateText = regexp.MustCompile(`^[0-9A-Z]{5}$`)
+	serviceName = nameRule{pattern: regexp.MustCompile(`^[!-~]{1,100}$`), says: "a service's name has at most 100 characters of ASCII, no white space"}
+	groupName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,30}$`)
+	modeText    = regexp.MustCompile(`^0?[0-7]{3}$`)
+	countText   = regexp.MustCompile(`^[0-9]{1,6}$`)
+	scramText   = regexp.MustCompile(`^SCRAM-SHA-256\$([1-9][0-9]{0,6}):([A-Za-z0-9+/]+=*)\$([A-Za-z0-9+/]+=*):([A-Za-z0-9+/]+=*)$`)
+	stateText   = regexp.MustCompile(`^[0-9A-Z]{5}$`)
 )
 
 // maxCount bounds what is counted; no machine has more.
@@ -113,6 +115,8 @@ func rootFields(c *Config, k knowledge) []field {
 			doc: "What one client may take."},
 		{key: "log", def: "{}", kind: mapping(logFields(&c.Log)),
 			doc: "What the journal is told of calls."},
+		{key: "trace", def: "{}", kind: mapping(traceFields(&c.Trace)),
+			doc: "Where traces of calls are told, as OpenTelemetry has them."},
 		{key: "drain", def: "{}", kind: mapping(drainFields(&c.Drain)),
 			doc: "How long a worker that was told to go may still serve."},
 		{key: "reload", def: "{}", kind: mapping(reloadFields(&c.Reload)),
@@ -221,6 +225,31 @@ func logFields(l *Log) []field {
 		{key: "rate", def: "100", kind: number(&l.Rate, 1, 10_000),
 			doc: "How many lines a second a worker writes of calls that are not slow, with calls: all; of what is left out the next line has the number."},
 	}
+}
+
+func traceFields(t *Trace) []field {
+	return []field{
+		{key: "endpoint", kind: private(text(&t.Endpoint, schema{Pattern: "^https?://"}, checkEndpoint)),
+			doc: "URL of a collector that takes OTLP over HTTP as JSON, such as http://127.0.0.1:4318/v1/traces. Default: nothing is traced."},
+		{key: "sample", def: "0", kind: number(&t.Sample, 0, math.MaxInt32),
+			doc: "Of the calls whose client brings no traceparent, one in so many is traced; 0 means none of them."},
+		{key: "service", def: "fdt", kind: text(&t.Service, schema{Pattern: serviceName.pattern.String()}, serviceName.check),
+			doc: "service.name of the traces."},
+	}
+}
+
+// checkEndpoint tells what is wrong with a collector's URL.
+func checkEndpoint(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return errors.New("write a URL such as http://127.0.0.1:4318/v1/traces")
+	case u.User != nil:
+		return errors.New("a password does not belong in the configuration: have a collector on this host pass the traces on")
+	case u.RawQuery != "" || u.Fragment != "":
+		return errors.New("the URL of a collector has no ? and no #")
+	}
+	return nil
 }
 
 func drainFields(d *Drain) []field {

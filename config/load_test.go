@@ -47,6 +47,7 @@ func defaults() *Config {
 		Session: Session{AuthenticationTimeout: 30 * time.Second, ReserveTimeout: 10 * time.Second, StallTimeout: time.Minute,
 			Message: 16 << 20, Statements: 4096, Memory: 64 << 20},
 		Log:    Log{Calls: LogSlow, Rate: 100},
+		Trace:  Trace{Service: "fdt"},
 		Drain:  Drain{Timeout: 10 * time.Minute, Idle: 5 * time.Second, Spread: time.Second, Shutdown: time.Minute, Generations: 3},
 		Reload: Reload{ReadyTimeout: 30 * time.Second, Settle: 2 * time.Second, Surge: Surge{Percent: 100}},
 		Transaction: Transaction{Timeout: time.Minute, IdleTimeout: time.Minute, LockTimeout: 10 * time.Second,
@@ -139,6 +140,7 @@ procedures:
 users: {alice: "` + verifierA + `"}
 metrics: {}
 log: {calls: all, slow: 1500ms, rate: 5}
+trace: {endpoint: "https://collector:4318/v1/traces", sample: 10, service: shop}
 `
 
 func TestEverything(t *testing.T) {
@@ -153,6 +155,7 @@ func TestEverything(t *testing.T) {
 			"inner": {Name: "inner", Addresses: []Address{{"tcp4", "10.0.0.1:543"}}, Auth: AuthSCRAM, Mode: 0o666, Backlog: 4096, TLS: &TLS{"/c", "/k", "", false}},
 		},
 		Log:     Log{Calls: LogAll, Slow: 1500 * time.Millisecond, Rate: 5},
+		Trace:   Trace{Endpoint: "https://collector:4318/v1/traces", Sample: 10, Service: "shop"},
 		Session: Session{5 * time.Second, time.Second, 2 * time.Minute, 64 << 10, 7, 1 << 20},
 		Workers: Workers{Count: 3, Threads: 8, Recycle: Recycle{After: 36 * time.Hour, Grace: time.Second}, Backoff: Backoff{First: time.Second, Longest: time.Minute}},
 		Drain:   Drain{Timeout: 24 * time.Hour, Idle: 100 * time.Millisecond, Spread: 10 * time.Millisecond, Generations: 1},

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/internal/throttle"
+	"github.com/fdtserver/fdt/internal/trace"
 	"github.com/fdtserver/fdt/pgwire/statement"
 	"github.com/fdtserver/fdt/txn"
 )
@@ -17,10 +18,11 @@ type record struct {
 	gid       string
 	took      time.Duration
 	state     string // SQLSTATE
+	span      *trace.Span
 }
 
-// records tells whether calls are logged at all.
-func (s *Server) records() bool { return s.SlowCall > 0 || s.CallRate > 0 }
+// records tells whether calls are told to anybody.
+func (s *Server) records() bool { return s.SlowCall > 0 || s.CallRate > 0 || s.Tracer != nil }
 
 // stateOf is the SQLSTATE of how a statement ended.
 func stateOf(ctx context.Context, err error) string {
@@ -55,14 +57,15 @@ func (se *session) tellHeld(state string, took time.Duration) {
 	se.tell(*r)
 }
 
-// tell writes the line of a call, if it is one that the log has.
+// tell ends the span of a call, and writes its line, if it is one that the log has.
 func (se *session) tell(r record) {
-	message, id, lines := "a call was slow", idCallSlow, &se.server.slow
-	if slow := se.server.SlowCall; slow == 0 || r.took < slow {
-		message, id, lines = "a call has ended", idCallEnded, &se.server.fast
-		if se.server.CallRate == 0 {
-			return
-		}
+	se.traced(r)
+	slow := se.server.SlowCall > 0 && r.took >= se.server.SlowCall
+	lines := &se.server.fast
+	if slow {
+		lines = &se.server.slow
+	} else if se.server.CallRate == 0 {
+		return
 	}
 	left, ok := lines.Due(time.Now())
 	if !ok {
@@ -75,7 +78,12 @@ func (se *session) tell(r record) {
 	if left > 0 {
 		log = log.With(throttle.LeftOut, left)
 	}
-	log.Info(message, "duration", r.took.Round(time.Microsecond), "sqlstate", r.state, "gid", r.gid, "rows", r.rows, "message_id", id)
+	log = log.With("duration", r.took.Round(time.Microsecond), "sqlstate", r.state, "gid", r.gid, "rows", r.rows)
+	if slow {
+		log.Info("a call was slow", "message_id", idCallSlow)
+	} else {
+		log.Info("a call has ended", "message_id", idCallEnded)
+	}
 }
 
 // ender is what a statement is called that ends a transaction, with the gid that it names.
@@ -96,21 +104,21 @@ func ender(stmt statement.Statement) (name, gid string) {
 }
 
 // controlled is control, and tells of what ends a transaction.
-func (se *session) controlled(ctx context.Context, stmt statement.Statement) (string, error) {
-	name, gid := ender(stmt)
+func (se *session) controlled(ctx context.Context, p *plan) (string, error) {
+	name, gid := ender(p.stmt)
 	if name == "" || !se.server.records() || gid == "" && se.txn.State() == txn.Idle {
-		return se.control(ctx, stmt)
+		return se.control(ctx, p.stmt)
 	}
 	se.tellHeld("", 0)
 	if gid == "" {
 		gid = gidText(se.txn.GID())
 	}
-	began := time.Now()
-	tag, err := se.control(ctx, stmt)
+	began, span := time.Now(), se.traces(p.text, name)
+	tag, err := se.control(ctx, p.stmt)
 	if err == nil {
 		name = tag // ROLLBACK, where a failed transaction was to commit
 	}
-	se.tell(record{statement: name, gid: gid, took: time.Since(began), state: stateOf(ctx, err)})
+	se.tell(record{statement: name, gid: gid, took: time.Since(began), state: stateOf(ctx, err), span: span})
 	return tag, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/fdtserver/fdt/internal/trace"
 	"github.com/fdtserver/fdt/pgwire/statement"
 )
 
@@ -38,6 +39,12 @@ func applicationName(v string) (string, bool) {
 	return string(b), true
 }
 
+// traceparent takes one of W3C Trace Context, or none.
+func traceparent(v string) (string, bool) {
+	_, ok := trace.Parse(v)
+	return v, ok || v == ""
+}
+
 // ineffective warns of a value that was set and does nothing.
 func (se *session) ineffective(key, value string) {
 	if s, ok := catalog[key]; ok && s.idle != nil && s.idle(s, value) {
@@ -63,6 +70,7 @@ var catalog = func() map[string]setting {
 		{name: "default_transaction_isolation", initial: "read committed", check: oneOf(isolations...), about: "Isolation of new transactions."},
 		{name: "default_transaction_read_only", initial: "off", report: true, check: boolean, about: "Whether new transactions are read-only."},
 		{name: "extra_float_digits", initial: "1", check: integer(-15, 3), idle: belowOne, about: "Floats are printed with all digits that they need; 1 and more ask for that."},
+		{name: trace.Setting, check: traceparent, about: "Of which trace of W3C Trace Context calls are a part; empty is none."},
 		{name: "geqo", initial: "on", check: boolean, idle: changed},
 		{name: "idle_in_transaction_session_timeout", initial: "0", check: period, about: "Longest silence in a transaction, in ms; 0 leaves the server's limit."},
 		{name: "idle_session_timeout", initial: "0", check: period, about: "Longest silence outside of a transaction, in ms; 0 is no limit."},

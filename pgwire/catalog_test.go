@@ -29,7 +29,7 @@ func TestSettingsTable(t *testing.T) {
 		if e, ok := strings.CutPrefix(line, ".It Em "); ok {
 			effect = strings.TrimSpace(e)
 		} else if effect != "" {
-			for _, name := range regexp.MustCompile(`^\.Li ([A-Za-z_]+)`).FindAllStringSubmatch(line, -1) {
+			for _, name := range regexp.MustCompile(`^\.Li ([A-Za-z_.]+)`).FindAllStringSubmatch(line, -1) {
 				documented[name[1]] = effect
 			}
 		}

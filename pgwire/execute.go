@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/trace"
 	"github.com/fdtserver/fdt/internal/value"
 	"github.com/fdtserver/fdt/pgwire/statement"
 	"github.com/fdtserver/fdt/procedure"
@@ -66,7 +67,7 @@ func (se *session) execute(ctx context.Context, p *plan, params []value.Value, o
 	case statement.Prepare, statement.CommitPrepared, statement.RollbackPrepared:
 		se.turn.rest()
 	}
-	tag, err := se.controlled(ctx, p.stmt)
+	tag, err := se.controlled(ctx, p)
 	return result{tag: tag}, err
 }
 
@@ -155,21 +156,31 @@ func (se *session) limit() {
 // call runs a procedure, and counts how that went.
 func (se *session) call(ctx context.Context, p *plan, params []value.Value, out *sink) ([][]value.Value, error) {
 	began := time.Now()
+	var span *trace.Span
+	if se.server.Tracer != nil {
+		se.tellHeld("", 0)
+		span = se.traces(p.text, calling(p)+" "+p.call.Name())
+	}
 	rows, err := se.invoke(ctx, p, params, out)
 	state := stateOf(ctx, err)
 	took := time.Since(began)
 	se.server.calls[p.call].ended(took, state[:2])
 	if se.server.records() {
-		r := record{statement: "SELECT", procedure: p.call.Name(), rows: len(rows), gid: gidText(se.txn.GID()), took: took, state: state}
-		if _, ok := p.stmt.(statement.Call); ok {
-			r.statement = "CALL"
-		}
+		r := record{statement: calling(p), procedure: p.call.Name(), rows: len(rows), gid: gidText(se.txn.GID()), took: took, state: state, span: span}
 		if out != nil {
 			r.rows += out.n
 		}
 		se.recorded(r)
 	}
 	return rows, err
+}
+
+// calling is the statement by which a plan calls a procedure.
+func calling(p *plan) string {
+	if _, ok := p.stmt.(statement.Call); ok {
+		return "CALL"
+	}
+	return "SELECT"
 }
 
 // gidText is a transaction's name; empty without one.

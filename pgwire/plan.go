@@ -25,7 +25,7 @@ type plan struct {
 	args  []argument           // of call
 	query *query.Plan          // of another SELECT
 	src   string               // the query text, for the places of errors
-	text  string               // of the statement, to be told to who asks what the session does
+	text  string               // of the statement, or of all of a simple Query, to be told to who asks what the session does
 
 	cursor  *plan   // of DECLARE: its query
 	formats []int16 // of the columns in a simple Query, nil for text: what FETCH reads of a binary cursor
@@ -72,7 +72,7 @@ func unspecified(oid uint32) bool { return oid == 0 || oid == value.Unknown.OID 
 
 // simple plans a statement of a simple Query, which has no parameters.
 func simple(pl planner, stmt statement.Statement) (*plan, error) {
-	p := &plan{stmt: stmt}
+	p := &plan{stmt: stmt, text: pl.src}
 	q := *pl.query
 	q.NoParams = true
 	pl.query = &q

@@ -22,6 +22,7 @@ import (
 	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/throttle"
+	"github.com/fdtserver/fdt/internal/trace"
 	tables "github.com/fdtserver/fdt/pgwire/catalog"
 	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
@@ -104,6 +105,10 @@ type Server struct {
 	// it; zero: of none. CallRate is of how many others a second it gets one.
 	SlowCall time.Duration
 	CallRate int
+
+	// Tracer gets the spans of calls and of ends of transactions; nil: none is
+	// made.
+	Tracer *trace.Exporter
 
 	// Logger gets what an operator should know: refused clients, cut
 	// sessions. slog.Default if nil.

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/trace"
 	"github.com/fdtserver/fdt/internal/value"
 	"github.com/fdtserver/fdt/pgwire/statement"
 	"github.com/fdtserver/fdt/txn"
@@ -55,7 +56,8 @@ type session struct {
 	asked      context.Context //nolint:containedctx // of the request that runs, nil without
 	share      share
 
-	held *record // of a call whose transaction ends with the request
+	held  *record       // of a call whose transaction ends with the request
+	trail trace.Context // of the open transaction's first call that was traced, or was not to be; none if that is not its trace
 
 	activity activities
 
@@ -202,6 +204,7 @@ func (se *session) abandon() {
 func (se *session) ended(committed bool) {
 	se.settings.end(committed)
 	se.implicit, se.used, se.queried = false, false, false
+	se.trail = trace.Context{}
 	se.keepHeld(committed)
 }
 

@@ -49,7 +49,10 @@ func runRow(ctx context.Context, s *txn.Session, row []step, values map[string]v
 			return due[0], err
 		}
 		if batcher, ok := b.(Batcher); ok {
-			return runBatch(ctx, batcher, row, due, values)
+			part := s.Working(row[0].on)
+			failed, err := runBatch(ctx, batcher, row, due, values)
+			part.End(err)
+			return failed, err
 		}
 	}
 	for _, i := range due {

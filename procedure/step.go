@@ -184,6 +184,7 @@ func (p *Procedure) stream(ctx context.Context, s *txn.Session, loc *time.Locati
 	if err != nil {
 		return p.explain(ctx, last, err)
 	}
+	part := s.Working(st.on)
 	err = streamer.Rows(ctx, st.sql, args, func(cells []txn.Outcome) error {
 		if len(cells) != len(p.columns) {
 			return &Error{Code: "42804", Message: fmt.Sprintf("the statement has %d columns, and returns names %d", len(cells), len(p.columns))}
@@ -201,6 +202,7 @@ func (p *Procedure) stream(ctx context.Context, s *txn.Session, loc *time.Locati
 		}
 		return emit(row)
 	})
+	part.End(err)
 	if err != nil {
 		return p.explain(ctx, last, err)
 	}
@@ -243,11 +245,13 @@ func (p *Procedure) explain(ctx context.Context, i int, err error) error {
 }
 
 // run runs one step by itself.
-func (st *step) run(ctx context.Context, s *txn.Session, values map[string]value.Value) error {
+func (st *step) run(ctx context.Context, s *txn.Session, values map[string]value.Value) (err error) {
 	b, err := s.Branch(ctx, st.on)
 	if err != nil {
 		return err
 	}
+	part := s.Working(st.on)
+	defer func() { part.End(err) }()
 	if st.put != nil {
 		putter, ok := b.(Putter)
 		if !ok {

@@ -370,7 +370,14 @@ func (w *errand) write(j *job, e effect) error {
 		}
 	}
 	if e.do == doForce {
-		if err = log.Force(r); err == nil && j.operator && j.at == atDeciding {
+		what := PartRecord
+		if e.record == ledger.KindCommit || j.at == atDeciding {
+			what = PartDecide
+		}
+		part := begin(w.observer(), what, "")
+		err = log.Force(r)
+		part.End(err)
+		if err == nil && j.operator && j.at == atDeciding {
 			w.m.log.LogAttrs(w.ctx, slog.LevelInfo, "an operator decided a transaction", w.who.attrs(eventDecided,
 				slog.String("gid", w.c.Name()), slog.String("owner", w.c.Owner), slog.String("outcome", j.wants.String()))...)
 		}

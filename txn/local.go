@@ -27,6 +27,7 @@ type transaction struct {
 	rehearsal  bool            // of Manager.Rehearse
 	told       <-chan struct{} // closed when a phase two beside the answer is over; nil without one
 	deciding   *enlisted       // whose commit is the decision; nil: the log's record is
+	observer   Observer        // nil: nobody
 	before     []func(context.Context) error
 	after      []func(Ending)
 }
@@ -102,8 +103,11 @@ func (t *transaction) prepare(ctx context.Context, gid GID) ([]BranchID, error) 
 		ctx, leave = t.attended(ctx)
 		defer leave()
 	}
+	phase := begin(t.observer, PartVote, "")
 	err := t.eachBut(t.deciding, func(e *enlisted) error {
+		part := phase.Begin(PartPrepare, e.id.Resource)
 		vote, err := e.branch.Prepare(ctx, gid)
+		part.End(err)
 		if ClassOf(err) == NotOurs {
 			t.taken.Store(true)
 		}
@@ -114,6 +118,7 @@ func (t *transaction) prepare(ctx context.Context, gid GID) ([]BranchID, error) 
 		t.m.reach(ctx, e.id.Resource, nil)
 		return nil
 	})
+	phase.End(err)
 	var ids []BranchID
 	for _, e := range t.branches {
 		if e.prepared {
@@ -171,7 +176,12 @@ func (t *transaction) rollback(ctx context.Context) error {
 	defer cancel()
 	ctx, late := t.m.telling(ctx)
 	defer late()
-	missing, err := t.untold(func(e *enlisted) error { return e.branch.Rollback(ctx) })
+	missing, err := t.untold(func(e *enlisted) error {
+		part := begin(t.observer, PartRollback, e.id.Resource)
+		err := e.branch.Rollback(ctx)
+		part.End(err)
+		return err
+	})
 	t.m.abortLater(t.gid, missing)
 	return errors.Join(err, t.undone(ctx))
 }
@@ -208,6 +218,8 @@ func (t *transaction) rollbackPrepared(ctx context.Context, gid GID) (missing []
 	ctx, cancel := t.m.telling(ctx)
 	defer cancel()
 	missing, err := t.untold(func(e *enlisted) (err error) {
+		part := begin(t.observer, PartRollback, e.id.Resource)
+		defer func() { part.End(err) }()
 		switch {
 		case t.m.pending.Paused(e.id.Resource, time.Now()):
 			err = notAMomentAgo(e.id.Resource)

@@ -103,7 +103,9 @@ func (w *errand) commit() error {
 	defer leave()
 	err := w.t.each(func(e *enlisted) error {
 		e.over = true
+		part := begin(w.t.observer, PartCommit, e.id.Resource)
 		err := e.branch.Commit(w.ctx)
+		part.End(err)
 		switch {
 		case err == nil:
 			w.m.reach(w.ctx, e.id.Resource, nil)
@@ -167,7 +169,9 @@ func (w *errand) decide(j *job) error {
 	w.record = w.t.decision(w.voted)
 	b, _ := w.t.deciding.branch.(DecidingBranch) // see Manager.deciding
 	w.m.at("commit: deciding")
+	part := begin(w.t.observer, PartDecide, w.at.Resource)
 	err := b.CommitDeciding(w.ctx, j.gid, w.record.Encode())
+	part.End(err)
 	w.t.deciding.over = err == nil
 	return err
 }
@@ -198,8 +202,15 @@ func (w *errand) ask(j *job, in *input) error {
 func (w *errand) tellHere(j *job, in *input) {
 	within, cancel := w.m.telling(w.ctx)
 	defer cancel()
+	phase := begin(w.t.observer, PartTell, "")
 	var err error
-	w.missing, err = w.t.untold(func(e *enlisted) error { return e.branch.CommitPrepared(within, j.gid) })
+	w.missing, err = w.t.untold(func(e *enlisted) error {
+		part := phase.Begin(PartCommit, e.id.Resource)
+		err := e.branch.CommitPrepared(within, j.gid)
+		part.End(err)
+		return err
+	})
+	phase.End(err)
 	if in.missing = err != nil; in.missing {
 		w.errs = append(w.errs, fmt.Errorf("committed, but %w", err))
 	}

@@ -35,6 +35,8 @@ type Session struct {
 	numbered func(GID) // see Notify; nil: nobody
 
 	told <-chan struct{} // closed when all know the outcome of its last transaction; nil if they do
+
+	observer Observer // nil: nobody
 }
 
 // settled returns when all know the outcome of the session's last transaction,
@@ -129,7 +131,7 @@ func (s *Session) Begin(_ context.Context, opt TxOptions) error {
 		return err
 	}
 	s.settled()
-	s.tx = &transaction{m: s.m, who: s.who, opt: opt, began: time.Now()}
+	s.tx = &transaction{m: s.m, who: s.who, opt: opt, began: time.Now(), observer: s.observer}
 	s.m.active.Add(1)
 	return nil
 }
@@ -168,10 +170,12 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 	within, cancel := context.WithTimeoutCause(ctx, s.m.opt.Limits.Enlist,
 		fmt.Errorf("%w within %s", ErrExhausted, s.m.opt.Limits.Enlist))
 	defer cancel()
+	part := begin(t.observer, PartEnlist, r.Name())
 	b, err := r.Enlist(within, BranchOptions{
 		GID: t.gid, Isolation: t.opt.Isolation, ReadOnly: t.opt.ReadOnly, Deferrable: t.opt.Deferrable,
 		LockTimeout: stricter(s.m.opt.Limits.Lock, s.lock),
 	})
+	part.End(err)
 	if err != nil {
 		if errors.Is(err, ErrExhausted) {
 			s.m.meters.exhausted[r.Name()].Add(1)
@@ -352,6 +356,7 @@ func (s *Session) decide(ctx context.Context, gid string, d Decision) error {
 		return err
 	}
 	s.settled()
+	ctx = s.observed(ctx)
 	err := s.m.noRoom(ctx, s.m.settle(ctx, s.who, ledger.ClientName(gid), d, false))
 	if err == nil {
 		s.m.meters.decided.Add(d.String())

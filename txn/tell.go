@@ -20,6 +20,11 @@ import (
 func (m *Manager) tell(ctx context.Context, gid GID, d Decision, branches []BranchID) (told []string, missing []BranchID, hazard string, err error) {
 	errs := make([]error, len(branches))
 	hazards := make([]string, len(branches))
+	phase := begin(observerOf(ctx), PartTell, "")
+	each := PartCommit
+	if d == Abort {
+		each = PartRollback
+	}
 	var wg sync.WaitGroup
 	for i, b := range branches {
 		if m.pending.Paused(b.Resource, time.Now()) {
@@ -29,6 +34,8 @@ func (m *Manager) tell(ctx context.Context, gid GID, d Decision, branches []Bran
 		wg.Go(func() {
 			within, cancel := m.telling(ctx)
 			defer cancel()
+			part := phase.Begin(each, b.Resource)
+			defer func() { part.End(errs[i]) }()
 			hazards[i], errs[i] = m.tellOne(within, gid, d, b, true)
 			m.fared(ctx, b.Resource, errs[i])
 		})
@@ -43,7 +50,9 @@ func (m *Manager) tell(ctx context.Context, gid GID, d Decision, branches []Bran
 		}
 		hazard = xa.JoinHazards(hazard, hazards[i])
 	}
-	return told, missing, hazard, together(errs...)
+	err = together(errs...)
+	phase.End(err)
+	return told, missing, hazard, err
 }
 
 func notAMomentAgo(resource string) error {

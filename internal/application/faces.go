@@ -15,6 +15,7 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/trace"
 	"github.com/fdtserver/fdt/internal/unit"
 	"github.com/fdtserver/fdt/txn"
 )
@@ -119,7 +120,7 @@ type faces struct {
 }
 
 // open makes the handlers ready. agree has found nothing.
-func (app *Application) open(cfg *config.Config, m *txn.Manager, log *slog.Logger) (*faces, error) {
+func (app *Application) open(cfg *config.Config, m *txn.Manager, log *slog.Logger, tracer *trace.Exporter) (*faces, error) {
 	f := &faces{by: map[string]func(context.Context, *drain.Conn){}}
 	ways := map[string]map[string]*tls.Config{}
 	for name := range app.handlers {
@@ -144,7 +145,7 @@ func (app *Application) open(cfg *config.Config, m *txn.Manager, log *slog.Logge
 	}
 	app.seating = cmp.Or(app.seating, seating)
 	for name, h := range app.handlers {
-		calls := newRequests(&cfg.Log, log.With("handler", name))
+		calls := newRequests(&cfg.Log, log.With("handler", name), name, tracer)
 		handle := (&stream{name: name, handler: h.Stream, idle: cfg.Transaction.IdleTimeout, tls: ways[name], manager: m, log: log, calls: calls, seating: app.seating}).handle
 		if h.HTTP != nil {
 			w := newWeb(name, h.HTTP, ways[name], m, log, app.seating)

@@ -66,6 +66,10 @@ func (m meters) read() meter.Worker {
 		InDoubt: t.InDoubt, Oldest: t.Oldest, Aside: t.Aside, Unexplained: t.Unexplained, Scanned: t.Scanned,
 		Listeners: map[string]meter.Listener{}, Resources: map[string]meter.Resource{},
 	}
+	if tracer := m.wire.Tracer; tracer != nil {
+		sent, dropped := tracer.Counts()
+		out.Spans = map[string]uint64{"sent": sent, "dropped": dropped}
+	}
 	queues := m.server.Queues()
 	for name, l := range m.cfg.Listen {
 		sum := meter.Listener{Expires: m.ends[name]}

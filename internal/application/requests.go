@@ -3,12 +3,15 @@ package application
 import (
 	"log/slog"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/throttle"
+	"github.com/fdtserver/fdt/internal/trace"
 )
 
 // slowCall is how long a call takes that is logged by itself; zero: none is.
@@ -27,32 +30,56 @@ func callRate(c *config.Log) int {
 	return c.Rate
 }
 
-// requests is the log of the requests of a handler. Of what is asked it has the route alone.
+// requests is the log of the requests of a handler, and has their spans made. Of what is asked it has the route alone.
 type requests struct {
+	handler    string
+	tracer     *trace.Exporter // nil: there are no spans
 	log        *slog.Logger
 	after      time.Duration
 	all        bool
 	slow, fast throttle.Throttle
 }
 
-// newRequests returns nil where nothing is to be logged.
-func newRequests(c *config.Log, log *slog.Logger) *requests {
-	r := &requests{log: log, after: slowCall(c), all: callRate(c) > 0, fast: throttle.Throttle{Rate: callRate(c)}}
-	if r.after == 0 && !r.all {
+// newRequests returns nil where nobody is to be told of requests.
+func newRequests(c *config.Log, log *slog.Logger, handler string, tracer *trace.Exporter) *requests {
+	r := &requests{handler: handler, tracer: tracer, log: log, after: slowCall(c), all: callRate(c) > 0, fast: throttle.Throttle{Rate: callRate(c)}}
+	if r.after == 0 && !r.all && tracer == nil {
 		return nil
 	}
 	return r
 }
 
-// ended writes the line of a request, if it is one that the log has.
-func (r *requests) ended(began time.Time, attrs ...any) {
-	took := time.Since(began)
-	message, id, lines := "a call was slow", journal.CallSlow, &r.slow
-	if r.after == 0 || took < r.after {
-		message, id, lines = "a call has ended", journal.CallEnded, &r.fast
-		if !r.all {
-			return
+// asked is a request in hand.
+type asked struct {
+	of    *requests
+	began time.Time
+	span  *trace.Span // nil: it is not traced
+}
+
+// begin notes that a request has come, of a client that gives the traceparent, or none.
+func (r *requests) begin(peer, traceparent string) *asked {
+	a := &asked{of: r, began: time.Now()}
+	if r.tracer != nil {
+		within, ok := trace.Parse(traceparent)
+		if !ok {
+			within = r.tracer.Root()
 		}
+		a.span = r.tracer.Start(within, r.handler, trace.Server, trace.Peer(peer)...)
+	}
+	return a
+}
+
+// ended finishes the span of a request, and writes its line, if it is one that the log has.
+func (a *asked) ended(attrs ...any) {
+	r := a.of
+	a.span.Finish()
+	took := time.Since(a.began)
+	slow := r.after > 0 && took >= r.after
+	lines := &r.fast
+	if slow {
+		lines = &r.slow
+	} else if !r.all {
+		return
 	}
 	left, ok := lines.Due(time.Now())
 	if !ok {
@@ -61,7 +88,42 @@ func (r *requests) ended(began time.Time, attrs ...any) {
 	if left > 0 {
 		attrs = append(attrs, throttle.LeftOut, left)
 	}
-	r.log.With(attrs...).Info(message, "duration", took.Round(time.Microsecond), journal.ID(id))
+	log := r.log.With(append(attrs, "duration", took.Round(time.Microsecond))...)
+	if slow {
+		log.Info("a call was slow", journal.ID(journal.CallSlow))
+	} else {
+		log.Info("a call has ended", journal.ID(journal.CallEnded))
+	}
+}
+
+// answered is what a request of HTTP was answered.
+func (a *asked) answered(r *http.Request, status int) {
+	if a.span == nil {
+		return
+	}
+	path := route(r)
+	a.span.Rename(strings.TrimSpace(method(r) + " " + path))
+	a.span.Add(trace.Attr{Key: "http.request.method", Value: method(r)}, trace.Attr{Key: "http.response.status_code", Value: status})
+	if path != "" {
+		a.span.Add(trace.Attr{Key: "http.route", Value: path})
+	}
+	if status >= http.StatusInternalServerError {
+		a.span.Fail(strconv.Itoa(status))
+	}
+}
+
+// methods are those of RFC 9110 and RFC 5789.
+var methods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodConnect, http.MethodOptions,
+	http.MethodTrace,
+}
+
+// method is a request's, if it is a known one: others are a client's own text.
+func method(r *http.Request) string {
+	if slices.Contains(methods, r.Method) {
+		return r.Method
+	}
+	return "_OTHER"
 }
 
 // route is the path of the pattern by which an http.ServeMux has found the handler: no value that is in the request's own. It is empty

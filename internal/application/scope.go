@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/trace"
 	"github.com/fdtserver/fdt/txn"
 )
 
@@ -17,6 +18,7 @@ type Scope struct {
 	manager *txn.Manager
 	who     txn.Principal
 	session *txn.Session // nil until it is needed
+	span    *trace.Span  // within which its transactions are; nil: of none
 }
 
 // NewScope returns a scope for whom its transactions belong to.
@@ -26,12 +28,29 @@ func NewScope(m *txn.Manager, who txn.Principal) *Scope { return &Scope{manager:
 func (s *Scope) Session() *txn.Session {
 	if s.session == nil {
 		s.session = s.manager.NewSession(s.who)
+		s.observe(s.span)
 	}
 	return s.session
 }
 
+// observe has what the scope does be within a span from now on; nil: of none.
+func (s *Scope) observe(span *trace.Span) {
+	s.span = span
+	switch {
+	case s.session == nil:
+	case span == nil:
+		s.session.Observe(nil)
+	default:
+		s.session.Observe(span)
+	}
+}
+
 // Another is a scope of its own for the same client.
-func (s *Scope) Another() *Scope { return NewScope(s.manager, s.who) }
+func (s *Scope) Another() *Scope {
+	other := NewScope(s.manager, s.who)
+	other.span = s.span
+	return other
+}
 
 // Open tells whether a transaction is open.
 func (s *Scope) Open() bool { return s.session != nil && s.session.State() != txn.Idle }

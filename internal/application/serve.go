@@ -107,7 +107,10 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 		StartupTimeout: cfg.Session.AuthenticationTimeout, ReserveTimeout: cfg.Session.ReserveTimeout, StallTimeout: cfg.Session.StallTimeout,
 		MaxMessage: int(cfg.Session.Message), MaxStatements: cfg.Session.Statements, MaxMemory: int(cfg.Session.Memory),
 	}
-	own, err := app.open(cfg, manager, log)
+	tracer, finish := tracing(cfg, p, log)
+	defer finish()
+	wire.Tracer = tracer
+	own, err := app.open(cfg, manager, log, tracer)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ type Conn struct {
 	ctx     context.Context
 	known   bool
 	work    drain.Work
-	asked   time.Time // when the request came that is in hand; zero: none is
+	asked   *asked // the request in hand; nil: none is, or nobody is told
 }
 
 // handle serves one connection.
@@ -116,16 +116,18 @@ func (c *Conn) Next() error {
 	defer c.drained.Begin(&c.work)
 	err := c.next()
 	if err == nil && c.stream.calls != nil {
-		c.asked = time.Now()
+		c.asked = c.stream.calls.begin(c.Peer(), "")
+		c.Scope.observe(c.asked.span)
 	}
 	return err
 }
 
 // done notes the end of the request in hand.
 func (c *Conn) done() {
-	if !c.asked.IsZero() {
-		c.stream.calls.ended(c.asked, "listener", c.drained.Listener(), "remote", c.Peer())
-		c.asked = time.Time{}
+	if c.asked != nil {
+		c.Scope.observe(nil)
+		c.asked.ended("listener", c.drained.Listener(), "remote", c.Peer())
+		c.asked = nil
 	}
 }
 

@@ -182,12 +182,14 @@ func (w *web) answer(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := &answered{ResponseWriter: rw, status: http.StatusOK}
-	began, done := time.Now(), false
+	request, done := w.calls.begin(l.Peer(), r.Header.Get("Traceparent")), false
+	scope.observe(request.span)
 	defer func() {
 		if !done && !a.sent {
 			a.status = http.StatusInternalServerError // it has panicked; the client sees its connection end
 		}
-		w.calls.ended(began, "method", r.Method, "route", route(r), "status", a.status, "listener", l.Listener(), "remote", l.Peer())
+		request.answered(r, a.status)
+		request.ended("method", method(r), "route", route(r), "status", a.status, "listener", l.Listener(), "remote", l.Peer())
 	}()
 	w.handler.ServeHTTP(a.as(), r)
 	done = true

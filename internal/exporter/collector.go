@@ -94,6 +94,7 @@ var (
 	forces        = define("log_force_duration_seconds", "How long callers waited for their record of the transaction log to be on disk.")
 	poolUse       = ofWorker("resource_connections", "Connections to a resource that transactions use.", "resource")
 	poolLimit     = ofWorker("resource_connections_max", "Connections to a resource that transactions may use.", "resource")
+	spans         = define("trace_spans_total", "Spans of traces that the collector has taken, or that were dropped as it did not.", "outcome")
 	exhausted     = define("resource_exhausted_total", "Transactions that found no free connection to a resource in time.", "resource")
 )
 
@@ -387,6 +388,7 @@ func (o of) counts(w meter.Worker) {
 	}
 	o.byName(transactions, w.Transactions, "committed", "rolled_back", "prepared", "unknown")
 	o.byName(decisions, w.Decisions, "commit", "abort")
+	o.byName(spans, w.Spans)
 	for name, r := range w.Resources {
 		o.counter(exhausted, float64(r.Exhausted), name)
 	}

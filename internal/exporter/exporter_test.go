@@ -44,7 +44,7 @@ func busy(generation, slot int) meter.Worker {
 			"public": {Expires: noon.Add(time.Duration(slot) * time.Hour)}},
 		Drained: 4, Cut: 1, Fatal: map[string]uint64{"57": 2},
 		Calls:        map[string]meter.Calls{"transfer": {Classes: map[string]uint64{"00": 7, "P0": 1}, Duration: h.Read()}, "never": {Duration: new(meter.Histogram).Read()}},
-		Transactions: map[string]uint64{"committed": 6, "rolled_back": 1}, Open: 2, Decisions: map[string]uint64{"commit": 1}, Pending: 1, Hazards: 1,
+		Transactions: map[string]uint64{"committed": 6, "rolled_back": 1}, Open: 2, Decisions: map[string]uint64{"commit": 1}, Pending: 1, Hazards: 1, Spans: map[string]uint64{"sent": 5, "dropped": 1},
 		Forces: h.Read(), InDoubt: 3, Aside: slot, Unexplained: slot, Oldest: noon.Add(-time.Duration(slot) * time.Minute), Scanned: noon.Add(-time.Duration(slot) * time.Second),
 		Resources: map[string]meter.Resource{"bank": {InUse: 3, Limit: 32, Waiting: 2, Exhausted: 1, State: []string{"unfit", "reachable"}[slot%2],
 			Since: noon.Add(-time.Duration(slot) * time.Hour), Latency: float64(slot) / 1000, Warnings: slot, InDoubt: 2, Untold: 1}, "outbox": {State: "unknown"}},

@@ -162,6 +162,7 @@ func (h how) take(all *meter.Worker, w meter.Worker) {
 	all.Fatal = merged(all.Fatal, w.Fatal, h.counts)
 	all.Transactions = merged(all.Transactions, w.Transactions, h.counts)
 	all.Decisions = merged(all.Decisions, w.Decisions, h.counts)
+	all.Spans = merged(all.Spans, w.Spans, h.counts)
 	all.Listeners = merged(all.Listeners, w.Listeners, func(a, b meter.Listener) meter.Listener {
 		return meter.Listener{Accepted: h.counts(a.Accepted, b.Accepted)}
 	})

@@ -24,6 +24,7 @@ type Worker struct {
 	Decisions    map[string]uint64   `json:"decisions"`    // on prepared transactions: commit, rollback
 	Pending      int                 `json:"pending"`      // decisions that a resource has not been told yet
 	Hazards      uint64              `json:"hazards"`      // outcomes that nothing proves
+	Spans        map[string]uint64   `json:"spans"`        // of traces: sent, dropped; nil: none are made
 	Forces       Distribution        `json:"forces"`       // how long records took to be on disk
 	Resources    map[string]Resource `json:"resources"`    // by name
 

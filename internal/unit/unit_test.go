@@ -68,3 +68,12 @@ func FuzzRender(f *testing.F) {
 		}
 	})
 }
+
+// TestTraceNeedsNetwork: workers that tell a collector of traces must reach it.
+func TestTraceNeedsNetwork(t *testing.T) {
+	for endpoint, want := range map[string]bool{"": false, "http://127.0.0.1:4318": true} {
+		if got := NeedsOf(&config.Config{}, &config.Config{Trace: config.Trace{Endpoint: endpoint}}).Network; got != want {
+			t.Errorf("%q: %v", endpoint, got)
+		}
+	}
+}

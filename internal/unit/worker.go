@@ -56,6 +56,7 @@ func NeedsOf(configs ...*config.Config) Needs {
 	var needs Needs
 	writable := make(map[string]bool)
 	for _, c := range configs {
+		needs.Network = needs.Network || c.Trace.Endpoint != ""
 		for _, r := range c.Resources {
 			needs.Network = needs.Network || r.DialsTCP()
 		}

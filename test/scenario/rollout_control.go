@@ -15,7 +15,7 @@ func control(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context, *Stage) error{silentMaster, interruptedWait, otherMaster, whatIsMissing, whoDecided, operatorEnds, removedDirectory, slowCalls} {
+	for _, part := range []func(context.Context, *Stage) error{silentMaster, interruptedWait, otherMaster, whatIsMissing, whoDecided, operatorEnds, removedDirectory, slowCalls, traces} {
 		if err := part(ctx, s); err != nil {
 			return err
 		}
