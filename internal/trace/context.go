@@ -41,17 +41,19 @@ func Parse(text string) (Context, bool) {
 	return c, true
 }
 
+// farthest is how many bytes of a text are looked at from either end: it may have megabytes.
+const farthest = 4 << 10
+
 // FromComment reads the traceparent of a comment at the begin or the end of a statement's text, as SQLCommenter has it:
 // /*key='value',traceparent='00-…'*/.
 func FromComment(text string) (Context, bool) {
-	text = strings.TrimRight(text, "; \t\r\n")
 	var last, first string
-	if body, ok := strings.CutSuffix(text, "*/"); ok {
+	if body, ok := strings.CutSuffix(strings.TrimRight(text[max(0, len(text)-farthest):], "; \t\r\n"), "*/"); ok {
 		if at := strings.LastIndex(body, "/*"); at >= 0 {
 			last = body[at+2:]
 		}
 	}
-	if body, ok := strings.CutPrefix(strings.TrimLeft(text, " \t\r\n"), "/*"); ok {
+	if body, ok := strings.CutPrefix(strings.TrimLeft(text[:min(len(text), farthest)], " \t\r\n"), "/*"); ok {
 		first, _, _ = strings.Cut(body, "*/")
 	}
 	for _, comment := range [...]string{last, first} {

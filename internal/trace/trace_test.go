@@ -58,14 +58,17 @@ func TestParse(t *testing.T) {
 // TestFromComment finds a traceparent in a comment at either end, and nowhere else.
 func TestFromComment(t *testing.T) {
 	for text, want := range map[string]bool{
-		"CALL f() /*traceparent='" + given + "'*/":                           true,
-		"CALL f() /* app='x%2C' , traceparent = '" + given + "',z='1' */ ; ": true,
-		"/*traceparent='" + given + "'*/ CALL f()":                           true,
-		" /* a */ CALL f() /*traceparent='" + given + "'*/":                  true,
-		"CALL f('traceparent=" + given + "')":                                false,
-		"CALL f('/*traceparent=''" + given + "''*/')":                        false,
-		"CALL f() /*traceparent='00-0-0-01'*/":                               false,
-		"CALL f() /*tracestate='" + given + "'*/":                            false,
+		"CALL f() /*traceparent='" + given + "'*/":                             true,
+		"CALL f() /* app='x%2C' , traceparent = '" + given + "',z='1' */ ; ":   true,
+		"/*traceparent='" + given + "'*/ CALL f()":                             true,
+		" /* a */ CALL f() /*traceparent='" + given + "'*/":                    true,
+		"CALL f('traceparent=" + given + "')":                                  false,
+		"CALL f('/*traceparent=''" + given + "''*/')":                          false,
+		strings.Repeat("x", 1<<20) + "/*traceparent='" + given + "'*/":         true,
+		"/*traceparent='" + given + "'*/" + strings.Repeat("x", 1<<20):         true,
+		"CALL f() /*traceparent='" + given + "'*/" + strings.Repeat(" ", 5000): false, // too far away
+		"CALL f() /*traceparent='00-0-0-01'*/":                                 false,
+		"CALL f() /*tracestate='" + given + "'*/":                              false,
 		"*/": false,
 		"/*": false,
 		"":   false,
