@@ -24,7 +24,8 @@ func slowCalls(ctx context.Context, s *Stage) error {
 		return err
 	}
 	if _, err := until(ctx, "the journal tells of all calls", func() (bool, error) {
-		out, err := s.quiet(ctx, "journalctl -o json MESSAGE_ID=18e37e734dbc45e994be8b2d4214449b -n 3; journalctl -o json -u 'fdt-worker@*' | grep -c unseen || true")
+		out, err := s.quiet(ctx, "journalctl -o json MESSAGE_ID=18e37e734dbc45e994be8b2d4214449b FDT_GID=logged; "+
+			"journalctl -o json MESSAGE_ID=18e37e734dbc45e994be8b2d4214449b FDT_STATEMENT=CALL -n 1; journalctl -o json -u 'fdt-worker@*' | grep -c unseen || true")
 		return strings.Contains(out, `"FDT_STATEMENT":"CALL"`) && strings.Contains(out, `"FDT_STATEMENT":"PREPARE TRANSACTION"`) &&
 			strings.Contains(out, `"FDT_STATEMENT":"ROLLBACK PREPARED"`) && strings.Contains(out, `"FDT_GID":"logged"`) &&
 			strings.Contains(out, `"FDT_SESSION":"`) && strings.Contains(out, `"FDT_ROWS":"0"`) && strings.HasSuffix(strings.TrimSpace(out), "\n0"), err

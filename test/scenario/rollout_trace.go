@@ -27,7 +27,7 @@ func traces(ctx context.Context, s *Stage) error {
 		return err
 	}
 	if _, err := until(ctx, "the journal tells that there is no collector", func() (bool, error) {
-		out, err := s.quiet(ctx, "journalctl -u 'fdt-worker@*' -o cat -n 50")
+		out, err := s.quiet(ctx, "journalctl -u 'fdt-worker@*' -o cat -n 1 -g 'collector of traces' || true")
 		return strings.Contains(out, "the collector of traces does not take spans"), err
 	}); err != nil {
 		return err
