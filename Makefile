@@ -21,7 +21,7 @@ LINT := go tool -modfile=tools/go.mod golangci-lint
 PROGRAMS := fdtctl fdt-master fdt-worker fdt-metrics fdt-generator
 PAGES := $(wildcard docs/man/*.[578])
 SOURCES = $(shell find . -name '*.go' -not -path './build/*' -not -name '*_test.go') go.mod go.sum
-PACKAGING := nfpm.yaml $(PAGES) $(shell find packaging examples -type f)
+PACKAGING := nfpm.yaml docs/operator.md $(PAGES) $(shell find packaging examples -type f)
 
 # need PACKAGE…: install those that are missing, as root or by sudo.
 define need

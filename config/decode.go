@@ -18,10 +18,11 @@ const nonblock = syscall.O_NONBLOCK | syscall.O_CLOEXEC
 
 // decoder collects faults, and remembers where each value stood for the checks that come after.
 type decoder struct {
-	faults Faults
-	broken bool              // what was read is not all there is: the checks would report ghosts
-	places map[string]*value // by path: "listen.local.address"
-	reader *Program          // nil: whoever reads has not the program
+	faults     Faults
+	broken     bool              // what was read is not all there is: the checks would report ghosts
+	places     map[string]*value // by path: "listen.local.address"
+	passedOver Faults            // files that look like configuration, and are not read
+	reader     *Program          // nil: whoever reads has not the program
 
 	effective value              // all that was read, with the defaults that do not depend on other keys
 	derived   map[string][]entry // those that do, by the path of their mapping
@@ -223,20 +224,30 @@ func number(dst *int, low, high int) kind {
 // longest bounds every duration: what is longer is a slip of the pen.
 const longest = 366 * 24 * time.Hour
 
-func duration(dst *time.Duration, low time.Duration) kind {
+func duration(dst *time.Duration, low time.Duration) kind { return durationFrom(dst, low, low) }
+
+// limit reads a duration of which 0s means that there is none.
+func limit(dst *time.Duration, low time.Duration) kind { return durationFrom(dst, 0, low) }
+
+// durationFrom reads a duration of at least low, or zero if that is given as least.
+func durationFrom(dst *time.Duration, least, low time.Duration) kind {
 	s := schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h|d))+$`}
 	return kind{schema: s, read: func(d *decoder, v *value, path string) {
 		if v.kind == yaml.ScalarNode && v.tag == "!!int" {
 			d.fault(v, fmt.Sprintf("write %ss for seconds", v.text), "%s needs a unit", path)
 			return
 		}
+		none := ""
+		if least < low {
+			none = "0s means none"
+		}
 		scalar(s, "a duration such as 30s or 10m", tagText, func(t string) (string, error) {
 			got, err := parseDuration(t)
 			switch {
 			case err != nil:
 				return "write it as 500ms, 30s, 10m or 24h", fmt.Errorf("%q is no duration", t)
-			case got < low:
-				return "", fmt.Errorf("it must be at least %s", low)
+			case got < low && got != least:
+				return none, fmt.Errorf("it must be at least %s", low)
 			case got > longest:
 				return "", fmt.Errorf("it must be at most %s", longest)
 			}

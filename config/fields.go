@@ -182,7 +182,7 @@ func workersFields(w *Workers) []field {
 		{key: "threads", def: "256", kind: number(&w.Threads, 1, maxCount),
 			doc: "Connections that each worker serves at once. More wait in the kernel's queue."},
 		{key: "recycle", def: "{}", doc: "When a worker is replaced by a fresh one.", kind: mapping([]field{
-			{key: "after", def: "24h", kind: duration(&w.Recycle.After, 0), doc: "Age; 0s means never."},
+			{key: "after", def: "24h", kind: limit(&w.Recycle.After, time.Second), doc: "Age; 0s means never."},
 			{key: "memory", def: "1GiB", kind: size(&w.Recycle.Memory, 0, math.MaxInt64), doc: "Resident memory; 0 means never."},
 			{key: "grace", def: "5m", kind: duration(&w.Recycle.Grace, 0), doc: "Age from which memory counts: longer than a start needs."},
 		})},
@@ -265,7 +265,7 @@ func drainFields(d *Drain) []field {
 		{key: "delay", def: "0s", kind: duration(&d.Delay, 0),
 			doc: "How long a stop, also of the host, leaves the listeners open while a balancer is told already that fdt is not ready."},
 		{key: "generations", def: "3", kind: number(&d.Generations, 1, 100),
-			doc: "Old generations that may drain at once. Beyond that the oldest is told to hurry."},
+			doc: "Old generations that may drain at once. Beyond that the oldest has 10 seconds left."},
 	}
 }
 
@@ -282,9 +282,9 @@ func reloadFields(r *Reload) []field {
 
 func transactionFields(t *Transaction) []field {
 	return []field{
-		{key: "timeout", def: "60s", kind: duration(&t.Timeout, 0),
+		{key: "timeout", def: "60s", kind: limit(&t.Timeout, time.Millisecond),
 			doc: "Longest transaction, from its beginning to its end or its PREPARE TRANSACTION; 0s means no limit."},
-		{key: "idle_timeout", def: "60s", kind: duration(&t.IdleTimeout, 0),
+		{key: "idle_timeout", def: "60s", kind: limit(&t.IdleTimeout, time.Millisecond),
 			doc: "Longest silence of a client within a transaction; 0s means no limit."},
 		{key: "lock_timeout", def: "10s", kind: duration(&t.LockTimeout, time.Millisecond),
 			doc: "Longest wait for a lock at a resource. It ends deadlocks across resources, so it has no 0s."},
@@ -316,7 +316,7 @@ func procedureFields(p *Procedure) []field {
 				return "", principal.check(t)
 			})
 		})},
-		{key: "timeout", def: "0s", kind: duration(&p.Timeout, 0),
+		{key: "timeout", def: "0s", kind: limit(&p.Timeout, time.Millisecond),
 			doc: "Longest call; 0s leaves it to the limits of the transaction."},
 	}
 }

@@ -46,7 +46,7 @@ func (d *decoder) load(dir string) (*Config, error) {
 	if err != nil {
 		d.faults = append(d.faults, Fault{File: filepath.Join(dir, "config.d"), What: reason(err)})
 	}
-	d.foreign(filepath.Join(dir, "config.d"))
+	d.foreign(dir)
 	var sources []*source
 	for _, name := range files {
 		name = filepath.Join(dir, name)
@@ -160,12 +160,26 @@ func (d *decoder) excerpts() {
 	}
 }
 
-// foreign reports files of config.d that look like configuration and would be passed over in silence.
+// foreign reports files that look like configuration and are passed over. In config.d that is a fault; beside config.yaml, where there
+// may be drafts, it is for a warning.
 func (d *decoder) foreign(dir string) {
-	stray, _ := filepath.Glob(filepath.Join(dir, "*.yml")) // the pattern is well-formed unless dir is not
-	for _, name := range stray {
-		d.faults = append(d.faults, Fault{File: name, What: "only *.yaml is read",
-			Hint: "rename it to " + strings.TrimSuffix(filepath.Base(name), ".yml") + ".yaml"})
+	for _, in := range []string{dir, filepath.Join(dir, "config.d")} {
+		entries, _ := os.ReadDir(in) // of a directory that cannot be read is told elsewhere
+		for _, e := range entries {
+			name := e.Name()
+			ending := filepath.Ext(name)
+			if like := strings.ToLower(ending); like != ".yaml" && like != ".yml" || strings.HasPrefix(name, ".") {
+				continue
+			}
+			f := Fault{File: filepath.Join(in, name), What: "only *.yaml is read", Hint: "rename it to " + strings.TrimSuffix(name, ending) + ".yaml"}
+			switch {
+			case in != dir && ending != ".yaml":
+				d.faults = append(d.faults, f)
+			case in == dir && name != "config.yaml":
+				f.What, f.Hint = "it is not read: only config.yaml and config.d/*.yaml are", "move it to config.d, or away"
+				d.passedOver = append(d.passedOver, f)
+			}
+		}
 	}
 }
 

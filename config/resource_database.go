@@ -32,7 +32,7 @@ var postgresType = typed(ResourceType{Name: TypePostgres, takes: takesSQL, decid
 	},
 	func(d *decoder, _ *Config, s *Postgres, path string) {
 		password, _ := postgresDSN(s.DSN)
-		d.open(password, path)
+		d.dsn(password, postgresFault(s.DSN), path)
 	})
 
 var mariadbType = typed(ResourceType{Name: TypeMariaDB, takes: takesSQL, dialect: DialectMariaDB},
@@ -44,7 +44,7 @@ var mariadbType = typed(ResourceType{Name: TypeMariaDB, takes: takesSQL, dialect
 	},
 	func(d *decoder, _ *Config, s *MariaDB, path string) {
 		password, _, _ := mariadbDSN(s.DSN)
-		d.open(password, path)
+		d.dsn(password, mariadbFault(s.DSN), path)
 	})
 
 func (s *Database) fields(dsn string) []field {
@@ -57,11 +57,14 @@ func (s *Database) fields(dsn string) []field {
 	}
 }
 
-// open reports a password that stands in a connection string.
-func (d *decoder) open(password bool, path string) {
+// dsn reports a password that stands in a connection string, or why it cannot be read. It tells nothing of it.
+func (d *decoder) dsn(password bool, why, path string) {
+	path += ".dsn"
 	if password {
-		d.at(path+".dsn", "put it into a file that only root and fdt can read, and name that as password_file",
+		d.at(path, "put it into a file that only root and fdt can read, and name that as password_file",
 			"a password does not belong in the configuration")
+	} else if why != "" {
+		d.at(path, "", "%s cannot be read: %s", path, why)
 	}
 }
 

@@ -77,6 +77,9 @@ func (d *decoder) build(src *source, n *yaml.Node) (v value) {
 	if n.Anchor != "" {
 		d.fault(&v, "write the value out where it is needed", "anchors are not read here")
 	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		d.fault(&v, "leave it out; a text in quotes is a text", "tags of YAML, such as !!str, are not read here")
+	}
 	if n.Kind == yaml.AliasNode {
 		d.fault(&v, "write the value out where it is needed", "aliases are not read here")
 		v.kind, v.tag, v.text = yaml.ScalarNode, "!!null", ""

@@ -83,9 +83,9 @@ func (p Places) At(path, what, hint string) Fault {
 	return d.faults[0]
 }
 
-// Warnings are the configuration's, each at its place, in the order of files and lines.
+// Warnings are the configuration's, each at its place, and files that were passed over, in the order of files and lines.
 func (p Places) Warnings(c *Config) Faults {
-	var all Faults
+	all := slices.Clone(p.d.passedOver)
 	for _, w := range c.Warnings() {
 		all = append(all, p.At(w.Path, w.What, w.Hint))
 	}

@@ -228,7 +228,7 @@ func TestRestartRejected(t *testing.T) {
 	if !m.adopt() || m.step != TakingBack || m.pending == nil || m.failure == nil {
 		t.Errorf("adopted: %s of %+v for %v", m.step, m.pending, m.failure)
 	}
-	for _, want := range []string{"the one that served goes on serving", "units are out of date"} {
+	for _, want := range []string{"the one that served goes on serving", "systemd could not read the units again"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("%q is not logged:\n%s", want, log)
 		}
@@ -402,7 +402,7 @@ func TestRunFull(t *testing.T) {
 	if err := m.markRestart(); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.wantRestart(); err != nil || !m.recheck || !strings.Contains(log.String(), "cannot be rolled yet") {
+	if err := m.wantRestart(); err != nil || !m.recheck || !strings.Contains(log.String(), "cannot take over yet") {
 		t.Errorf("a restart: %v, %s", err, log)
 	}
 	d := decision{}

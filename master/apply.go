@@ -138,14 +138,14 @@ const hurryWithin = 10 * time.Second
 
 // hurry shortens the deadline of a generation's drain. A worker that does not answer has its own deadline.
 func (m *Master) hurry(gen int, within time.Duration) {
-	m.log.Warn("an old generation is told to hurry", "generation", gen, "within", within)
+	m.log.Warn("an old generation is told to end sooner", "generation", gen, "within", within)
 	for _, w := range m.last.of(gen, draining) {
 		path := m.controlPath(w.gen, w.slot)
 		m.helpers.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), control.Timeout)
 			defer cancel()
 			if err := control.Call(ctx, path, control.OpDrain, control.Drain{Within: within.String()}, nil); err != nil {
-				m.log.Warn("a worker cannot be told to hurry", "socket", path, "error", err)
+				m.log.Warn("a worker cannot be told to end sooner", "socket", path, "error", err)
 			}
 		})
 	}
@@ -164,7 +164,7 @@ func (m *Master) forget(gen int) error {
 		return err
 	}
 	delete(m.hurried, gen)
-	m.log.Info("a generation is gone", "generation", gen)
+	m.log.Info("the last worker of an old generation has ended", "generation", gen)
 	return m.prune()
 }
 

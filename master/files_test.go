@@ -56,7 +56,7 @@ func TestNotDirectory(t *testing.T) {
 	if m.state.Step = "dancing"; m.adopt() {
 		t.Error("an unknown step is adopted")
 	}
-	for _, want := range []string{"snapshots cannot be listed", "resources cannot be compared", "not everything about it could be put in order",
+	for _, want := range []string{"the copies of earlier configurations cannot be listed", "resources cannot be compared", "not everything about it could be put in order",
 		"generated units cannot be compared", "a generation's snapshot cannot be read"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("%q is not logged:\n%s", want, log)

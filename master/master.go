@@ -369,7 +369,7 @@ func (m *Master) begin(overtaken bool) error {
 	if !serving || overtaken || !m.adopt() {
 		return m.cold(v)
 	}
-	m.event(journal.Adopted).Info("adopted what the last master left", "generation", m.state.Applied, "pending", m.state.Pending, "step", m.step.String())
+	m.event(journal.Adopted).Info("took over what the last master left", "generation", m.state.Applied, "pending", m.state.Pending, "step", m.step.String())
 	return m.wantRestart()
 }
 
@@ -405,7 +405,7 @@ func (m *Master) adopt() bool {
 	if step != Idle {
 		// The last master may not have come to it.
 		if err := m.daemonReload(); err != nil {
-			m.log.Warn("units are out of date", "error", err)
+			m.log.Warn("systemd could not read the units again", "error", err)
 		}
 	}
 	return true

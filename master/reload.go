@@ -241,7 +241,7 @@ func (m *Master) wantRestart() error {
 	if !marked && units == m.state.UnitHash && binary == m.state.BinaryHash {
 		return nil
 	}
-	m.log.Info("rolling the workers", "restart", marked, "program", binary != m.state.BinaryHash, "units", units != m.state.UnitHash)
+	m.log.Info("new workers take over, as the program, the unit or a restart asks for it", "restart", marked, "program", binary != m.state.BinaryHash, "units", units != m.state.UnitHash)
 	cfg, err := config.Load(m.opt.Etc)
 	if err == nil {
 		err = m.changeable(cfg)
@@ -255,7 +255,7 @@ func (m *Master) wantRestart() error {
 	if err := m.again(dir); err != nil {
 		m.recheck = true // as soon as there is room again
 		wait := m.retry.next(time.Now())
-		m.event(journal.ReloadFailed).Error("the workers cannot be rolled yet; what served goes on serving", "error", err, "again", wait)
+		m.event(journal.ReloadFailed).Error("new workers cannot take over yet; what served goes on serving", "error", err, "again", wait)
 	}
 	return nil
 }
@@ -322,7 +322,7 @@ func (m *Master) seen(cfg *config.Config, places config.Places) error {
 func (m *Master) previous() int {
 	gens, err := m.opt.Run.Generations()
 	if err != nil {
-		m.log.Warn("snapshots cannot be listed", "error", err)
+		m.log.Warn("the copies of earlier configurations cannot be listed", "error", err)
 	}
 	if !slices.Contains(gens, m.state.Previous) {
 		return 0

@@ -295,7 +295,7 @@ func (s Status) Line() string {
 				part += fmt.Sprintf(", %d in doubt", s.InDoubt)
 			}
 			if s.Untold > 0 {
-				part += fmt.Sprintf(", %d decided and untold to a resource", s.Untold)
+				part += fmt.Sprintf(", %d decided and not told to a resource yet", s.Untold)
 			}
 			if s.Aside > 0 {
 				part += fmt.Sprintf(", %s put aside: fdtctl txn list", plural(s.Aside, "transaction log"))
@@ -304,7 +304,7 @@ func (s Status) Line() string {
 		case "starting":
 			parts = append(parts, fmt.Sprintf("generation %d: %s, %d/%d workers", g.Generation, s.Step, g.Ready, g.Configured))
 		default:
-			parts = append(parts, fmt.Sprintf("generation %d: draining %d", g.Generation, g.Open))
+			parts = append(parts, fmt.Sprintf("generation %d: draining %s", g.Generation, plural(g.Open, "connection")))
 		}
 	}
 	if len(s.Generations) == 0 {

@@ -38,7 +38,7 @@ func (m *Master) Stop(ctx context.Context) error {
 			marked = true
 			return again, m.markRestart()
 		}
-		m.log.Info("not stopping", "job", v.stopper)
+		m.log.Info("not stopping, as nobody asks for it any more", "job", v.stopper)
 		return leave, nil
 	})
 }

@@ -175,7 +175,7 @@ func TestLine(t *testing.T) {
 		{Status{}, "no workers"},
 		{Status{Listeners: open, Generations: []Generation{
 			{Generation: 7, State: "serving", Configured: 4, Ready: 4, Open: 131}, {Generation: 6, State: "draining", Open: 12}}, InDoubt: 3, Untold: 2, Aside: 1},
-			"generation 7: 4/4 workers, 2 listeners, 131 connections, 3 in doubt, 2 decided and untold to a resource, 1 transaction log put aside: fdtctl txn list; generation 6: draining 12"},
+			"generation 7: 4/4 workers, 2 listeners, 131 connections, 3 in doubt, 2 decided and not told to a resource yet, 1 transaction log put aside: fdtctl txn list; generation 6: draining 12 connections"},
 		{Status{Step: "settling", Listeners: open[:1], Generations: []Generation{
 			{Generation: 8, State: "starting", Configured: 2, Ready: 2}, {Generation: 7, State: "serving", Configured: 1, Ready: 1, Open: 1}}},
 			"generation 8: settling, 2/2 workers; generation 7: 1/1 workers, 1 listener, 1 connection"},

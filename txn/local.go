@@ -233,7 +233,7 @@ func (t *transaction) rollbackPrepared(ctx context.Context, gid GID) (missing []
 		return err
 	})
 	if err != nil {
-		t.m.log.WarnContext(ctx, "cannot roll back a branch yet",
+		t.m.log.WarnContext(ctx, "a resource cannot roll back its part yet; recovery tries again",
 			slog.String("gid", gid.String()), slog.Any("error", err))
 	}
 	return missing

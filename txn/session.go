@@ -209,7 +209,7 @@ func (s *Session) Fail(err error) {
 		s.tx.failure = err
 		if len(s.tx.savepoints) == 0 {
 			if err := s.tx.rollback(context.Background()); err != nil {
-				s.m.log.Warn("cannot roll back a failed transaction yet",
+				s.m.log.Warn("a failed transaction cannot be rolled back yet; recovery tries again",
 					slog.String("gid", s.tx.gid.String()), slog.Any("error", err))
 			}
 		}

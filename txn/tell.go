@@ -172,7 +172,7 @@ func (m *Manager) endUnnamed(ctx context.Context, o *pending.Outcome) error {
 func (m *Manager) toldAll(ctx context.Context, o *pending.Outcome) {
 	m.pending.Drop(o)
 	if m.pending.Hazard(o, "") == "" {
-		m.log.InfoContext(ctx, "told all resources the decision",
+		m.log.InfoContext(ctx, "all resources have carried out the decision",
 			slog.String("gid", o.GID.String()), slog.String("decision", o.Decision.String()))
 	}
 }

@@ -80,7 +80,7 @@ func TestFaults(t *testing.T) {
 	if !errors.Is(err, errLazy) {
 		t.Errorf("Run: %v", err)
 	}
-	for _, want := range []string{"no watchdog ping", "cannot tell systemd", "connections did not end"} {
+	for _, want := range []string{"no watchdog ping", "systemd cannot be told how the worker is", "connections did not end"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %q in the log:\n%s", want, log.String())
 		}

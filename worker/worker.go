@@ -170,15 +170,29 @@ func (w *run) enough() error {
 	if d, ok := w.server.(interface{ Descriptors() int }); ok {
 		need += d.Descriptors()
 	}
+	have := limit()
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: have, Max: have}) // every kernel lets everybody do that: getrlimit(2)
+	return within(have, need)
+}
+
+// limit is the hard limit of this process's descriptors.
+func limit() uint64 {
 	var have unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &have) // every kernel has it, and lets everybody do that: getrlimit(2)
-	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: have.Max, Max: have.Max})
-	if have.Max < uint64(need) {
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &have) // every kernel has it
+	return have.Max
+}
+
+func within(have uint64, need int) error {
+	if have < uint64(need) {
 		return fmt.Errorf("%w: the limit is %d, and it may need %d: raise LimitNOFILE= of its unit, or serve fewer connections at once",
-			ErrDescriptors, have.Max, need)
+			ErrDescriptors, have, need)
 	}
 	return nil
 }
+
+// Enough returns an ErrDescriptors if this process could not come to hold the descriptors that [Run] would refuse to serve without, for a
+// server and a program that need so many.
+func Enough(server, program int) error { return within(limit(), own+server+program) }
 
 // handlers are the control socket's operations, with our own.
 func (w *run) handlers() control.Handlers {
@@ -282,7 +296,7 @@ func (w *run) loop() error {
 	var watchdog <-chan time.Time
 	interval, err := notify.Interval()
 	if err != nil {
-		w.logger.Warn("no watchdog pings", "error", err)
+		w.logger.Warn("no watchdog pings, as their interval cannot be read", "error", err)
 	}
 	if interval > 0 {
 		t := time.NewTicker(interval / 2)
@@ -333,7 +347,7 @@ func (w *run) loop() error {
 // drain starts the shutdown, unless it is under way.
 func (w *run) drain(why string) {
 	if w.stop != nil {
-		w.logger.Info("asked to drain, which is under way", "by", why)
+		w.logger.Info("asked to drain again", "by", why)
 		return
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(w.ctx))
@@ -402,7 +416,7 @@ func (w *run) end(err error) error {
 		err = fmt.Errorf("worker: shutdown: %w", err)
 		w.logger.Error("connections did not end", "error", err, "message_id", journal.HandlerStuck)
 	}
-	w.logger.Info("drained", "cut_short", cut, "message_id", journal.WorkerStopped)
+	w.logger.Info("drained, and ends", "cut_short", cut, "message_id", journal.WorkerStopped)
 	return errors.Join(w.failure, err, closed)
 }
 
@@ -436,7 +450,7 @@ func (w *run) ping(within time.Duration) {
 		ctx, cancel := context.WithTimeout(context.Background(), within)
 		defer cancel()
 		if err := b.Beat(ctx); err != nil {
-			w.logger.Error("no watchdog ping", "error", err, "message_id", journal.WatchdogFailing)
+			w.logger.Error("no watchdog ping, as connections are not accepted", "error", err, "message_id", journal.WatchdogFailing)
 			return
 		}
 	}
@@ -446,6 +460,6 @@ func (w *run) ping(within time.Duration) {
 // tell logs a notification's failure: systemd will act on its absence.
 func (w *run) tell(err error) {
 	if err != nil {
-		w.logger.Warn("cannot tell systemd", "error", err)
+		w.logger.Warn("systemd cannot be told how the worker is", "error", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"os/exec"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -22,6 +23,7 @@ import (
 	"github.com/fdtserver/fdt/internal/cli"
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/transient"
+	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // checked is the outcome of fdtctl check, as JSON.
@@ -298,10 +300,24 @@ func (c *checked) try(ctx context.Context, box transient.Worker, places config.P
 	for _, f := range found.Faults {
 		c.Faults = append(c.Faults, c.placed(places, f))
 	}
+	c.Faults = append(c.Faults, c.occupied(ctx, places)...)
 	for _, f := range found.Warnings {
 		c.Warnings = append(c.Warnings, c.placed(places, f))
 	}
 	return nil
+}
+
+// occupied are the paths at which no listener could be opened, as something else is there. What systemd has open for fdt is fdt's own.
+func (c *checked) occupied(ctx context.Context, places config.Places) (faults config.Faults) {
+	for _, l := range unit.Listeners(c.cfg) {
+		if l.Address.Network != "unix" || exec.CommandContext(ctx, "systemctl", "--quiet", "is-active", unit.SocketName(own(), l.Address)).Run() == nil {
+			continue
+		}
+		if err := unit.Free(l.Address.Address); err != nil {
+			faults = append(faults, places.At("listen."+l.Listener.Name+".address", err.Error(), ""))
+		}
+	}
+	return faults
 }
 
 func (c *checked) placed(places config.Places, f control.Finding) config.Fault {

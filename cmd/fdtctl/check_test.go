@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,5 +99,27 @@ func TestCheckUnit(t *testing.T) {
 	stderr.Reset()
 	if code := answerCheck(strings.NewReader("nonsense"), &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), "use fdtctl check") {
 		t.Errorf("%d %s", code, stderr.String())
+	}
+}
+
+// TestCheckOccupied: a listener's path at which another process accepts, or which is no socket, is a fault, as it is for a reload.
+func TestCheckOccupied(t *testing.T) {
+	sockets := t.TempDir()
+	l, err := net.Listen("unix", sockets+"/served")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if err := os.WriteFile(sockets+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := etcWith(t, "listen:\n  a: {address: "+sockets+"/served, auth: trust}\n  b: {address: "+sockets+"/file, auth: trust}\n  c: {address: "+sockets+"/free, auth: trust}\n")
+	cfg, places, err := config.LoadPlaced(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := (&checked{Directory: dir, cfg: cfg}).occupied(t.Context(), places)
+	if len(faults) != 2 || faults[0].Line+faults[1].Line != 5 || !strings.Contains(faults.Error(), "is a socket that another process serves") || !strings.Contains(faults.Error(), "is a file, which fdt does not replace") {
+		t.Errorf("%v", faults)
 	}
 }

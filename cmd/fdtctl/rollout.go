@@ -69,10 +69,8 @@ func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
 		done.Warnings = cautions(s)
 	}
 	if !*asJSON {
-		fmt.Fprintf(stdout, "generation %d serves\n", gen)
-		for _, w := range done.Warnings {
-			fmt.Fprintf(stdout, "warning: %s\n", w)
-		}
+		_, columns := screenOf(stdout)
+		fmt.Fprint(stdout, done.text(columns))
 	}
 	if *wait {
 		if err := watched(ctx, progress, func() error { return drained(ctx) }); err != nil {
@@ -94,6 +92,16 @@ type rolledOut struct {
 	Generation uint32   `json:"generation"`
 	Drained    bool     `json:"drained"`            // older generations are gone; only if that was waited for
 	Warnings   []string `json:"warnings,omitempty"` // as cautions has them
+}
+
+// text is that for people, on a screen of a width; 0: lines are as long as they are.
+func (r rolledOut) text(width int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "generation %d serves\n", r.Generation)
+	for _, w := range r.Warnings {
+		b.WriteString(wrapped("warning: "+w, width, "  "))
+	}
+	return b.String()
 }
 
 // printJSON prints the outcome of a command for programs, in the words in which it is told to people.
@@ -188,10 +196,15 @@ func onTerminal(ctx context.Context, terminal io.Writer, columns int, done <-cha
 			return err
 		case <-tick.C:
 			if s, err := status(ctx); err == nil {
-				fmt.Fprintf(terminal, "\r\x1b[K%s", cut(printable.Line(s.Line()), max(1, columns-1))) // one line, or the next does not replace it
+				fmt.Fprint(terminal, "\r\x1b[K", oneLine(s, columns))
 			}
 		}
 	}
+}
+
+// oneLine is the status in one line of a terminal: the next does not replace a longer one.
+func oneLine(s master.Status, columns int) string {
+	return cut(printable.Line(s.Line()), max(1, columns-1))
 }
 
 // asLines prints a line for each change that the master tells of on the bus. Without a bus there is no progress to

@@ -121,3 +121,23 @@ func TestCut(t *testing.T) {
 		}
 	}
 }
+
+// TestReloadScreens: what a reload shows while it waits, in one line, and at its end.
+func TestReloadScreens(t *testing.T) {
+	during := well()
+	during.Pending, during.Step = 8, "settling"
+	during.Generations = append([]master.Generation{{Generation: 8, State: "starting", Configured: 2, Ready: 1}}, during.Generations...)
+	after := ill()
+	for _, width := range []int{0, 80, 120} {
+		got := rolledOut{Generation: 8, Warnings: cautions(after)}.text(width)
+		if width > 0 {
+			got = oneLine(during, width) + "\n" + oneLine(after, width) + "\n" + got
+		}
+		for line := range strings.Lines(got) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > 0 && n > width {
+				t.Errorf("on %d columns: a line of %d: %s", width, n, line)
+			}
+		}
+		testgolden.Compare(t, filepath.Join("testdata", "screen", fmt.Sprintf("reload-%d.txt", width)), got)
+	}
+}

@@ -203,7 +203,7 @@ func TestLine(t *testing.T) {
 	if got := line(drain.Counts{Open: 3, Busy: 2}, txn.Counts{}); got != "3 connections, 2 busy" {
 		t.Error(got)
 	}
-	if got := line(drain.Counts{}, txn.Counts{Pending: 2}); got != "0 connections, 0 busy, 2 decided and untold to a resource" {
+	if got := line(drain.Counts{}, txn.Counts{Pending: 2}); got != "0 connections, 0 busy, 2 decided and not told to a resource yet" {
 		t.Error(got)
 	}
 	if got := line(drain.Counts{}, txn.Counts{Aside: 1}); got != "0 connections, 0 busy, a transaction log was put aside: fdtctl txn list" {

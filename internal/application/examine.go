@@ -20,6 +20,7 @@ import (
 	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/worker"
 )
 
 // expiresSoon is how long before a certificate's end it is told.
@@ -65,6 +66,9 @@ func (app *Application) look(ctx context.Context, cfg *config.Config, p place, f
 	procedures, err := procedure.Compile(cfg, app.Procedures...)
 	if err != nil {
 		fault(found, "procedures", err)
+	}
+	if err := worker.Enough(serving(cfg).Descriptors(), descriptors(cfg)); err != nil {
+		fault(found, "workers.threads", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Listen)) {
 		encrypts(cfg.Listen[name], found)

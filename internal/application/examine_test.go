@@ -68,7 +68,8 @@ func TestExamine(t *testing.T) {
 		return fmt.Sprintf("listen: {public: {address: '127.0.0.1:1', auth: cert, tls: {certificate: %s, key: %s, client_ca: %s}}}\n", crt, key, crt)
 	}
 
-	bad := look(files(listen(filepath.Join(dir, "other.key")) + `resources:
+	bad := look(files(listen(filepath.Join(dir, "other.key")) + `workers: {threads: 1048576}
+resources:
   ` + bank + `
   gone: {type: postgres, dsn: "host=/nowhere user=x dbname=x"}
   outbox: {type: spool, directory: ` + filepath.Join(dir, "none") + `}
@@ -76,6 +77,7 @@ procedures:
   lookup: {steps: [{on: bank, sql: "SELECT 1"}, {on: bank, sql: "SELECT 1 FROM nowhere"}]}
 `))
 	for _, want := range []control.Finding{
+		{Path: "workers.threads", What: "too few file descriptors"},
 		{Path: "listen.public.tls", What: "private key does not match"},
 		{Path: "procedures.lookup.steps[1]", What: `"nowhere" does not exist`},
 		{Path: "resources.gone", What: "no such file or directory"},
@@ -91,7 +93,7 @@ procedures:
 			t.Errorf("%d faults of %s with %q in %+v", n, want.Path, want.What, bad.Faults)
 		}
 	}
-	if len(bad.Faults) != 4 {
+	if len(bad.Faults) != 5 {
 		t.Errorf("%+v", bad.Faults)
 	}
 

@@ -38,6 +38,16 @@ const holding = 2
 // scanning is how many files the transaction log holds open, with its locks, and recovery while it reads those of others.
 const scanning = 32
 
+// descriptors are what a worker may come to hold beside its connections.
+func descriptors(cfg *config.Config) int {
+	return holding*(cfg.Workers.Threads+reserve) + resources.Descriptors(cfg) + control.Descriptors + scanning
+}
+
+// serving is the server of a configuration, without what it serves by.
+func serving(cfg *config.Config) *drain.Server {
+	return &drain.Server{Threads: cfg.Workers.Threads, Reserve: reserve, Strangers: strangers, Idle: cfg.Drain.Idle, Spread: cfg.Drain.Spread}
+}
+
 // strangers is how many connections beyond the threads may be there that are not authenticated yet: so many have as
 // long as that takes, at the worst, and one that comes when there are more of them takes the oldest one's place.
 const strangers = 128
@@ -114,9 +124,8 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 	if err != nil {
 		return err
 	}
-	server := &drain.Server{
-		Handler: newProxies(cfg, log).before(own.or(wire.Handle)), Threads: cfg.Workers.Threads, Reserve: reserve, Strangers: strangers, Idle: cfg.Drain.Idle, Spread: cfg.Drain.Spread, Logger: log,
-	}
+	server := serving(cfg)
+	server.Handler, server.Logger = newProxies(cfg, log).before(own.or(wire.Handle)), log
 	health := watching(cfg, rms, manager, log)
 	health.look = paused.look
 	counts := meters{p, cfg, server, manager, wire, health, paused, time.Now(), new(atomic.Pointer[time.Time]), expiries(cfg)}
@@ -129,7 +138,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 		worker.WithLogger(log), worker.WithListeners(names...), worker.WithDrainTimeout(cfg.Drain.Timeout),
 		worker.WithDeadline(func(at time.Time) { counts.deadline.Store(&at) }),
 		worker.WithStatus(func() string { return line(server.Counts(), manager.Counts()) }),
-		worker.WithDescriptors(holding*(cfg.Workers.Threads+reserve)+resources.Descriptors(cfg)+control.Descriptors+scanning),
+		worker.WithDescriptors(descriptors(cfg)),
 		worker.WithControl(lc, app.operations(counts, procedures)),
 	)
 	if pending(dir, p.gen) {
@@ -208,7 +217,7 @@ func line(c drain.Counts, t txn.Counts) string {
 		s += fmt.Sprintf(", %d in doubt", t.InDoubt)
 	}
 	if t.Pending > 0 {
-		s += fmt.Sprintf(", %d decided and untold to a resource", t.Pending)
+		s += fmt.Sprintf(", %d decided and not told to a resource yet", t.Pending)
 	}
 	if t.Aside > 0 {
 		s += ", a transaction log was put aside: fdtctl txn list"

@@ -141,3 +141,36 @@ func TestBudget(t *testing.T) {
 		t.Errorf("%d connections at once, the pool is %d", most, pool)
 	}
 }
+
+// TestConnectionStrings: what the drivers do not read is a fault of the configuration, before anybody opens it; and what is one, they do not
+// read.
+func TestConnectionStrings(t *testing.T) {
+	for kind, dsns := range map[string][]string{
+		"postgres": {"host=h dbname=a", "host=h user", "host='h", "=h", "host=h port=0", "host=h port=ssl", "host=h sslmode=on", "host='a b' user=it\\'s",
+			"postgres://fdt@h/a", "postgres://fdt@h:port/a", "postgres://fdt@h1:5432,h2:5433/a", "postgres://h/a?sslmode=on", "host=h connect_timeout=3"},
+		"mariadb": {"fdt@unix(/run/m.sock)/b", "fdt@tcp(h:1)/b", "fdt@tcp/b", "/b", "b", "fdt@unix(/run/m.sock/b", "fdt@h:3306/b"},
+	} {
+		for _, dsn := range dsns {
+			cfg, fault := config.Parse([]config.Text{{Name: "c.yaml", Text: "resources: {x: {type: " + kind + ", dsn: \"" + strings.ReplaceAll(dsn, `\`, `\\`) + "\"}}"}})
+			list, refused := Open(&config.Config{Workers: config.Workers{Count: 1}, Resources: map[string]config.Resource{
+				"x": {Name: "x", Type: kind, Settings: settings(kind, dsn)},
+			}}, t.TempDir(), nil)
+			if (fault != nil) != (refused != nil) {
+				t.Errorf("%s, %q: the configuration says %v, and the driver %v (%v)", kind, dsn, fault, refused, cfg != nil)
+			}
+			for _, r := range list {
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+}
+
+func settings(kind, dsn string) any {
+	d := config.Database{DSN: dsn, Pool: 1}
+	if kind == "mariadb" {
+		return &config.MariaDB{Database: d}
+	}
+	return &config.Postgres{Database: d}
+}

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -125,6 +126,9 @@ func txnIn(ctx context.Context, own *Own, args []string, stdout, stderr io.Write
 			return cli.Fail(stderr, "txn", err)
 		}
 		return code
+	}
+	if _, err := os.ReadDir(filepath.Join(c.lib, "txn")); errors.Is(err, fs.ErrPermission) {
+		return cli.Fail(stderr, c.name(args[0]), fmt.Errorf("this is for root: %w", err))
 	}
 	if err := c.do(ctx, args[0], rest); err != nil {
 		return cli.Fail(stderr, c.name(args[0]), err)

@@ -86,7 +86,7 @@ var execPath = regexp.MustCompile(`path=(\S+) ;`)
 func WorkerOf(ctx context.Context, svc service.Service) Worker {
 	s := Worker{Sandbox: config.Sandbox{PrivateTmp: true, ProtectHome: true}, Program: "/usr/lib/fdt/fdt-worker"}
 	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=PrivateTmp,ProtectHome,SupplementaryGroups,ExecStart,"+
-		"ReadWritePaths,PrivateNetwork,RestrictAddressFamilies,IPAddressDeny,IPAddressAllow", svc.WorkerName(0, 0)).Output()
+		"ReadWritePaths,LimitNOFILE,PrivateNetwork,RestrictAddressFamilies,IPAddressDeny,IPAddressAllow", svc.WorkerName(0, 0)).Output()
 	if err != nil {
 		return s
 	}

@@ -12,9 +12,9 @@ import (
 func TestNeeded(t *testing.T) {
 	worker := Worker{Sandbox: config.Sandbox{PrivateTmp: true, ProtectHome: true}, Program: "/usr/lib/fdt/fdt-worker"}
 	worker.read("ExecStart={ path=/usr/lib/post ; argv[]=/usr/lib/post --instance=0-0 ; ignore_errors=no }\nPrivateTmp=no\nProtectHome=no\n" +
-		"SupplementaryGroups=post\nReadWritePaths=/run/fdt/txn /srv/post\nPrivateNetwork=no\nRestrictAddressFamilies=AF_INET AF_UNIX\nIPAddressDeny=\n")
+		"SupplementaryGroups=post\nReadWritePaths=/run/fdt/txn /srv/post\nLimitNOFILE=64\nPrivateNetwork=no\nRestrictAddressFamilies=AF_INET AF_UNIX\nIPAddressDeny=\n")
 	if worker.Program != "/usr/lib/post" || worker.PrivateTmp || worker.ProtectHome ||
-		!slices.Equal(worker.As, []string{"--property=PrivateTmp=no", "--property=ProtectHome=no", "--property=SupplementaryGroups=post"}) {
+		!slices.Equal(worker.As, []string{"--property=PrivateTmp=no", "--property=ProtectHome=no", "--property=SupplementaryGroups=post", "--property=LimitNOFILE=64"}) {
 		t.Errorf("%+v", worker)
 	}
 	own := config.Resource{Type: "letters"}

@@ -100,11 +100,13 @@ func checkHidden(ctx context.Context, s *Stage) error {
 func checkLive(ctx context.Context, s *Stage) error {
 	c := banks
 	c.procedures = `{lookup: {steps: [{on: bank_a, sql: "SELECT 1 FROM nowhere"}]}}`
-	c.listen = `{public: {address: "0.0.0.0:7433", auth: cert, tls: {certificate: /etc/fdt/c.pem, key: /etc/fdt/other.pem, client_ca: /etc/fdt/c.pem}}}`
+	c.listen = `{public: {address: "0.0.0.0:7433", auth: cert, tls: {certificate: /etc/fdt/c.pem, key: /etc/fdt/other.pem, client_ca: /etc/fdt/c.pem}}, taken: {address: /run/taken, auth: trust}}`
+	c.workers = "{count: 2, threads: 60000}"
 	if err := s.configure(ctx, c); err != nil {
 		return err
 	}
-	if _, err := s.must(ctx, `cd /etc/fdt && openssl genpkey -algorithm ec -pkeyopt ec_paramgen_curve:P-256 -out other.pem && chown root:fdt other.pem && chmod 0640 other.pem; systemctl start postgresql; systemctl stop mariadb`); err != nil {
+	if _, err := s.must(ctx, `systemd-run --quiet --unit=taken socat UNIX-LISTEN:/run/taken,fork SYSTEM:true && until [ -S /run/taken ]; do sleep 0.1; done
+		cd /etc/fdt && openssl genpkey -algorithm ec -pkeyopt ec_paramgen_curve:P-256 -out other.pem && chown root:fdt other.pem && chmod 0640 other.pem; systemctl start postgresql; systemctl stop mariadb`); err != nil {
 		return err
 	}
 	_, text, err := s.faultsOf(ctx, "--live")
@@ -114,6 +116,8 @@ func checkLive(ctx context.Context, s *Stage) error {
 	s.check(strings.Contains(text, "50-rollout.yaml:4: ") && strings.Contains(text, "private key does not match"), "fdtctl check --live: a key of another certificate", "%s", text)
 	s.check(strings.Contains(text, "50-rollout.yaml:5: resource bank_b is not available"), "a database that is down, at its place", "%s", text)
 	s.check(strings.Contains(text, "50-rollout.yaml:6: ") && strings.Contains(text, `"nowhere" does not exist`), "a statement for a table that is not there, at its step", "%s", text)
-	_, err = s.must(ctx, "systemctl stop postgresql; rm -r /etc/fdt/*.pem /tmp/spool /home/spool")
+	s.check(strings.Contains(text, "50-rollout.yaml:1: too few file descriptors: the limit is "), "more threads than the limit of descriptors allows, at their place", "%s", text)
+	s.check(strings.Contains(text, "50-rollout.yaml:4: /run/taken is a socket that another process serves"), "a path at which another process accepts", "%s", text)
+	_, err = s.must(ctx, "systemctl stop postgresql taken; rm -f /run/taken; rm -r /etc/fdt/*.pem /tmp/spool /home/spool")
 	return err
 }
