@@ -291,7 +291,7 @@ func TestFaults(t *testing.T) {
 func TestConfigurations(t *testing.T) {
 	for text, want := range map[string]string{
 		"procedures: 7": "config.yaml:4:13: procedures must be a mapping",
-		"resources: {a: {type: postgres, dsn: \"port=x\"}}":                                           "resource a: dsn: ",
+		"resources: {a: {type: postgres, dsn: \"connect_timeout=x\"}}":                                "resource a: dsn: ",
 		"resources: {a: {type: spool, directory: /tmp}}\nprocedures: {c: {steps: [{on: a, put: x}]}}": ": the configuration has a procedure c, too: rename or remove",
 	} {
 		c := fdt.Procedure("c", func(context.Context, *fdt.Tx, none) (none, error) { return none{}, nil })

@@ -131,7 +131,7 @@ func TestAlone(t *testing.T) {
 	m.last.workers = []worker{{unit: "w", gen: 1, slot: 1, phase: draining}}
 	m.hurry(1, hurryWithin)
 	m.helpers.Wait()
-	if !strings.Contains(log.String(), "a worker cannot be told to hurry") {
+	if !strings.Contains(log.String(), "a worker cannot be told to end sooner") {
 		t.Error(log)
 	}
 	sockets := map[string]socket{}

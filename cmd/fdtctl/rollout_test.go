@@ -19,7 +19,7 @@ func TestProgress(t *testing.T) {
 		},
 	}
 	changed := &dbus.Signal{Body: []any{master.BusInterface, map[string]dbus.Variant{"StatusText": dbus.MakeVariant(s.Line())}, []string{}}}
-	if got := progress(changedStatus(changed)); got != "generation 3: settling, 1/2 workers; generation 1: draining 5" {
+	if got := progress(changedStatus(changed)); got != "generation 3: settling, 1/2 workers; generation 1: draining 5 connections" {
 		t.Errorf("%q of %q", got, s.Line())
 	}
 	for _, body := range [][]any{nil, {"x", 7}, {"x", map[string]dbus.Variant{"Step": dbus.MakeVariant("idle")}}} {

@@ -37,7 +37,7 @@ func TestDecider(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	configure(fmt.Sprintf("resources:\n  outbox: {type: spool, directory: %s}\n  bank: {type: postgres, dsn: %q}\n  gone: {type: postgres, dsn: \"host=/nonexistent user=app\"}\n  odd: {type: postgres, dsn: \"host=/nonexistent port=x\"}\n",
+	configure(fmt.Sprintf("resources:\n  outbox: {type: spool, directory: %s}\n  bank: {type: postgres, dsn: %q}\n  gone: {type: postgres, dsn: \"host=/nonexistent user=app\"}\n  odd: {type: postgres, dsn: \"host=/nonexistent connect_timeout=x\"}\n",
 		t.TempDir(), strings.Replace(server.DSN("postgres"), "user=fdt", "user=app", 1)))
 	says := func(code int, want string, args ...string) string {
 		t.Helper()
