@@ -84,15 +84,15 @@ func literal(e ast.Expr) (text string, ok bool) {
 	return "", false
 }
 
-// logged is what a call logs; ok tells whether it logs anything.
-func logged(call *ast.CallExpr) (message, level string, attrs []ast.Expr, ok bool) {
+// logged is what a call logs; message is nil if it logs nothing.
+func logged(call *ast.CallExpr) (message ast.Expr, level string, attrs []ast.Expr) {
 	method, is := call.Fun.(*ast.SelectorExpr)
 	if !is {
-		return "", "", nil, false
+		return nil, "", nil
 	}
-	at := 0
-	name := method.Sel.Name
-	switch short := strings.TrimSuffix(name, "Context"); {
+	at, name := 0, method.Sel.Name
+	short := strings.TrimSuffix(name, "Context")
+	switch {
 	case name == "Log" || name == "LogAttrs":
 		at = 2
 		if len(call.Args) > 1 {
@@ -106,13 +106,36 @@ func logged(call *ast.CallExpr) (message, level string, attrs []ast.Expr, ok boo
 			at = 1
 		}
 	default:
-		return "", "", nil, false
+		return nil, "", nil
 	}
 	if len(call.Args) <= at {
-		return "", "", nil, false
+		return nil, "", nil
 	}
-	message, ok = literal(call.Args[at])
-	return message, level, call.Args[at+1:], ok
+	return call.Args[at], level, call.Args[at+1:]
+}
+
+// texts are what an expression may be: a text, or all that a function gives the variable.
+func texts(e ast.Expr, in *ast.FuncDecl) (all []string) {
+	if text, ok := literal(e); ok {
+		return []string{text}
+	}
+	name, ok := e.(*ast.Ident)
+	if !ok {
+		return nil
+	}
+	ast.Inspect(in, func(n ast.Node) bool {
+		if set, ok := n.(*ast.AssignStmt); ok && len(set.Lhs) == len(set.Rhs) {
+			for i, to := range set.Lhs {
+				if to, ok := to.(*ast.Ident); ok && to.Name == name.Name {
+					if text, ok := literal(set.Rhs[i]); ok {
+						all = append(all, text)
+					}
+				}
+			}
+		}
+		return true
+	})
+	return all
 }
 
 // keys are the names of the fields among what is logged with a message, as far as they stand at the place.
@@ -146,27 +169,38 @@ func keys(attrs []ast.Expr) (all []string) {
 func events(t *testing.T) map[string]*event {
 	t.Helper()
 	all := map[string]*event{}
+	see := func(call *ast.CallExpr, in *ast.FuncDecl) {
+		message, level, attrs := logged(call)
+		if message == nil {
+			return
+		}
+		place := strings.TrimPrefix(files.Position(call.Pos()).String(), root+"/")
+		found := texts(message, in)
+		if method, ok := call.Fun.(*ast.SelectorExpr); ok && len(found) == 0 && method.Sel.Name != "Error" && method.Sel.Name != "Log" {
+			t.Errorf("%s: a message that is no text in this function, so that nobody can tell whether %s has it", place, filepath.Base(page))
+		}
+		for _, text := range found {
+			e := all[text]
+			if e == nil {
+				e = new(event)
+				all[text] = e
+			}
+			e.places, e.level = append(e.places, place), level
+			e.fields = append(e.fields, keys(attrs)...)
+		}
+	}
 	for _, dir := range linked(t) {
 		for _, f := range sources(t, dir) {
-			ast.Inspect(f, func(n ast.Node) bool {
-				call, ok := n.(*ast.CallExpr)
-				if !ok {
-					return true
+			for _, d := range f.Decls {
+				if in, ok := d.(*ast.FuncDecl); ok {
+					ast.Inspect(in, func(n ast.Node) bool {
+						if call, ok := n.(*ast.CallExpr); ok {
+							see(call, in)
+						}
+						return true
+					})
 				}
-				message, level, attrs, ok := logged(call)
-				if !ok {
-					return true
-				}
-				e := all[message]
-				if e == nil {
-					e = new(event)
-					all[message] = e
-				}
-				e.places = append(e.places, strings.TrimPrefix(files.Position(call.Pos()).String(), root+"/"))
-				e.level = level
-				e.fields = append(e.fields, keys(attrs)...)
-				return true
-			})
+			}
 		}
 	}
 	return all
