@@ -274,9 +274,9 @@ func (m *MariaDB) PrepareContext(ctx context.Context, query string) (*sql.Stmt, 
 	if err != nil {
 		return nil, err
 	}
-	c := b.Conn()
-	if c == nil {
-		return nil, sql.ErrConnDone
+	c, err := b.Conn(ctx)
+	if err != nil {
+		return nil, err
 	}
 	return c.PrepareContext(ctx, query)
 }

@@ -182,6 +182,9 @@ func (t *transaction) rollback(ctx context.Context) error {
 		part.End(err)
 		return err
 	})
+	if ClassOf(err) == NotOurs {
+		return errors.Join(err, t.m.taken(ctx, t.gid))
+	}
 	t.m.abortLater(t.gid, missing)
 	return errors.Join(err, t.undone(ctx))
 }

@@ -117,7 +117,9 @@ type Branch interface {
 	// follows.
 	Commit(ctx context.Context) error
 	// Rollback undoes what is not prepared. An error means that the resource
-	// could not be told; its own fencing undoes the branch then.
+	// could not be told; its own fencing undoes the branch then. One marked
+	// NotOurs says that the branch never began, as the resource held one of that
+	// gid already; then nothing is ever resolved by that gid, either.
 	Rollback(ctx context.Context) error
 	// CommitPrepared is phase two, after Prepare of a local gid.
 	CommitPrepared(ctx context.Context, gid GID) error

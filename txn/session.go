@@ -180,9 +180,6 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 		if errors.Is(err, ErrExhausted) {
 			s.m.meters.exhausted[r.Name()].Add(1)
 		}
-		if ClassOf(err) == NotOurs {
-			err = errors.Join(err, s.m.taken(ctx, t.gid))
-		}
 		return nil, err
 	}
 	e := &enlisted{resource: r, branch: b, id: BranchID{Resource: r.Name()}}

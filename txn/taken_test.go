@@ -1,6 +1,7 @@
 package txn_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/spool"
 )
 
 // rewound makes a vote, and takes its log back as a snapshot of the machine
@@ -107,3 +109,35 @@ func TestTakenUnnoted(t *testing.T) {
 	}
 	_ = m.Close(t.Context())
 }
+
+// TestTakenAtBegin: a resource has found when the branch was to begin that its gid is somebody's, and says so at the end of it.
+func TestTakenAtBegin(t *testing.T) {
+	for _, end := range []string{"rollback", "prepare:y"} {
+		p := newFastPlace(t)
+		m := p.withB(t, func(s *spool.Spool) txn.Resource { return foreign{s} })
+		s := m.NewSession(alice)
+		begin(t, s)
+		_, err := s.Branch(t.Context(), "b")
+		wantErr(t, err, nil)
+		err = obey(t.Context(), m, s, end)
+		if txn.ClassOf(err) != txn.NotOurs || m.Err() == nil || m.Counts().Pending != 0 {
+			t.Errorf("%s: got %v, the worker goes on: %t, %d are pending", end, err, m.Err() == nil, m.Counts().Pending)
+		}
+		_ = m.Close(t.Context())
+	}
+}
+
+// foreign is a resource that holds a branch of each gid.
+type foreign struct{ *spool.Spool }
+
+func (f foreign) Enlist(context.Context, txn.BranchOptions) (txn.Branch, error) {
+	return foreignBranch{}, nil
+}
+
+type foreignBranch struct{ txn.Branch }
+
+var errForeign = txn.NotOurs.Mark(errors.New("there is one of that name"))
+
+func (foreignBranch) Proof() txn.Proof                                   { return "" }
+func (foreignBranch) Prepare(context.Context, txn.GID) (txn.Vote, error) { return 0, errForeign }
+func (foreignBranch) Rollback(context.Context) error                     { return errForeign }

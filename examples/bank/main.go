@@ -228,7 +228,11 @@ func (t transfer) deposit(ctx context.Context, s *txn.Session) error {
 	if err != nil {
 		return err
 	}
-	result, err := b.Conn().ExecContext(ctx, "UPDATE account SET balance = balance + ? WHERE id = ?", t.amount, t.to)
+	conn, err := b.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	result, err := conn.ExecContext(ctx, "UPDATE account SET balance = balance + ? WHERE id = ?", t.amount, t.to)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,6 @@
 package mariadb
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,95 +8,145 @@ import (
 	"github.com/fdtserver/fdt/txn"
 )
 
-// lingering has the first XA START done, its answer lost, and its session live on; at the third it calls f. It returns their count.
-func lingering(p *testdb.Proxy, f func()) *atomic.Int64 {
-	var n atomic.Int64
-	p.Rule(func(request []byte) testdb.Fate {
-		if !bytes.Contains(request, []byte("XA START")) {
-			return testdb.Pass
-		}
-		switch n.Add(1) {
-		case 1:
-			return testdb.Linger
-		case 3:
-			f()
-		}
-		return testdb.Pass
-	})
-	return &n
+// first is a branch of the session that an earlier one of the same incarnation had, which has run the statement as its first.
+func first(t *testing.T, r *Resource, gid *txn.GID, text string, args ...any) *Branch {
+	t.Helper()
+	for range 2 { // the server is to read it with what begins a branch
+		gid.Sequence = sequence.Add(1)
+		b := enlist(t, r, txn.BranchOptions{GID: *gid})
+		exec(t, b, text, args...)
+		must(t, b.Rollback(t.Context()))
+	}
+	gid.Sequence = sequence.Add(1)
+	b := enlist(t, r, txn.BranchOptions{GID: *gid})
+	if b.c.openers[text] == nil {
+		t.Fatalf("%s is not known to the server as a branch's first", text)
+	}
+	return b
 }
 
-// The answer to XA START is lost on a session that had idled: another takes the branch over, as soon as the first is ended.
-func TestLostBegin(t *testing.T) {
-	proxy, r, straight := proxied(t, Options{Pool: 1})
+// A branch begins in one round trip with its first statement, which does what it does by itself.
+func TestFirst(t *testing.T) {
+	proxy, r, _ := proxied(t, Options{Pool: 1})
 	acc := table(t, "a")
-	first := enlist(t, r, txn.BranchOptions{})
-	must(t, first.Rollback(t.Context()))
-	opt := txn.BranchOptions{GID: first.opt.GID, Isolation: txn.Serializable} // of the same incarnation: the session is taken again
-	opt.GID.Sequence = sequence.Add(1)
-	begun := lingering(proxy, func() {})
-	b := enlist(t, r, opt)
-	if begun.Load() < 2 {
-		t.Error("no answer was lost")
+	admin(t, "a", "CREATE TABLE text_"+acc+" (id int AUTO_INCREMENT PRIMARY KEY, v varchar(20) COLLATE utf8mb4_bin, b varbinary(20), d double, n numeric(9,2))")
+	gid := newGID(txn.RoleLocal)
+	requests := 0
+	for _, c := range []struct {
+		text string
+		args []any
+		rows int64
+	}{
+		{"UPDATE " + acc + " SET balance = ? WHERE id < ?", []any{int64(100), int64(99)}, 2}, // rows that match, changed or not
+		{"UPDATE " + acc + " SET balance = 1 WHERE id = 77 -- none", nil, 0},
+		{"UPDATE " + acc + " SET balance = 1 # all", nil, 2},
+		{"INSERT INTO text_" + acc + " (v, b, d, n) VALUES (?, ?, ?, ?), ('2', '2', 2, 2)", []any{"it's \\ ü", []byte{0, 255, '\''}, 0.5, "3.10"}, 2},
+		{"DELETE FROM " + acc + " WHERE id = ? OR ?", []any{nil, true}, 2},
+	} {
+		b := first(t, r, &gid, c.text, c.args...)
+		requests = 0
+		proxy.Rule(func([]byte) testdb.Fate { requests++; return testdb.Pass })
+		if out := exec(t, b, c.text, c.args...); out.Rows != c.rows || out.First != nil {
+			t.Errorf("%s: %d rows, want %d", c.text, out.Rows, c.rows)
+		}
+		proxy.Rule(nil)
+		if requests != 1 {
+			t.Errorf("%s: %d requests", c.text, requests)
+		}
+		if c.args != nil && len(c.args) == 4 {
+			if got := *exec(t, b, "SELECT CONCAT_WS(' ', v, HEX(b), d, n) FROM text_"+acc+" ORDER BY id LIMIT 1").First; got != "it's \\ ü 00FF27 0.5 3.10" {
+				t.Errorf("stored %s", got)
+			}
+		}
+		prepare(t, b)
+		must(t, b.RollbackPrepared(t.Context(), b.opt.GID))
 	}
-	exec(t, b, "SELECT balance FROM "+acc+" WHERE id = 2") // which locks, being serializable
-	other := enlist(t, straight, txn.BranchOptions{LockTimeout: time.Second})
-	if _, err := other.Exec(t.Context(), "UPDATE "+acc+" SET balance = 1 WHERE id = 2", nil); txn.SQLState(err) != "40P01" {
-		t.Errorf("write under a serializable read: %v", err)
-	}
-	must(t, other.Rollback(t.Context()))
-	exec(t, b, "UPDATE "+acc+" SET balance = 1 WHERE id = 1")
-	prepare(t, b)
-	must(t, b.CommitPrepared(t.Context(), b.opt.GID))
-	if got := value(t, "a", "SELECT balance FROM "+acc+" WHERE id = 1"); got != "1.00" {
-		t.Errorf("balance %s", got)
+	if got := value(t, "a", "SELECT GROUP_CONCAT(balance) FROM "+acc); got != "100.00,100.00" {
+		t.Errorf("balances %s", got)
 	}
 }
 
-// An Enlist fails with its answer lost, and after ROLLBACK TO SAVEPOINT there is another of the same gid. The first one's session is
-// nobody's vote: it is waited for, as long as the caller may.
-func TestBegunBefore(t *testing.T) {
-	late := errors.New("the caller waits no longer")
-	for name, leaves := range map[string]bool{"leaves": true, "stays": false} {
-		t.Run(name, func(t *testing.T) {
-			proxy, r, _ := proxied(t, Options{Pool: 1})
-			ctx, cancel := context.WithCancelCause(t.Context())
-			defer cancel(nil)
-			lingering(proxy, func() {
-				if leaves {
-					proxy.Release()
-				} else {
-					cancel(late)
-				}
-			})
-			opt := txn.BranchOptions{GID: newGID(txn.RoleLocal)}
-			if _, err := r.Enlist(ctx, opt); txn.SQLState(err) != "08001" {
-				t.Fatalf("the answer was lost: %v", err)
-			}
-			b, err := r.Enlist(ctx, opt)
-			if leaves {
-				must(t, err)
-				must(t, b.Rollback(t.Context()))
-				return
-			}
-			if !errors.Is(err, late) || txn.ClassOf(err) == txn.NotOurs {
-				t.Errorf("while the first session lives: %v of class %q", err, txn.ClassOf(err))
-			}
-			proxy.Release()
-			b, err = r.Enlist(t.Context(), opt)
-			must(t, err)
-			must(t, b.Rollback(t.Context()))
-		})
+// What the first statement cannot do fails the branch, as any other.
+func TestFirstFails(t *testing.T) {
+	r := open(t, Options{Pool: 1})
+	acc := table(t, "a")
+	text := "INSERT INTO " + acc + " VALUES (?, 1)"
+	gid := newGID(txn.RoleLocal)
+	b := first(t, r, &gid, text, int64(8))
+	if _, err := b.Exec(t.Context(), text, []any{int64(1)}); txn.SQLState(err) != "23505" {
+		t.Errorf("duplicate key: %v", err)
 	}
-}
-
-// A gid of which the server holds a prepared branch is somebody's.
-func TestBegunByAnother(t *testing.T) {
-	r := open(t, Options{})
-	b := enlist(t, r, txn.BranchOptions{})
-	prepare(t, b)
-	if _, err := r.Enlist(t.Context(), b.opt); txn.ClassOf(err) != txn.NotOurs {
-		t.Errorf("Enlist of a gid that is prepared: %v of class %q", err, txn.ClassOf(err))
+	if _, err := b.Prepare(t.Context(), b.opt.GID); txn.SQLState(err) != "23505" {
+		t.Errorf("vote: %v", err)
 	}
 	must(t, b.RollbackPrepared(t.Context(), b.opt.GID))
+	// Another limit for locks is set before.
+	holder := enlist(t, open(t, Options{}), txn.BranchOptions{})
+	exec(t, holder, "UPDATE "+acc+" SET balance = 2 WHERE id = 1")
+	gid.Sequence = sequence.Add(1)
+	b = enlist(t, r, txn.BranchOptions{GID: gid, LockTimeout: time.Second})
+	if _, err := b.Exec(t.Context(), text, []any{int64(1)}); txn.SQLState(err) != "40P01" {
+		t.Errorf("lock: %v", err)
+	}
+	must(t, b.Rollback(t.Context()))
+	must(t, holder.Rollback(t.Context()))
+	if got := value(t, "a", "SELECT COUNT(*) FROM "+acc); got != "2" {
+		t.Errorf("%s rows", got)
+	}
+}
+
+// The answer to what begins the branch is lost: the session is ended, and its locks are free.
+func TestLostBegin(t *testing.T) {
+	for _, request := range []string{"XA START", "SET SESSION innodb_lock_wait_timeout"} {
+		for _, known := range []bool{false, true} {
+			proxy, r, straight := proxied(t, Options{Pool: 1})
+			acc := table(t, "a")
+			gid := newGID(txn.RoleLocal)
+			text := "UPDATE " + acc + " SET balance = 1 WHERE id = 2"
+			if known {
+				must(t, first(t, r, &gid, text).Rollback(t.Context()))
+				gid.Sequence = sequence.Add(1)
+			}
+			b := enlist(t, r, txn.BranchOptions{GID: gid, LockTimeout: 7 * time.Second})
+			proxy.Rule(testdb.Once(request, testdb.Linger))
+			if _, err := b.Exec(t.Context(), text, nil); txn.SQLState(err) != "08006" {
+				t.Errorf("the answer was lost: %v", err)
+			}
+			must(t, b.Rollback(t.Context()))
+			other := enlist(t, straight, txn.BranchOptions{LockTimeout: time.Second})
+			exec(t, other, "UPDATE "+acc+" SET balance = 1")
+			must(t, other.Rollback(t.Context()))
+		}
+	}
+}
+
+// A gid of which the server holds a prepared branch is somebody's. One that a session has not prepared yet is waited for by nobody.
+func TestBegunByAnother(t *testing.T) {
+	r := open(t, Options{})
+	acc := table(t, "a")
+	text := "UPDATE " + acc + " SET balance = 1 WHERE id = 2"
+	gid := newGID(txn.RoleLocal)
+	must(t, first(t, r, &gid, text).Rollback(t.Context()))
+	gid.Sequence = sequence.Add(1)
+	one := enlist(t, r, txn.BranchOptions{GID: gid})
+	exec(t, one, "SELECT 1")
+	other := enlist(t, r, txn.BranchOptions{GID: gid})
+	if _, err := other.Exec(t.Context(), text, nil); err == nil || txn.ClassOf(err) == txn.NotOurs {
+		t.Errorf("begun by another: %v of class %q", err, txn.ClassOf(err))
+	}
+	must(t, other.Rollback(t.Context()))
+	prepare(t, one)
+	for _, run := range []func(b *Branch) error{
+		func(b *Branch) error { _, err := b.Exec(t.Context(), text, nil); return err },
+		func(b *Branch) error { _, err := b.Prepare(t.Context(), b.opt.GID); return err },
+	} {
+		b := enlist(t, r, txn.BranchOptions{GID: gid})
+		if err := run(b); txn.ClassOf(err) != txn.NotOurs {
+			t.Errorf("a gid that is prepared: %v of class %q", err, txn.ClassOf(err))
+		}
+		if err := b.Rollback(t.Context()); txn.ClassOf(err) != txn.NotOurs {
+			t.Errorf("Rollback of it: %v of class %q", err, txn.ClassOf(err))
+		}
+	}
+	must(t, one.RollbackPrepared(t.Context(), one.opt.GID))
 }

@@ -17,74 +17,73 @@ const settle = 5 * time.Second
 // Branch is one transaction on the database, on a session of its own. It follows the states of XA: active until XA END, idle until XA
 // PREPARE, then prepared.
 type Branch struct {
-	r      *Resource
-	c      *conn  // nil when the branch has ended, or its session is lost
-	gone   holder // the lost session whose end is not known; zero if none
-	opt    txn.BranchOptions
-	xid    string // as in statements
-	proof  txn.Proof
-	store  string // identity of its connection
-	marked bool   // a marker is to be written
-	idle   bool   // XA END was sent
-	failed error  // why the branch must not commit
+	r        *Resource
+	c        *conn  // nil when the branch has ended, or its session is lost
+	gone     holder // the lost session whose end is not known; zero if none
+	opt      txn.BranchOptions
+	xid      string // as in statements
+	proof    txn.Proof
+	store    string // identity of its connection
+	marked   bool   // a marker is to be written
+	begun    bool   // XA START was sent
+	idle     bool   // XA END was sent
+	failed   error  // why the branch must not commit
+	stranger error  // somebody else has a branch of its name
 }
 
-// Enlist begins a branch. An unreachable server fails it, with SQLSTATE 08001.
+// Enlist takes a session for a branch, one that the server has not left; that there is no server is an error with SQLSTATE 08001. The
+// transaction begins with the branch's first statement, as a rule in one round trip with it; where there was none, Prepare begins it, and
+// Commit and Rollback have nothing to do.
 func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branch, error) {
-	key, xid := lockPrefix(opt.GID.Log, opt.GID.Incarnation), r.xid(opt.GID)
-	var earlier []holder // sessions that may have begun it, and whose answer was lost
+	key := lockPrefix(opt.GID.Log, opt.GID.Incarnation)
 	for {
 		c, used, err := r.pool.Get(ctx, key)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, r.unavailable(err)
-		}
-		if err = c.begin(ctx, opt, xid); number(err) == errXADupID {
-			err = r.again(ctx, c, opt, earlier, err)
-		}
-		if err == nil {
+		case used && c.left(ctx):
+			r.pool.Drop(c)
+			r.pool.Flush() // the server was restarted: what idles is dead
+		default:
 			e := evidence{slot: c.slot, id: c.id, marked: r.opt.Marker != "" && !opt.ReadOnly}
-			return &Branch{r: r, c: c, opt: opt, xid: xid, marked: e.marked, proof: e.proof(), store: c.store}, nil
+			return &Branch{r: r, c: c, opt: opt, xid: r.xid(opt.GID), marked: e.marked, proof: e.proof(), store: c.store}, nil
 		}
-		r.pool.Drop(c)
-		if number(err) == errNotYet {
-			return nil, fmt.Errorf("resource %s: %w (%w)", r.opt.Name, ErrGalera, wrap(ctx, err))
-		}
-		if !lost(err) || ctx.Err() != nil {
-			failed := fmt.Errorf("resource %s: begin: %w", r.opt.Name, wrap(ctx, err))
-			if number(err) == errXADupID { // somebody prepared a branch of that name
-				failed = txn.NotOurs.Mark(failed)
-			}
-			return nil, failed
-		}
-		if !used {
-			return nil, r.unavailable(err)
-		}
-		r.pool.Flush() // the server was restarted: what idles is dead
-		earlier = append(earlier, c.holder())
 	}
 }
 
-// again begins a branch whose name is in use. If XA RECOVER lists it, somebody has prepared it, and the answer is inUse. Otherwise a session
-// is in it: the one that this process began it on before, without having the answer. It is ended if it is among the earlier; one that an
-// Enlist before this left behind is leaving by itself, its connection being closed. Until it has left, errBusy.
-func (r *Resource) again(ctx context.Context, c *conn, opt txn.BranchOptions, earlier []holder, inUse error) error {
-	return poll(ctx, func() (bool, error) {
-		prepared, err := r.listed(ctx, c, opt.GID)
-		if prepared {
-			err = inUse
+// begin begins the transaction, if that was not done.
+func (b *Branch) begin(ctx context.Context) error {
+	if err := b.check(); err != nil || b.begun {
+		return err
+	}
+	b.begun = true
+	if err := b.c.begin(ctx, b.opt, b.xid); err != nil {
+		return b.unbegun(ctx, err)
+	}
+	return nil
+}
+
+// unbegun takes note that the transaction cannot begin. Of a session whose answer is lost Rollback sees to the end.
+func (b *Branch) unbegun(ctx context.Context, err error) error {
+	switch {
+	case lost(err):
+		b.failed = b.fault("begin", wrap(ctx, err))
+		return b.failed
+	case number(err) == errNotYet:
+		b.failed = fmt.Errorf("resource %s: %w (%w)", b.r.opt.Name, ErrGalera, wrap(ctx, err))
+	default:
+		b.failed = b.fault("begin", wrap(ctx, err))
+	}
+	if number(err) == errXADupID {
+		prepared, unheard := b.r.listed(ctx, b.c, b.opt.GID)
+		if b.failed = errors.Join(b.failed, unheard); prepared { // it is somebody's vote
+			b.failed = txn.NotOurs.Mark(b.failed)
+			b.stranger = b.failed
 		}
-		for _, h := range earlier {
-			if err == nil {
-				_, err = c.end(ctx, h)
-			}
-		}
-		if err == nil {
-			if err = c.begin(ctx, opt, r.xid(opt.GID)); number(err) == errXADupID {
-				return false, nil
-			}
-		}
-		return err == nil, err
-	})
+	}
+	b.r.pool.Drop(b.c)
+	b.c, b.begun = nil, false
+	return b.failed
 }
 
 // begin starts the branch, in a session that is as new: what rides with it takes what an earlier transaction has left. Settings of a
@@ -93,15 +92,8 @@ func (c *conn) begin(ctx context.Context, opt txn.BranchOptions, xid string) err
 	if err := c.lockTimeout(ctx, opt.LockTimeout); err != nil {
 		return err
 	}
-	var mode []string
-	if opt.Isolation != txn.IsolationDefault {
-		mode = append(mode, "ISOLATION LEVEL "+string(opt.Isolation))
-	}
-	if opt.ReadOnly {
-		mode = append(mode, "READ ONLY")
-	}
 	start := "XA START " + xid
-	if mode != nil { // for this transaction alone
+	if mode := modes(opt); mode != nil { // for this transaction alone
 		start = "SET TRANSACTION " + strings.Join(mode, ", ") + "; " + start
 	}
 	again := c.used
@@ -115,6 +107,17 @@ func (c *conn) begin(ctx context.Context, opt txn.BranchOptions, xid string) err
 	err := c.exec(ctx, start)
 	c.again.known = c.again.known || again && err == nil
 	return err
+}
+
+// modes are what SET TRANSACTION is to say.
+func modes(opt txn.BranchOptions) (mode []string) {
+	if opt.Isolation != txn.IsolationDefault {
+		mode = append(mode, "ISOLATION LEVEL "+string(opt.Isolation))
+	}
+	if opt.ReadOnly {
+		mode = append(mode, "READ ONLY")
+	}
+	return mode
 }
 
 // lockTimeout bounds the waits for locks of rows and of tables, in whole seconds; 0 is the server's default.
@@ -135,21 +138,20 @@ func (c *conn) lockTimeout(ctx context.Context, d time.Duration) error {
 }
 
 // Conn is the branch's session, in its open transaction, for code that knows it speaks to MariaDB. It may be used until the branch ends,
-// must not be used to end the transaction or its locks, and is nil after its end. An error there does not fail the branch: report it to
-// Session.Fail.
-func (b *Branch) Conn() *sql.Conn {
-	if b.c == nil {
-		return nil
+// and must not be used to end the transaction or its locks. An error there does not fail the branch: report it to Session.Fail.
+func (b *Branch) Conn(ctx context.Context) (*sql.Conn, error) {
+	if err := b.begin(ctx); err != nil {
+		return nil, err
 	}
 	b.c.strange, b.c.called = true, true
-	return b.c.Conn
+	return b.c.Conn, nil
 }
 
 // For is Conn for the one statement that is run there next, prepared at its first use on the session; nil with the connection where it
 // cannot be. One that only reads or changes rows leaves nothing that keeps the session from being used again. The statement is not to be
 // closed.
 func (b *Branch) For(ctx context.Context, text string) (*sql.Conn, *sql.Stmt, error) {
-	if err := b.check(); err != nil {
+	if err := b.begin(ctx); err != nil {
 		return nil, nil, err
 	}
 	b.c.strange, b.c.called = b.c.strange || leaves(text), b.c.called || temporary(text)
@@ -182,7 +184,11 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 		}
 		return txn.VoteReadOnly, nil
 	}
-	if err := b.mark(ctx); err != nil {
+	err := b.begin(ctx)
+	if err == nil {
+		err = b.mark(ctx)
+	}
+	if err != nil {
 		return 0, err
 	}
 	// In one round trip. Which of them failed makes no difference to what follows.
@@ -278,6 +284,10 @@ func (b *Branch) broken(ctx context.Context, what string, err error) error {
 
 // Commit is the one-phase commit. If its outcome is lost, Resource.Outcome can tell it where there is a marker.
 func (b *Branch) Commit(ctx context.Context) error {
+	if b.c != nil && !b.begun && b.failed == nil {
+		b.release()
+		return nil
+	}
 	err := b.mark(ctx)
 	if err == nil {
 		// By itself: where its answer is lost, nothing was committed.
@@ -310,10 +320,21 @@ func (b *Branch) Commit(ctx context.Context) error {
 
 // Rollback undoes what is not prepared, and if the session does not answer ends it on the server.
 func (b *Branch) Rollback(ctx context.Context) error {
+	if !b.begun {
+		return b.leave()
+	}
 	if b.c != nil && b.undo(ctx) == nil {
 		return nil
 	}
 	return b.terminate(ctx)
+}
+
+// leave ends a branch that has not begun.
+func (b *Branch) leave() error {
+	if b.c != nil {
+		b.release()
+	}
+	return b.stranger
 }
 
 // undo is XA ROLLBACK, in any state of the branch. The session is free or lost afterwards.
@@ -349,6 +370,9 @@ func (b *Branch) CommitPrepared(ctx context.Context, gid txn.GID) error {
 
 // RollbackPrepared undoes the branch after Prepare, whatever that returned.
 func (b *Branch) RollbackPrepared(ctx context.Context, gid txn.GID) error {
+	if !b.begun {
+		return b.leave()
+	}
 	if b.c != nil && b.undo(ctx) == nil {
 		return nil
 	}
@@ -364,7 +388,7 @@ func (b *Branch) RollbackPrepared(ctx context.Context, gid txn.GID) error {
 
 // Savepoint sets a savepoint.
 func (b *Branch) Savepoint(ctx context.Context, name string) error {
-	if err := b.check(); err != nil {
+	if err := b.begin(ctx); err != nil {
 		return err
 	}
 	return b.savepoint(ctx, "SAVEPOINT "+name)

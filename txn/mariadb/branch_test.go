@@ -242,15 +242,17 @@ func TestOptions(t *testing.T) {
 	if vote, err := b.Prepare(t.Context(), b.opt.GID); err != nil || vote != txn.VoteReadOnly {
 		t.Errorf("Prepare = %v, %v", vote, err)
 	}
-	if b.Conn() != nil {
-		t.Error("a branch that is over has a connection")
+	if c, err := b.Conn(t.Context()); c != nil || !errors.Is(err, errOver) {
+		t.Errorf("a branch that is over has a connection: %v", err)
 	}
 	if _, err := b.Exec(t.Context(), "SELECT 1", nil); !errors.Is(err, errOver) {
 		t.Errorf("Exec: %v", err)
 	}
-	if _, err := r.Enlist(t.Context(), txn.BranchOptions{GID: newGID(txn.RoleLocal), Isolation: "chaos"}); txn.SQLState(err) != "42601" {
-		t.Errorf("Enlist with an unknown level: %v", err)
+	b = enlist(t, r, txn.BranchOptions{Isolation: "chaos"})
+	if _, err := b.Exec(t.Context(), "SELECT 1", nil); txn.SQLState(err) != "42601" {
+		t.Errorf("with an unknown level: %v", err)
 	}
+	must(t, b.Rollback(t.Context()))
 	// Serializable reads lock, others see the snapshot.
 	b, other := enlist(t, r, txn.BranchOptions{Isolation: txn.Serializable}), open(t, Options{})
 	exec(t, b, "SELECT * FROM "+acc)
@@ -306,7 +308,9 @@ func TestExec(t *testing.T) {
 			t.Errorf("%s with %v: %d rows, first %q; want %d, %q", c.sql, c.arg, out.Rows, first, c.rows, c.want)
 		}
 	}
-	if n := 0; b.Conn().QueryRowContext(t.Context(), "SELECT 7").Scan(&n) != nil || n != 7 {
+	c, err := b.Conn(t.Context())
+	must(t, err)
+	if n := 0; c.QueryRowContext(t.Context(), "SELECT 7").Scan(&n) != nil || n != 7 {
 		t.Errorf("typed access: %d", n)
 	}
 	if _, err := b.Exec(t.Context(), "SELECT 1; SELECT 2", nil); txn.SQLState(err) != "42601" {
@@ -431,6 +435,7 @@ func TestLostCommit(t *testing.T) {
 			outcome(t, straight, b, want)
 			proxy.Release()
 			b = enlist(t, r, txn.BranchOptions{ReadOnly: true})
+			exec(t, b, "SELECT * FROM "+acc)
 			proxy.Rule(testdb.Once("XA COMMIT", fate))
 			if err := b.Commit(t.Context()); err == nil || txn.InDoubt(err) {
 				t.Errorf("Commit of a read-only branch: %v, want an error that leaves nothing open", err)
@@ -500,6 +505,7 @@ func TestRestart(t *testing.T) {
 	prepared := enlist(t, r, txn.BranchOptions{})
 	exec(t, prepared, "UPDATE "+acc+" SET balance = 1 WHERE id = 1")
 	working, lost := enlist(t, r, txn.BranchOptions{}), enlist(t, r, txn.BranchOptions{})
+	exec(t, lost, "SELECT 1")
 	must(t, idle.Rollback(t.Context()))
 	must(t, idle2.Rollback(t.Context()))
 	if _, err := prepared.Prepare(t.Context(), external(prepared)); err != nil {

@@ -66,11 +66,14 @@ func conform(t *testing.T, marker string) {
 		},
 		Abandon: func(t testing.TB, b txn.Branch) {
 			// The socket closes, nobody says goodbye.
-			err := b.(*Branch).Conn().Raw(func(any) error { return errAbandoned })
-			if !errors.Is(err, errAbandoned) {
+			c, err := b.(*Branch).Conn(t.Context())
+			if err != nil {
 				t.Fatal(err)
 			}
-			if err := b.(*Branch).Conn().Close(); err != nil {
+			if err := c.Raw(func(any) error { return errAbandoned }); !errors.Is(err, errAbandoned) {
+				t.Fatal(err)
+			}
+			if err := c.Close(); err != nil {
 				t.Fatal(err)
 			}
 		},

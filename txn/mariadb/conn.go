@@ -3,6 +3,7 @@ package mariadb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type conn struct {
 	strange bool     // it may have state that reset leaves
 
 	statements map[string]*sql.Stmt // those of steps that are prepared, by their text
+	openers    map[string]*sql.Stmt // likewise, with what begins the branch before them; nil: that cannot be
 }
 
 // lockPrefix begins the names of an incarnation's locks; the longest name has 52 of 64 bytes.
@@ -121,6 +123,17 @@ func (c *conn) renewed() bool {
 	c.called, c.used = false, false
 	c.again.known, c.vote.known = false, false // a procedure may prepare and drop what it likes
 	return c.exec(ctx, "BEGIN NOT ATOMIC "+strings.Join(c.reset, "; ")+"; END") == nil
+}
+
+// left tells whether the server has said something to an idle session, which is its goodbye as a rule, or has closed the connection: the
+// driver looks when it is about to use a connection again.
+func (c *conn) left(ctx context.Context) bool {
+	return c.Raw(func(raw any) (err error) {
+		if idle, ok := raw.(driver.SessionResetter); ok {
+			err = idle.ResetSession(ctx)
+		}
+		return err
+	}) != nil
 }
 
 func (c *conn) close() { _ = c.Conn.Close() } // there is nobody to tell

@@ -20,17 +20,71 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 	if err := b.check(); err != nil {
 		return txn.Outcome{}, err
 	}
-	b.c.strange, b.c.called = b.c.strange || leaves(sql), b.c.called || temporary(sql)
 	err := finite(args)
 	var out txn.Outcome
-	if err == nil {
-		out, err = b.c.run(ctx, sql, args)
+	switch {
+	case err != nil:
+	case !b.begun && b.c.openers[sql] != nil && modes(b.opt) == nil:
+		return b.open(ctx, sql, args)
+	default:
+		opens := !b.begun
+		if err := b.begin(ctx); err != nil {
+			return out, err
+		}
+		if opens {
+			err = b.c.opener(ctx, sql)
+		}
+		b.c.strange, b.c.called = b.c.strange || leaves(sql), b.c.called || temporary(sql)
+		if err == nil {
+			out, err = b.c.run(ctx, sql, args)
+		}
 	}
 	if err != nil {
 		b.failed = b.fault("statement", wrap(ctx, err))
 		return txn.Outcome{}, b.failed
 	}
 	return out, nil
+}
+
+// open runs the first statement in one round trip with what begins the transaction, of which the server runs nothing behind what fails.
+func (b *Branch) open(ctx context.Context, sql string, args []any) (out txn.Outcome, err error) {
+	b.begun, b.c.used = true, true
+	if err := b.c.lockTimeout(ctx, b.opt.LockTimeout); err != nil {
+		return out, b.unbegun(ctx, err)
+	}
+	bound := make([]any, 0, 1+len(args))
+	result, err := b.c.openers[sql].ExecContext(ctx, append(append(bound, "XA START "+b.xid), args...)...)
+	switch {
+	case err == nil:
+		out.Rows, err = result.RowsAffected()
+	case number(err) == errXADupID:
+		return out, b.unbegun(ctx, err)
+	}
+	if err != nil {
+		b.failed = b.fault("statement", wrap(ctx, err))
+	}
+	return out, b.failed
+}
+
+// opener has the server read what begins a branch by this statement, bound as always, if that leaves nothing in the session and its count
+// of rows is all that it returns. It is done once in a session's life, and while the session is as new, as the server keeps its settings
+// of then with it. What can be prepared by itself is one statement, also in here.
+func (c *conn) opener(ctx context.Context, text string) error {
+	if _, tried := c.openers[text]; tried || !writes(text) || leaves(text) || len(c.openers) >= maxStatements {
+		return nil
+	}
+	if s, err := c.statement(ctx, text); s == nil {
+		return err
+	}
+	s, err := c.PrepareContext(ctx, "BEGIN NOT ATOMIC "+strings.Join(c.reset, "; ")+"; EXECUTE IMMEDIATE ?; "+text+"\n; END")
+	if err != nil && number(err) == 0 {
+		return err
+	}
+	if c.openers == nil {
+		c.openers = make(map[string]*sql.Stmt)
+	}
+	c.openers[text] = s
+	return nil
 }
 
 // maxStatements bounds the statements that are kept prepared on one session: the server counts those of all its sessions.
@@ -131,7 +185,7 @@ func (c *conn) rows(ctx context.Context, s *sql.Stmt, text string, args []any, e
 // Rows is Exec that gives each row as it comes, with an outcome for each column: they are valid until each returns. An error of each
 // ends the statement, and is returned as it is; the branch has failed.
 func (b *Branch) Rows(ctx context.Context, text string, args []any, each func(row []txn.Outcome) error) error {
-	if err := b.check(); err != nil {
+	if err := b.begin(ctx); err != nil {
 		return err
 	}
 	b.c.strange, b.c.called = b.c.strange || leaves(text), b.c.called || temporary(text)

@@ -23,7 +23,9 @@ func TestGalera(t *testing.T) {
 	if _, err := r.Check(t.Context()); !errors.Is(err, ErrGalera) {
 		t.Errorf("Check: %v", err)
 	}
-	if _, err := r.Enlist(t.Context(), txn.BranchOptions{GID: newGID(txn.RoleLocal)}); !errors.Is(err, ErrGalera) || txn.SQLState(err) != "42000" {
-		t.Errorf("Enlist: %v", err)
+	b := enlist(t, r, txn.BranchOptions{})
+	if _, err := b.Exec(t.Context(), "DO 1", nil); !errors.Is(err, ErrGalera) || txn.SQLState(err) != "42000" {
+		t.Errorf("Exec: %v", err)
 	}
+	must(t, b.Rollback(t.Context()))
 }

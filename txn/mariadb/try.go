@@ -14,7 +14,7 @@ import (
 // it; what a view, a join or a trigger leads to the vote finds, and what a procedure changes nobody. A statement that the protocol of prepared statements does not have is taken as it
 // is.
 func (b *Branch) Try(ctx context.Context, text string) error {
-	if err := b.check(); err != nil {
+	if err := b.begin(ctx); err != nil {
 		return err
 	}
 	if commits(text) {

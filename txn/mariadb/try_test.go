@@ -88,7 +88,9 @@ func TestVoteEngine(t *testing.T) {
 			begun := func() *Branch {
 				b := enlist(t, r, txn.BranchOptions{})
 				if typed {
-					_, err := b.Conn().ExecContext(t.Context(), statement)
+					c, err := b.Conn(t.Context())
+					must(t, err)
+					_, err = c.ExecContext(t.Context(), statement)
 					must(t, err)
 				} else {
 					exec(t, b, statement)
