@@ -301,6 +301,7 @@ func (se *session) openWith(ctx context.Context, opt txn.TxOptions) error {
 	se.settings.set("transaction_isolation", string(opt.Isolation), true)
 	se.settings.set("transaction_read_only", onOff[opt.ReadOnly], true)
 	se.settings.set("transaction_deferrable", onOff[opt.Deferrable], true)
+	opt.OneCall = se.oneCall
 	return se.txn.Begin(ctx, opt)
 }
 

@@ -37,6 +37,7 @@ type session struct {
 	options  txn.TxOptions // of the open transaction, for AND CHAIN
 	implicit bool          // the open transaction was not begun by BEGIN
 	several  bool          // in a simple Query of more than one statement
+	oneCall  bool          // in one of a CALL alone
 	used     bool          // a procedure ran in the open transaction
 	queried  bool          // a query ran in it, from when on PostgreSQL does not change its modes
 	worked   bool          // something was done since the last goodbye could have been said
@@ -225,6 +226,9 @@ func (se *session) simple(query string) error {
 		}
 		nothing = len(list) == 0
 		se.several = len(list) > 1
+		if len(list) == 1 {
+			_, se.oneCall = list[0].(statement.Call)
+		}
 		for i, st := range list {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -235,7 +239,7 @@ func (se *session) simple(query string) error {
 		}
 		return nil
 	})
-	se.several = false
+	se.several, se.oneCall = false, false
 	if err != nil {
 		return se.refused(err)
 	}

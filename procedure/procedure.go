@@ -180,6 +180,7 @@ func compile(c *config.Procedure, resources map[string]config.Resource) (*Proced
 		p.steps = append(p.steps, st)
 	}
 	together(p.steps)
+	lasts(p.steps)
 	for _, col := range p.columns {
 		if _, ok := names[col.Name]; !ok && !p.many {
 			return nil, fmt.Errorf("result %s: no such parameter or step", col.Name)

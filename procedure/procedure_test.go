@@ -25,6 +25,8 @@ type recorder struct {
 	got  []string
 	next []txn.Outcome
 	err  error
+
+	eager bool // votes with the last statement
 }
 
 func (r *recorder) Name() string                             { return r.name }
@@ -74,6 +76,14 @@ func (b bankBranch) Exec(ctx context.Context, sql string, args []any) (txn.Outco
 	return out, nil
 }
 
+func (b bankBranch) ExecLast(ctx context.Context, _ txn.GID, last txn.Statement) (out txn.Outcome, voted bool, err error) {
+	if !b.r.eager {
+		return out, false, nil
+	}
+	out, err = b.Exec(ctx, "last: "+last.SQL, last.Args)
+	return out, err == nil, err
+}
+
 const text = `
 listen: {local: {address: /run/fdt/s, auth: peer}}
 resources:
@@ -108,6 +118,7 @@ procedures:
 `
 
 type bench struct {
+	oneCall    bool
 	set        *procedure.Set
 	bank, mary *recorder
 	session    *txn.Session
@@ -163,7 +174,7 @@ func (b *bench) call(t *testing.T, name string, args ...procedure.Arg) ([]value.
 	if err != nil {
 		return nil, err
 	}
-	if err := b.session.Begin(t.Context(), txn.TxOptions{}); err != nil {
+	if err := b.session.Begin(t.Context(), txn.TxOptions{OneCall: b.oneCall}); err != nil {
 		t.Fatal(err)
 	}
 	var row []value.Value
@@ -255,6 +266,36 @@ func TestSQL(t *testing.T) {
 	_, err = b.call(t, "transfer", args...)
 	if !errors.Is(err, b.bank.err) || !strings.Contains(err.Error(), "step 1 of procedure transfer, on bank_a: ") {
 		t.Error(err)
+	}
+}
+
+// TestLast: in a call of which COMMIT follows, a branch votes with the last step there, if another resource takes part.
+func TestLast(t *testing.T) {
+	b := setup(t)
+	b.bank.eager, b.mary.eager, b.oneCall = true, true, true
+	one := txn.Outcome{Rows: 1}
+	b.bank.next, b.mary.next = []txn.Outcome{one, one, first("5"), one, one}, []txn.Outcome{one, {Rows: 2}}
+	args := []procedure.Arg{plain("1"), named("amount", "2.50")}
+	if _, err := b.call(t, "transfer", args...); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*recorder{b.bank, b.mary} {
+		if len(r.got) != 1 || !strings.HasPrefix(r.got[0], "last: UPDATE") {
+			t.Errorf("%s: %q", r.name, r.got)
+		}
+	}
+	_, err := b.call(t, "transfer", args...)
+	fails(t, err, "P0001", "2 rows instead of 1", "Step 2 of procedure transfer, on bank_b.")
+	b.bank.got = nil
+	if _, err := b.call(t, "chain", plain("1")); err != nil {
+		t.Fatal(err)
+	}
+	b.oneCall, b.mary.next = false, []txn.Outcome{one}
+	if _, err := b.call(t, "transfer", args...); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(b.bank.got); strings.Contains(got, "last") {
+		t.Errorf("alone, or in a block: %s", got)
 	}
 }
 

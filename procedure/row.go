@@ -28,6 +28,14 @@ func together(steps []step) {
 	}
 }
 
+// lasts finds the steps behind which there is none on their resource, if there are several resources: one commits in one phase.
+func lasts(steps []step) {
+	for i := range steps {
+		others := slices.ContainsFunc(steps, func(other step) bool { return other.on != steps[i].on && other.when == "" })
+		steps[i].last = others && !slices.ContainsFunc(steps[i+1:], func(later step) bool { return later.on == steps[i].on })
+	}
+}
+
 // needs tells whether the step reads one of the names.
 func (st *step) needs(names []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool {

@@ -35,7 +35,8 @@ type step struct {
 	err     Error // of an unmet expectation; an empty Message is filled in at the call
 	as      string
 	when    string
-	row     int // how many steps from this one on may go to their resource together
+	row     int  // how many steps from this one on may go to their resource together
+	last    bool // on its resource
 }
 
 func compileStep(c *config.Step, resources map[string]config.Resource, names map[string]*value.Type) (step, error) {
@@ -271,7 +272,14 @@ func (st *step) run(ctx context.Context, s *txn.Session, values map[string]value
 	if err != nil {
 		return err
 	}
-	out, err := execer.Exec(ctx, st.sql, args)
+	var out txn.Outcome
+	done := false
+	if st.last && s.Options().OneCall {
+		out, done, err = s.ExecLast(ctx, st.on, txn.Statement{SQL: st.sql, Args: args})
+	}
+	if !done && err == nil {
+		out, err = execer.Exec(ctx, st.sql, args)
+	}
 	if err != nil {
 		return err
 	}

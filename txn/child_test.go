@@ -139,6 +139,18 @@ func (b faultyBranch) CommitPrepared(ctx context.Context, gid txn.GID) error {
 	return b.f.around("commit prepared", func() error { return b.Branch.CommitPrepared(ctx, gid) })
 }
 
+// ExecLast puts a message, and votes.
+func (b faultyBranch) ExecLast(ctx context.Context, gid txn.GID, last txn.Statement) (out txn.Outcome, voted bool, err error) {
+	err = b.f.around("last", func() error {
+		err := b.Branch.(*spool.Branch).Put(ctx, []byte(last.SQL))
+		if err == nil {
+			_, err = b.Branch.Prepare(ctx, gid)
+		}
+		return err
+	})
+	return txn.Outcome{Rows: 1}, err == nil, err
+}
+
 func obey(ctx context.Context, m *txn.Manager, s *txn.Session, word string) error {
 	verb, arg, _ := strings.Cut(word, ":")
 	switch verb {
@@ -154,6 +166,12 @@ func obey(ctx context.Context, m *txn.Manager, s *txn.Session, word string) erro
 			return err
 		}
 		return b.(faultyBranch).Branch.(*spool.Branch).Put(ctx, []byte(body))
+	case "last":
+		_, done, err := s.ExecLast(ctx, arg, txn.Statement{SQL: "message"})
+		if err == nil && !done {
+			err = errors.New("it was not done")
+		}
+		return err
 	case "pay":
 		return pay(ctx, s, os.Getenv(envPlace))
 	case "xid":

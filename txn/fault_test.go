@@ -104,6 +104,14 @@ func (b flakyBranch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error)
 	return vote, errors.Join(err, b.o.fault(""))
 }
 
+func (b flakyBranch) ExecLast(ctx context.Context, gid txn.GID, last txn.Statement) (txn.Outcome, bool, error) {
+	err := b.Put(ctx, []byte(last.SQL))
+	if err == nil {
+		_, err = b.Prepare(ctx, gid)
+	}
+	return txn.Outcome{}, err == nil, err
+}
+
 func (b flakyBranch) CommitPrepared(ctx context.Context, gid txn.GID) error {
 	return errors.Join(b.o.fault(""), b.Branch.CommitPrepared(ctx, gid))
 }
@@ -155,6 +163,25 @@ var histories = []history{
 	{"local", func(ctx context.Context, m *txn.Manager) told {
 		s := m.NewSession(alice)
 		if write(ctx, s) != nil {
+			return no
+		}
+		return hear(s.Commit(ctx))
+	}},
+	{"unsolicited", func(ctx context.Context, m *txn.Manager) told {
+		s := m.NewSession(alice)
+		if s.Begin(ctx, txn.TxOptions{}) != nil {
+			return no
+		}
+		b, err := s.Branch(ctx, "a")
+		if err == nil {
+			err = b.(flakyBranch).Put(ctx, []byte("message"))
+		}
+		if err == nil {
+			_, _, err = s.ExecLast(ctx, "b", txn.Statement{SQL: "message"})
+		}
+		if err != nil {
+			s.Fail(err)
+			_ = s.Rollback(ctx)
 			return no
 		}
 		return hear(s.Commit(ctx))

@@ -33,6 +33,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		oper = vote + " operator-commit:x"
 		own  = "begin put:a put:b commit"
 		one  = "begin put:a put:a commit"
+		last = "begin put:a last:b commit"
 	)
 	for _, test := range []struct {
 		script, die string
@@ -83,6 +84,15 @@ func TestCrashAtEveryStep(t *testing.T) {
 		{own, "send commit prepared b", delivered},
 		{own, "got commit prepared b", delivered},
 		{own, "commit: told", delivered},
+		{last, "send last b", nothing},
+		{last, "got last b", nothing},
+		{last, "send prepare a", nothing},
+		{last, "got prepare a", nothing},
+		{last, "commit: prepared", nothing},
+		{last, "commit: durable", delivered},
+		{last, "got commit prepared a", delivered},
+		{last, "got commit prepared b", delivered},
+		{"begin put:a last:b rollback", "got last b", nothing},
 		{one, "send commit a", nothing},
 		{one, "got commit a", delivered},
 	} {

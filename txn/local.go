@@ -38,6 +38,7 @@ type enlisted struct {
 	branch   Branch
 	id       BranchID
 	prepared bool // voted VotePrepared
+	asked    bool // may have voted before the transaction was to be committed: see Session.ExecLast
 	over     bool // ended, needs nothing more
 }
 
@@ -105,6 +106,9 @@ func (t *transaction) prepare(ctx context.Context, gid GID) ([]BranchID, error) 
 	}
 	phase := begin(t.observer, PartVote, "")
 	err := t.eachBut(t.deciding, func(e *enlisted) error {
+		if e.prepared {
+			return nil
+		}
 		part := phase.Begin(PartPrepare, e.id.Resource)
 		vote, err := e.branch.Prepare(ctx, gid)
 		part.End(err)
@@ -169,20 +173,30 @@ func (a *attendant) ask() {
 	}
 }
 
-// rollback undoes branches of which none was told to prepare. Those whose
+// rollback undoes branches of which none was told to prepare, but for those that voted unsolicited. Those whose
 // resource could not be told are told later.
 func (t *transaction) rollback(ctx context.Context) error {
 	ctx, cancel := t.detached(ctx)
 	defer cancel()
 	ctx, late := t.m.telling(ctx)
 	defer late()
+	if t.taken.Load() {
+		return t.m.giveAway(ctx, t, t.gid)
+	}
 	missing, err := t.untold(func(e *enlisted) error {
+		end := e.branch.Rollback
+		if e.asked {
+			end = func(ctx context.Context) error { return e.branch.RollbackPrepared(ctx, t.gid) }
+		}
 		part := begin(t.observer, PartRollback, e.id.Resource)
-		err := e.branch.Rollback(ctx)
+		err := end(ctx)
 		part.End(err)
+		if ClassOf(err) == NotOurs {
+			t.taken.Store(true)
+		}
 		return err
 	})
-	if ClassOf(err) == NotOurs {
+	if t.taken.Load() {
 		return errors.Join(err, t.m.taken(ctx, t.gid))
 	}
 	t.m.abortLater(t.gid, missing)

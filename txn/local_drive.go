@@ -24,7 +24,7 @@ func (m *Manager) commit(ctx context.Context, t *transaction) (warning, err erro
 	switch {
 	case !t.named && len(t.branches) == 0:
 		return nil, nil
-	case !t.named && (t.opt.ReadOnly || len(t.branches) == 1):
+	case !t.named && (t.opt.ReadOnly || len(t.branches) == 1 && !t.branches[0].asked):
 		j.way = inOnePhase
 	default:
 		if t.deciding = m.deciding(t); t.deciding != nil {

@@ -124,6 +124,9 @@ func (m *scenario) begin(w *world, n int, do doFunc) {
 		case p.runs == 0 && m.local:
 			do("home commits", false, func(w *world) error {
 				w.created[0] = true
+				if m.unsolicited {
+					w.branch[0] = [2]branchState{map[way]branchState{byLog: branchPrepared}[m.way], branchPrepared}
+				}
 				return start(0, job{task: taskCommit, gid: m.gid(0), named: m.named, way: m.way, early: m.early})(w)
 			})
 		case p.runs == 0, p.runs == 1 && m.again && (w.commitOK[0] || w.abortOK[0]) && w.procs[deciderN].is != busy && w.procs[deciderN+1].is != busy:
@@ -289,8 +292,8 @@ func (m *scenario) effect(w *world, n int, do doFunc) {
 func (m *scenario) vote(w *world, n int, e effect, g int, do doFunc) {
 	if w.procs[n].part == 0 {
 		do(fmt.Sprintf("%d: %s", n, e), false, func(w *world) error {
-			w.procs[n].part, w.late[g] = 1, [2]bool{m.way == byLog, !m.reads}
-			w.acked[g][0], w.acked[g][1] = m.way != byLog, m.reads
+			w.procs[n].part, w.late[g] = 1, [2]bool{m.way == byLog && !m.unsolicited, !m.reads && !m.unsolicited}
+			w.acked[g][0], w.acked[g][1] = m.way != byLog || m.unsolicited, m.reads || m.unsolicited
 			return nil
 		})
 		return
@@ -504,6 +507,10 @@ func (m *scenario) tellAll(w *world, n int, e effect, g int, do doFunc) {
 	}
 	if e.do == doTell && (w.told&(1<<r) != 0 || m.way == byDecider && r == 0) {
 		do(name+" knows", false, func(w *world) error { then(w, false); return nil })
+		return
+	}
+	if m.forgets && e.do == doRollback && w.branch[g][r] == branchPrepared {
+		do(name+" is passed over", false, func(w *world) error { then(w, false); return nil })
 		return
 	}
 	do(name, false, func(w *world) error { err := m.tell(w, g, r, d); then(w, false); return err })

@@ -40,6 +40,8 @@ var scenarios = []scenario{
 	{name: "decider, faults", local: true, way: byDecider, deaths: 1, faults: 2, scans: 1},
 	{name: "decider, power", local: true, way: byDecider, deaths: 1, faults: 1, cuts: 1, scans: 1},
 	{name: "decider, answered early", local: true, way: byDecider, early: true, deaths: 1, faults: 1, cuts: 1, scans: 1},
+	{name: "local, unsolicited", local: true, unsolicited: true, deaths: 1, faults: 1, cuts: 1, scans: 1},
+	{name: "decider, unsolicited", local: true, way: byDecider, unsolicited: true, deaths: 1, faults: 1, cuts: 1, scans: 1},
 	{name: "decider, it alone has written", local: true, way: byDecider, reads: true, deaths: 1, faults: 2, cuts: 1, scans: 1},
 }
 
@@ -215,6 +217,7 @@ var mutants = []struct {
 	{"the log says who decides, and that is not forced", "decider, power", softly(ledger.KindDecider), "half a transaction"},
 	{"recovery does not ask the decider", "decider", func(m *scenario) { m.presumes = true }, "half a transaction"},
 	{"recovery only looks what the decider has, while a decision is on its way", "decider", func(m *scenario) { m.looks = true }, "half a transaction"},
+	{"a rollback passes over what voted before it was asked", "decider, unsolicited", func(m *scenario) { m.forgets = true }, "resource 1 keeps transaction 0 prepared for ever"},
 	{"the decider drops a decision before our log has it", "decider, faults", early(does(doSweep), writes(ledger.KindCommit)), "decided both ways"},
 	{"the decider drops a decision that some do not know", "decider, faults", learning(func(_ job, in *input) { in.missing = false }), "prepared for ever"},
 	{"a lost answer of one phase is taken for a refusal", "one phase", learning(func(_ job, in *input) {

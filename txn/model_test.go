@@ -218,6 +218,7 @@ type scenario struct {
 	way                         way  // then
 	early                       bool // likewise: its client is answered when it is decided
 	reads                       bool // nobody but the decider has written
+	unsolicited                 bool // all but the decider have voted before they were asked
 	named                       bool // its client may ask for it
 	again                       bool // the name is used once more
 	wants                       [2][]Decision
@@ -231,6 +232,7 @@ type scenario struct {
 	presumes bool // recovery does not ask the decider
 	looks    bool // recovery only looks what the decider has
 	expired  bool // recovery takes the living for dead
+	forgets  bool // a rollback passes over what was prepared before it was asked
 
 	surveys  map[surveyKey]*ledger.Contents
 	points   []point

@@ -16,6 +16,7 @@ type TxOptions struct {
 	Isolation  Isolation
 	ReadOnly   bool
 	Deferrable bool
+	OneCall    bool // COMMIT follows the first procedure that is called: see Session.ExecLast
 }
 
 // Session is one connection's transactions. It is not safe for concurrent
@@ -143,10 +144,11 @@ func (s *Session) Branch(ctx context.Context, resource string) (Branch, error) {
 	if err := s.step(EventUse); err != nil {
 		return nil, err
 	}
-	for _, e := range s.tx.branches {
-		if e.id.Resource == resource {
-			return e.branch, s.late()
+	if e := s.tx.on(resource); e != nil {
+		if e.asked {
+			return nil, errVoted
 		}
+		return e.branch, s.late()
 	}
 	r := s.m.resources[resource]
 	if r == nil {
@@ -218,6 +220,9 @@ func (s *Session) Fail(err error) {
 // name may be set again: the older one is hidden until the newer is released.
 func (s *Session) Savepoint(ctx context.Context, name string) error {
 	if err := s.step(EventUse); err != nil {
+		return err
+	}
+	if err := s.tx.voted(); err != nil {
 		return err
 	}
 	s.tx.savepointN++
@@ -324,6 +329,9 @@ func (s *Session) Prepare(ctx context.Context, gid string) error {
 	refusal := s.ready(ctx)
 	if err := s.step(EventPrepare); err != nil {
 		return err
+	}
+	if refusal == nil {
+		refusal = s.tx.voted() // under the other name
 	}
 	if refusal == nil {
 		_, refusal = s.number(ctx) // PostgreSQL prepares empty transactions, too

@@ -112,14 +112,19 @@ func TestTakenUnnoted(t *testing.T) {
 
 // TestTakenAtBegin: a resource has found when the branch was to begin that its gid is somebody's, and says so at the end of it.
 func TestTakenAtBegin(t *testing.T) {
-	for _, end := range []string{"rollback", "prepare:y"} {
+	for _, end := range []string{"rollback", "prepare:y", "last"} {
 		p := newFastPlace(t)
 		m := p.withB(t, func(s *spool.Spool) txn.Resource { return foreign{s} })
 		s := m.NewSession(alice)
 		begin(t, s)
 		_, err := s.Branch(t.Context(), "b")
 		wantErr(t, err, nil)
-		err = obey(t.Context(), m, s, end)
+		if end == "last" {
+			_, _, err = s.ExecLast(t.Context(), "b", txn.Statement{})
+			s.Fail(err)
+		} else {
+			err = obey(t.Context(), m, s, end)
+		}
 		if txn.ClassOf(err) != txn.NotOurs || m.Err() == nil || m.Counts().Pending != 0 {
 			t.Errorf("%s: got %v, the worker goes on: %t, %d are pending", end, err, m.Err() == nil, m.Counts().Pending)
 		}
@@ -140,4 +145,7 @@ var errForeign = txn.NotOurs.Mark(errors.New("there is one of that name"))
 
 func (foreignBranch) Proof() txn.Proof                                   { return "" }
 func (foreignBranch) Prepare(context.Context, txn.GID) (txn.Vote, error) { return 0, errForeign }
-func (foreignBranch) Rollback(context.Context) error                     { return errForeign }
+func (foreignBranch) ExecLast(context.Context, txn.GID, txn.Statement) (txn.Outcome, bool, error) {
+	return txn.Outcome{}, false, errForeign
+}
+func (foreignBranch) Rollback(context.Context) error { return errForeign }

@@ -39,8 +39,8 @@ type transfer func(ctx context.Context, client int) error
 // twoPhase compares transfers between PostgreSQL and MariaDB, each committed in two phases. The peer is what a careful programmer
 // writes by hand with pgx and go-sql-driver: the same statements, PREPARE on both at once, then COMMIT on both at once, on
 // connections kept per client; it keeps no log, so a crash between the phases leaves it ignorant. fdt is the library in
-// this process, which forces one record to its log in between, then the installed worker, called by CALL, with its protocol and process;
-// each also with PostgreSQL as the decider, whose commit is the decision.
+// this process, told which statement is the last on a resource, which forces one record to its log in between, then the installed worker,
+// called by CALL, with its protocol and process; each also with PostgreSQL as the decider, whose commit is the decision.
 func twoPhase(ctx context.Context, s *site) (rows []row, err error) {
 	if err := s.bank(ctx); err != nil {
 		return nil, err
@@ -325,8 +325,12 @@ func inLibrary(ctx context.Context, name, decider string, other txn.Resource, fu
 	}, stop, nil
 }
 
-// execute runs a statement about an account.
+// execute runs a statement about an account, the last one there.
 func execute(ctx context.Context, s *txn.Session, on, text string, account int64) error {
+	_, done, err := s.ExecLast(ctx, on, txn.Statement{SQL: text, Args: []any{account}})
+	if done || err != nil {
+		return err
+	}
 	branch, err := s.Branch(ctx, on)
 	if err != nil {
 		return err

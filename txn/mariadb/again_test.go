@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ func first(t *testing.T, r *Resource, gid *txn.GID, text string, args ...any) *B
 	}
 	gid.Sequence = sequence.Add(1)
 	b := enlist(t, r, txn.BranchOptions{GID: *gid})
-	if b.c.openers[text] == nil {
+	if b.together(begins, text) == nil {
 		t.Fatalf("%s is not known to the server as a branch's first", text)
 	}
 	return b
@@ -31,7 +32,7 @@ func TestFirst(t *testing.T) {
 	acc := table(t, "a")
 	admin(t, "a", "CREATE TABLE text_"+acc+" (id int AUTO_INCREMENT PRIMARY KEY, v varchar(20) COLLATE utf8mb4_bin, b varbinary(20), d double, n numeric(9,2))")
 	gid := newGID(txn.RoleLocal)
-	requests := 0
+	var requests atomic.Int64
 	for _, c := range []struct {
 		text string
 		args []any
@@ -44,14 +45,14 @@ func TestFirst(t *testing.T) {
 		{"DELETE FROM " + acc + " WHERE id = ? OR ?", []any{nil, true}, 2},
 	} {
 		b := first(t, r, &gid, c.text, c.args...)
-		requests = 0
-		proxy.Rule(func([]byte) testdb.Fate { requests++; return testdb.Pass })
+		requests.Store(0)
+		proxy.Rule(func([]byte) testdb.Fate { requests.Add(1); return testdb.Pass })
 		if out := exec(t, b, c.text, c.args...); out.Rows != c.rows || out.First != nil {
 			t.Errorf("%s: %d rows, want %d", c.text, out.Rows, c.rows)
 		}
 		proxy.Rule(nil)
-		if requests != 1 {
-			t.Errorf("%s: %d requests", c.text, requests)
+		if requests.Load() != 1 {
+			t.Errorf("%s: %d requests", c.text, requests.Load())
 		}
 		if c.args != nil && len(c.args) == 4 {
 			if got := *exec(t, b, "SELECT CONCAT_WS(' ', v, HEX(b), d, n) FROM text_"+acc+" ORDER BY id LIMIT 1").First; got != "it's \\ ü 00FF27 0.5 3.10" {

@@ -33,8 +33,8 @@ type conn struct {
 	called  bool     // a routine, which may have made a temporary table or what else a session keeps
 	strange bool     // it may have state that reset leaves
 
-	statements map[string]*sql.Stmt // those of steps that are prepared, by their text
-	openers    map[string]*sql.Stmt // likewise, with what begins the branch before them; nil: that cannot be
+	statements map[string]*sql.Stmt   // those of steps that are prepared, by their text
+	compounds  map[compound]*sql.Stmt // likewise; nil: it cannot be
 }
 
 // lockPrefix begins the names of an incarnation's locks; the longest name has 52 of 64 bytes.
@@ -121,8 +121,7 @@ func (c *conn) renewed() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), settle)
 	defer cancel()
 	c.called, c.used = false, false
-	c.again.known, c.vote.known = false, false // a procedure may prepare and drop what it likes
-	return c.exec(ctx, "BEGIN NOT ATOMIC "+strings.Join(c.reset, "; ")+"; END") == nil
+	return c.forget() == nil && c.exec(ctx, "BEGIN NOT ATOMIC "+strings.Join(c.reset, "; ")+"; END") == nil
 }
 
 // left tells whether the server has said something to an idle session, which is its goodbye as a rule, or has closed the connection: the

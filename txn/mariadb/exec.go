@@ -24,15 +24,15 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 	var out txn.Outcome
 	switch {
 	case err != nil:
-	case !b.begun && b.c.openers[sql] != nil && modes(b.opt) == nil:
-		return b.open(ctx, sql, args)
+	case b.together(begins, sql) != nil:
+		return b.run(ctx, b.together(begins, sql), append([]any{"XA START " + b.xid}, args...))
 	default:
-		opens := !b.begun
+		first := !b.begun
 		if err := b.begin(ctx); err != nil {
 			return out, err
 		}
-		if opens {
-			err = b.c.opener(ctx, sql)
+		if first {
+			err = b.c.readTogether(ctx, begins, sql, len(args))
 		}
 		b.c.strange, b.c.called = b.c.strange || leaves(sql), b.c.called || temporary(sql)
 		if err == nil {
@@ -44,47 +44,6 @@ func (b *Branch) Exec(ctx context.Context, sql string, args []any) (txn.Outcome,
 		return txn.Outcome{}, b.failed
 	}
 	return out, nil
-}
-
-// open runs the first statement in one round trip with what begins the transaction, of which the server runs nothing behind what fails.
-func (b *Branch) open(ctx context.Context, sql string, args []any) (out txn.Outcome, err error) {
-	b.begun, b.c.used = true, true
-	if err := b.c.lockTimeout(ctx, b.opt.LockTimeout); err != nil {
-		return out, b.unbegun(ctx, err)
-	}
-	bound := make([]any, 0, 1+len(args))
-	result, err := b.c.openers[sql].ExecContext(ctx, append(append(bound, "XA START "+b.xid), args...)...)
-	switch {
-	case err == nil:
-		out.Rows, err = result.RowsAffected()
-	case number(err) == errXADupID:
-		return out, b.unbegun(ctx, err)
-	}
-	if err != nil {
-		b.failed = b.fault("statement", wrap(ctx, err))
-	}
-	return out, b.failed
-}
-
-// opener has the server read what begins a branch by this statement, bound as always, if that leaves nothing in the session and its count
-// of rows is all that it returns. It is done once in a session's life, and while the session is as new, as the server keeps its settings
-// of then with it. What can be prepared by itself is one statement, also in here.
-func (c *conn) opener(ctx context.Context, text string) error {
-	if _, tried := c.openers[text]; tried || !writes(text) || leaves(text) || len(c.openers) >= maxStatements {
-		return nil
-	}
-	if s, err := c.statement(ctx, text); s == nil {
-		return err
-	}
-	s, err := c.PrepareContext(ctx, "BEGIN NOT ATOMIC "+strings.Join(c.reset, "; ")+"; EXECUTE IMMEDIATE ?; "+text+"\n; END")
-	if err != nil && number(err) == 0 {
-		return err
-	}
-	if c.openers == nil {
-		c.openers = make(map[string]*sql.Stmt)
-	}
-	c.openers[text] = s
-	return nil
 }
 
 // maxStatements bounds the statements that are kept prepared on one session: the server counts those of all its sessions.

@@ -73,6 +73,7 @@ var (
 	_ txn.Prover     = (*Resource)(nil)
 	_ txn.Forgetter  = (*Resource)(nil)
 	_ txn.Branch     = (*Branch)(nil)
+	_ txn.LastExecer = (*Branch)(nil)
 	_ txn.Pooled     = (*Resource)(nil)
 	_ txn.Identified = (*Branch)(nil)
 )

@@ -156,9 +156,13 @@ func (b *Branch) check() error {
 	case b.c.pg.PgConn().TxStatus() == 'I':
 		b.doom("a statement ended the branch's transaction by itself")
 	case b.c.pg.PgConn().ParameterStatus("application_name") != b.c.app:
-		b.doom("a statement changed application_name, by which the session is found if this process dies")
+		b.renamed()
 	}
 	return b.ended
+}
+
+func (b *Branch) renamed() {
+	b.doom("a statement changed application_name, by which the session is found if this process dies")
 }
 
 // doom keeps the branch from committing.
@@ -201,28 +205,33 @@ func (b *Branch) Prepare(ctx context.Context, gid txn.GID) (txn.Vote, error) {
 	if gid.Role == txn.RoleExternal {
 		end = b.c.conclude // the session is free with the vote
 	}
-	err := end(ctx, "PREPARE TRANSACTION "+literal(b.r.gid(gid)), "PREPARE TRANSACTION")
-	switch {
-	case err == nil:
-		b.durable = true
-		if gid.Role == txn.RoleExternal {
-			b.release()
-		}
-		return txn.VotePrepared, nil
-	case definite(err):
-		b.release()
-		if taken(err) {
-			err = txn.NotOurs.Mark(err)
-		}
-		if code(err) == "55000" && strings.Contains(err.Error(), "disabled") {
-			err = fmt.Errorf("%w (%w)", ErrPreparedDisabled, err)
-		}
-	default:
-		// Not an answer: the server may yet prepare it, or has.
-		b.lose()
-		err = &pool.Lost{Err: err}
+	if err := end(ctx, "PREPARE TRANSACTION "+literal(b.r.gid(gid)), prepared); err != nil {
+		return 0, b.unprepared(err)
 	}
-	return 0, b.fault("prepare", err)
+	b.durable = true
+	if gid.Role == txn.RoleExternal {
+		b.release()
+	}
+	return txn.VotePrepared, nil
+}
+
+// prepared is the tag of a yes.
+const prepared = "PREPARE TRANSACTION"
+
+// unprepared is a no, or no answer.
+func (b *Branch) unprepared(err error) error {
+	if !definite(err) { // the server may yet prepare it, or has
+		b.lose()
+		return b.fault("prepare", &pool.Lost{Err: err})
+	}
+	b.release()
+	if taken(err) {
+		err = txn.NotOurs.Mark(err)
+	}
+	if code(err) == "55000" && strings.Contains(err.Error(), "disabled") {
+		err = fmt.Errorf("%w (%w)", ErrPreparedDisabled, err)
+	}
+	return b.fault("prepare", err)
 }
 
 // taken tells whether the server refused a gid because it holds a branch of that name. A deferred trigger, which PREPARE TRANSACTION
@@ -275,8 +284,16 @@ func (b *Branch) CommitPrepared(ctx context.Context, gid txn.GID) error {
 	return nil
 }
 
+// open tells whether the branch has surely not been prepared, as its session is in the transaction.
+func (b *Branch) open() bool {
+	return b.c != nil && !b.c.pg.IsClosed() && b.c.pg.PgConn().TxStatus() != 'I'
+}
+
 // RollbackPrepared undoes the branch after Prepare, whatever that returned.
 func (b *Branch) RollbackPrepared(ctx context.Context, gid txn.GID) error {
+	if b.open() {
+		return b.Rollback(ctx)
+	}
 	if b.c != nil {
 		err := b.c.conclude(ctx, "ROLLBACK PREPARED "+literal(b.r.gid(gid)), "ROLLBACK PREPARED")
 		b.release()

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -81,8 +82,51 @@ func harmless(sql string) bool {
 	return false
 }
 
+// ExecLast is the whole branch in one round trip: see txn.LastExecer. The server passes over all that comes behind what fails. As the vote
+// is not to be cancelled, the statement is not either: if ctx ends, RollbackPrepared ends the session.
+func (b *Branch) ExecLast(ctx context.Context, gid txn.GID, last txn.Statement) (out txn.Outcome, voted bool, err error) {
+	if b.opening == nil || b.opt.ReadOnly || b.c == nil || b.c.together([]txn.Statement{last}) == 0 {
+		return out, false, nil
+	}
+	list := append(b.opening, last)
+	b.opening, b.c.used = nil, true
+	var outs []txn.Outcome
+	var tag string
+	err = b.c.finally(func() (err error) {
+		outs, tag, err = b.c.pipelineThen(ctx, list, "PREPARE TRANSACTION "+literal(b.r.gid(gid)))
+		if err == nil && tag != prepared {
+			err = &tagError{want: prepared, got: tag}
+		}
+		return err
+	})
+	if len(outs) >= len(list)-1 {
+		b.xid = *outs[len(list)-2].First
+	}
+	switch {
+	case err == nil && b.c.pg.PgConn().ParameterStatus("application_name") != b.c.app:
+		b.renamed()
+		return out, false, b.ended
+	case err == nil:
+		b.durable = true
+		return outs[len(list)-1], true, nil
+	case len(outs) < len(list) && definite(err):
+		return out, false, b.failure(ctx, err)
+	}
+	err = b.unprepared(err)
+	if cause := context.Cause(ctx); cause != nil {
+		err = fmt.Errorf("%w (%w)", cause, err)
+	}
+	return out, false, err
+}
+
 // pipeline sends statements in one go, each prepared at its first use on this session. It returns the outcomes of those that succeeded.
 func (c *conn) pipeline(ctx context.Context, list []txn.Statement) (outs []txn.Outcome, err error) {
+	outs, _, err = c.pipelineThen(ctx, list, "")
+	return outs, err
+}
+
+// pipelineThen is pipeline with a further statement, if it is not empty, of which it returns the command tag.
+func (c *conn) pipelineThen(ctx context.Context, list []txn.Statement, then string) (outs []txn.Outcome, tag string, err error) {
 	var unsure []string // the texts whose preparation is not confirmed
 	p := c.pg.PgConn().StartPipeline(ctx)
 	defer func() {
@@ -99,26 +143,37 @@ func (c *conn) pipeline(ctx context.Context, list []txn.Statement) (outs []txn.O
 	for _, s := range list {
 		unsure = c.send(p, s.SQL, s.Args, unsure)
 	}
-	if err := p.Sync(); err != nil {
-		return nil, err
+	if then != "" {
+		p.SendQueryParams(then, nil, nil, nil, nil)
 	}
-	for len(outs) < len(list) {
+	if err := p.Sync(); err != nil {
+		return nil, "", err
+	}
+	for len(outs) < len(list) || then != "" && tag == "" {
 		results, err := p.GetResults()
 		if err != nil {
-			return outs, err
+			return outs, "", err
 		}
 		switch r := results.(type) {
 		case *pgconn.StatementDescription:
 			unsure = unsure[1:]
 		case *pgconn.ResultReader:
+			if len(outs) == len(list) {
+				done, err := r.Close()
+				if err != nil {
+					return outs, "", err
+				}
+				tag = done.String()
+				continue
+			}
 			out, err := outcome(r)
 			if err != nil {
-				return outs, err
+				return outs, "", err
 			}
 			outs = append(outs, out)
 		}
 	}
-	return outs, nil
+	return outs, tag, nil
 }
 
 // send adds one statement to a pipeline, prepared if it is not yet, which adds its text to unsure.

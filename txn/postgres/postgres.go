@@ -67,6 +67,7 @@ var (
 	_ txn.Prover     = (*Resource)(nil)
 	_ txn.Successor  = (*Resource)(nil)
 	_ txn.Branch     = (*Branch)(nil)
+	_ txn.LastExecer = (*Branch)(nil)
 	_ txn.Pooled     = (*Resource)(nil)
 	_ txn.Identified = (*Branch)(nil)
 	_ txn.Decider    = (*Resource)(nil)
