@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/fdtserver/fdt/internal/bulk"
 	"github.com/fdtserver/fdt/internal/value"
 	"github.com/fdtserver/fdt/pgwire/statement"
 )
@@ -44,9 +45,9 @@ func (se *session) extended(kind byte, body []byte) (*Failure, error) {
 	var err error
 	switch kind {
 	case 'P':
-		var m pgproto3.Parse
-		if err := m.Decode(body); err != nil {
-			return nil, malformed(err)
+		m, merr := parseOf(body)
+		if merr != nil {
+			return nil, malformed(merr)
 		}
 		err = se.cancellable(len(body), func(ctx context.Context) error { return se.parse(ctx, &m) })
 	case 'B':
@@ -220,7 +221,7 @@ func (se *session) parameter(ctx context.Context, t *value.Type, src []byte, for
 		if t.Reg() { // by its name
 			return se.server.catalogue.Object(se.queryRun(ctx, nil), t, string(src))
 		}
-		return t.ParseIn(se.zone(), string(src))
+		return t.ParseIn(se.zone(), bulk.String(src))
 	case format == 1:
 		return t.Decode(src)
 	}
@@ -356,7 +357,7 @@ func (se *session) rows(po *portal, limit uint32) error {
 		left = left[:limit]
 	}
 	for _, row := range left {
-		se.wire.send(se.dataRow(row, po.formats))
+		se.wire.row(se.dataRow(row, po.formats))
 	}
 	if po.at += len(left); !suspended {
 		po.at = len(po.result.rows) + 1

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/bulk"
 	"github.com/fdtserver/fdt/internal/trace"
 	"github.com/fdtserver/fdt/internal/value"
 	"github.com/fdtserver/fdt/pgwire/statement"
@@ -81,11 +82,11 @@ func (se *session) dispatch(kind byte, body []byte, unread bool) (leave bool, er
 	}
 	switch kind {
 	case 'Q':
-		var m pgproto3.Query
-		if err := m.Decode(body); err != nil {
+		text, err := queryOf(body)
+		if err != nil {
 			return false, malformed(err)
 		}
-		return false, se.simple(m.String)
+		return false, se.simple(text)
 	case 'S':
 		return false, se.sync()
 	case 'H':
@@ -286,7 +287,7 @@ func (se *session) one(ctx context.Context, pl planner, st statement.Statement, 
 	describe()
 	if p.columns != nil {
 		for _, row := range r.rows {
-			se.wire.send(se.dataRow(row, p.formats))
+			se.wire.row(se.dataRow(row, p.formats))
 		}
 	}
 	se.wire.send(&pgproto3.CommandComplete{CommandTag: []byte(r.tag)})
@@ -306,7 +307,7 @@ func (se *session) sending(p *plan, formats []int16, first func()) *sink {
 		if first != nil {
 			first()
 		}
-		se.wire.send(se.dataRow(row, formats))
+		se.wire.row(se.dataRow(row, formats))
 		return se.wire.fault
 	}}
 }
@@ -347,19 +348,24 @@ func rowDescription(cols []column, formats []int16) *pgproto3.RowDescription {
 	return d
 }
 
-func (se *session) dataRow(row []value.Value, formats []int16) *pgproto3.DataRow {
+func (se *session) dataRow(values []value.Value, formats []int16) row {
 	loc := se.zone()
-	d := &pgproto3.DataRow{Values: make([][]byte, len(row))}
-	for i, v := range row {
+	r := make(row, len(values))
+	for i, v := range values {
 		binary := format(formats, i) == 1
 		if t := v.Type; !binary && (t.Reg() || t.Elem != nil && t.Elem.Reg()) {
 			v, _ = se.queryRun(se.ctx, nil).Printed(v) // of what names an object there is always a text
 		}
-		if !v.Null {
-			d.Values[i] = v.AppendIn(loc, []byte{}, binary)
+		switch {
+		case v.Null:
+			r[i].null = true
+		case binary:
+			r[i].text = bulk.Text(v.AppendIn(loc, nil, true))
+		default:
+			r[i].text = v.TextIn(loc)
 		}
 	}
-	return d
+	return r
 }
 
 // format is the format of column or parameter i: none given means text, one

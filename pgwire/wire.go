@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/fdtserver/fdt/internal/bulk"
 )
 
 // Limits on what a client may send.
@@ -168,7 +170,9 @@ func (w *wire) body(size int) ([]byte, error) {
 			if from >= keepBelow && !w.long(from+next) {
 				return nil, w.skip(size - from)
 			}
-			b = append(b, make([]byte, next-from)...)[:from]
+			was := b
+			b = bulk.Grow(b, next)
+			giveBuffer(was)
 		}
 		if from >= keepBelow {
 			w.long(cap(b))
@@ -221,6 +225,82 @@ func (w *wire) send(m pgproto3.BackendMessage) {
 	if len(w.out) >= flushAbove {
 		w.flush()
 	}
+}
+
+// row adds a row to the reply. What has a long value goes out in pieces, so that it is in no buffer as a whole.
+func (w *wire) row(r row) {
+	if r.size() < flushAbove {
+		w.send(&pgproto3.DataRow{Values: r.values()})
+		return
+	}
+	size := r.size()
+	if size >= maxClaim {
+		w.fault = errors.Join(w.fault, fmt.Errorf("a row of %d bytes is longer than the protocol can tell", size))
+		return
+	}
+	var head [7]byte
+	head[0] = 'D'
+	binary.BigEndian.PutUint32(head[1:], uint32(size))
+	binary.BigEndian.PutUint16(head[5:], uint16(len(r)))
+	w.put(string(head[:]))
+	for _, c := range r {
+		var length [4]byte
+		binary.BigEndian.PutUint32(length[:], uint32(c.length()))
+		w.put(string(length[:]))
+		w.put(c.text)
+	}
+}
+
+// put adds a part of a message to the reply.
+func (w *wire) put(s string) {
+	for s != "" {
+		if w.out == nil {
+			w.out = takeBuffer()
+		}
+		n := min(len(s), flushAbove-len(w.out))
+		w.out = append(w.out, s[:n]...)
+		s = s[n:]
+		if len(w.out) == flushAbove {
+			w.flush()
+		}
+	}
+}
+
+// row is a row as it is sent.
+type row []cell
+
+// cell is a value of a row, in text or binary format.
+type cell struct {
+	text string
+	null bool
+}
+
+// length is what stands before the value.
+func (c cell) length() int32 {
+	if c.null {
+		return -1
+	}
+	return int32(len(c.text))
+}
+
+// size is the length of the row's message.
+func (r row) size() int {
+	n := 4 + 2
+	for _, c := range r {
+		n += 4 + len(c.text)
+	}
+	return n
+}
+
+// values are the cells as pgproto3 has them.
+func (r row) values() [][]byte {
+	list := make([][]byte, len(r))
+	for i, c := range r {
+		if !c.null {
+			list[i] = append([]byte{}, c.text...)
+		}
+	}
+	return list
 }
 
 // flush writes the reply in one piece and gives its buffer back.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/fdtserver/fdt/internal/bulk"
 )
 
 // maxNesting bounds how deep a jsonb nests, so that ordering the keys of
@@ -19,7 +21,7 @@ func parseJSON(t *Type, s string) (string, error) {
 	if err := checkText(s); err != nil {
 		return "", err
 	}
-	if !json.Valid([]byte(s)) {
+	if !json.Valid(bulk.Bytes(s)) {
 		return "", errorf("22P02", "invalid input syntax for type %s", t.Name)
 	}
 	return s, nil
@@ -36,7 +38,7 @@ func parseJSONB(t *Type, s string) (string, error) {
 	if err := w.value(0); err != nil {
 		return "", err
 	}
-	return string(w.out), nil
+	return bulk.String(w.out), nil
 }
 
 // jsonbVersion is the first byte of jsonb's binary format.
@@ -51,7 +53,7 @@ func decodeJSONB(t *Type, src []byte) (string, error) {
 	if src[0] != jsonbVersion {
 		return "", errorf("XX000", "unsupported jsonb version number %d", src[0])
 	}
-	return parseJSONB(t, string(src[1:]))
+	return parseJSONB(t, bulk.String(src[1:]))
 }
 
 // jsonWriter writes JSON, which is valid, anew.

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/fdtserver/fdt/internal/bulk"
 )
 
 // white is what PostgreSQL's input functions pass over at both ends.
@@ -25,12 +27,12 @@ func parseText(_ *Type, s string) (string, error) { return s, checkText(s) }
 func encodeText(dst []byte, s string) []byte { return append(dst, s...) }
 
 func decodeText(_ *Type, src []byte) (string, error) {
-	s := string(src)
+	s := bulk.String(src)
 	return s, checkText(s)
 }
 
 // decodeParsed reads a type whose binary format is its text.
-func decodeParsed(t *Type, src []byte) (string, error) { return t.parse(t, string(src)) }
+func decodeParsed(t *Type, src []byte) (string, error) { return t.parse(t, bulk.String(src)) }
 
 // maxName is the longest identifier in bytes, PostgreSQL's NAMEDATALEN - 1.
 const maxName = 63
@@ -317,7 +319,7 @@ func parseBytea(t *Type, s string) (string, error) {
 const hexWhite = " \t\n\r"
 
 func encodeBytea(dst []byte, s string) []byte {
-	dst, _ = hex.AppendDecode(dst, []byte(s[2:])) // canonical
+	dst, _ = hex.AppendDecode(dst, bulk.Bytes(s[2:])) // canonical
 	return dst
 }
 

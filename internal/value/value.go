@@ -120,11 +120,11 @@ func (v Value) AppendIn(loc *time.Location, dst []byte, binary bool) []byte {
 	if binary {
 		return v.Type.encode(dst, v.Text)
 	}
-	return append(dst, v.textIn(loc)...)
+	return append(dst, v.TextIn(loc)...)
 }
 
-// textIn is the text in a zone.
-func (v Value) textIn(loc *time.Location) string {
+// TextIn is the text in a zone.
+func (v Value) TextIn(loc *time.Location) string {
 	switch {
 	case loc == nil:
 	case v.Type.OID == timestamptzOID:
@@ -134,7 +134,7 @@ func (v Value) textIn(loc *time.Location) string {
 		g := gridOf(v)
 		for i := range g.cells {
 			if !g.cells[i].null {
-				g.cells[i].text = Value{Type: v.Type.Elem, Text: g.cells[i].text}.textIn(loc)
+				g.cells[i].text = Value{Type: v.Type.Elem, Text: g.cells[i].text}.TextIn(loc)
 			}
 		}
 		return g.text()
@@ -334,7 +334,7 @@ func (v Value) AsIn(loc *time.Location, t *Type) (Value, error) {
 	case v.Type == JSONB && (t == Bool || t == Numeric || integral(t) || t == Float4 || t == Float8):
 		return v.member(t)
 	case t == Time && (v.Type == Timestamp || v.Type == Timestamptz):
-		us, _ := readTimestamp(v.Type, v.textIn(loc)) // what it printed
+		us, _ := readTimestamp(v.Type, v.TextIn(loc)) // what it printed
 		if _, ok := endless(us); ok {
 			return t.Null(), nil
 		}
@@ -342,10 +342,10 @@ func (v Value) AsIn(loc *time.Location, t *Type) (Value, error) {
 	case v.Type == Bpchar && (t == Text || t == Varchar || t == Name):
 		return t.Parse(strings.TrimRight(v.Text, " "))
 	case t == Date && (v.Type == Timestamp || v.Type == Timestamptz):
-		us, _ := readTimestamp(v.Type, v.textIn(loc)) // what it printed
+		us, _ := readTimestamp(v.Type, v.TextIn(loc)) // what it printed
 		return Value{Type: t, Text: dateOf(us)}, nil
 	}
-	return t.ParseIn(loc, v.textIn(loc))
+	return t.ParseIn(loc, v.TextIn(loc))
 }
 
 func integral(t *Type) bool { return t == Int2 || t == Int4 || t == Int8 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fdtserver/fdt/internal/bulk"
 )
 
 // maxDepth bounds how deep expressions nest, so that foreign text cannot grow
@@ -75,7 +77,7 @@ func (p *parser) all() ([]Statement, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, s)
+		list = bulk.Add(list, s)
 	}
 }
 
