@@ -40,6 +40,7 @@ var assaults = []assault{
 	{"settings", querying, asking(numbered("SET a.b%d=1;", 8000), "RESET ALL")},
 	{"savepoints", querying, asking("BEGIN", strings.Repeat("SAVEPOINT s;", 2000), "ROLLBACK")},
 	{"prepared transactions", querying, preparing},
+	{"unknown gids", querying, asking("COMMIT PREPARED 'never'")},
 	{"16 MiB of statements", querying, asking(strings.Repeat("BEGIN;", longest/6))},
 	{"16 MiB of text", querying, asking("SELECT '" + strings.Repeat("x", longest-100) + "'")},
 	{"answers unread", idle, unread},

@@ -2,7 +2,7 @@
 // Every figure is a ratio taken in one run: the sides take turns for moments and the medians are compared, so that what else the
 // machine does hits all alike. Absolute figures say nothing beyond the run.
 //
-//	make bench                              # all of it, in about fifteen minutes
+//	make bench                              # all of it, in about twenty-five minutes
 //	make bench BENCH='-only reload'         # the measures whose name matches
 //
 // It is never a test: a missed aim is a finding, and the exit status tells only whether everything could be measured.
