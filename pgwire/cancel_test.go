@@ -339,3 +339,30 @@ func TestInterrupt(t *testing.T) {
 	other.want("COMMIT PREPARED 'kept'", "C COMMIT PREPARED", "Z I")
 	f.delivered("kept")
 }
+
+// TestCancelReading shows that a cancel request reaches a value that is long to read, before there is one.
+func TestCancelReading(t *testing.T) {
+	f := newFDT(t, bank{})
+	numbers := strings.Repeat("1,", 20_000) + "1"
+	for name, b := range map[string]*pgproto3.Bind{
+		"jsonb":  {PreparedStatement: "jsonb", Parameters: [][]byte{[]byte("[" + numbers + "]")}},
+		"binary": {PreparedStatement: "jsonb", ParameterFormatCodes: []int16{1}, Parameters: [][]byte{[]byte("\x01[" + numbers + "]")}},
+		"array":  {PreparedStatement: "array", Parameters: [][]byte{[]byte("{" + numbers + "}")}},
+	} {
+		c := f.connect("a")
+		c.say("P jsonb - SELECT $1::jsonb")
+		c.say("P array - SELECT $1::int2[]")
+		c.say("S")
+		c.read()
+		release := f.wire.HoldTurns()
+		c.front.Send(b)
+		c.front.Send(&pgproto3.Sync{})
+		if err := c.front.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		testwait.Until(t, name+": being read", func() bool { return f.wire.Running() == 1 })
+		cancelRequest(t, "unix", f.sock, c.key)
+		c.answers(name, c.read(), "E ERROR 57014 canceling statement due to user request", "Z I")
+		release()
+	}
+}

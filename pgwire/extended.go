@@ -169,14 +169,14 @@ func (se *session) bind(ctx context.Context, m *pgproto3.Bind) error {
 		}
 	}
 	po := &portal{plan: p, params: make([]value.Value, len(p.params)), formats: m.ResultFormatCodes, depth: se.settings.depth()}
-	took := se.meter(ctx)
+	took, watch := se.meter(ctx), se.watch(ctx)
 	for i, t := range p.params {
 		src, coded := m.Parameters[i], format(m.ParameterFormatCodes, i)
 		var v value.Value
 		making := value.ElementSize * t.Cells(src, coded == 1) // and let go of
 		err := took(making)
 		if err == nil {
-			v, err = se.parameter(ctx, t, src, coded)
+			v, err = se.parameter(ctx, t, src, coded, watch)
 		}
 		if err == nil {
 			err = took(len(v.Text) - making)
@@ -210,7 +210,7 @@ func ofParameter(i int, f *Failure) *Failure {
 }
 
 // parameter reads a value that the client bound.
-func (se *session) parameter(ctx context.Context, t *value.Type, src []byte, format int16) (value.Value, error) {
+func (se *session) parameter(ctx context.Context, t *value.Type, src []byte, format int16, watch value.Watch) (value.Value, error) {
 	switch {
 	case src == nil:
 		return t.Null(), nil
@@ -221,9 +221,9 @@ func (se *session) parameter(ctx context.Context, t *value.Type, src []byte, for
 		if t.Reg() { // by its name
 			return se.server.catalogue.Object(se.queryRun(ctx, nil), t, string(src))
 		}
-		return t.ParseIn(se.zone(), bulk.String(src))
+		return t.ParseWatched(se.zone(), bulk.String(src), watch)
 	case format == 1:
-		return t.Decode(src)
+		return t.DecodeWatched(src, watch)
 	}
 	return value.Value{}, errorf("22023", "unsupported format code: %d", format)
 }

@@ -120,6 +120,17 @@ func (se *session) meter(ctx context.Context) statement.Meter {
 	}
 }
 
+// watch counts work of which nothing is left, for what can be asked to stop.
+func (se *session) watch(ctx context.Context) value.Watch {
+	return func(bytes int) error {
+		se.strive(bytes)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return nil
+	}
+}
+
 // full is the error of a session that has used its budget up.
 func (se *session) full() *Failure {
 	f := errorf("53200", "out of memory")

@@ -69,8 +69,8 @@ func (t *Type) malformed(s string) error {
 }
 
 // parseArray reads {1,2,{…}}, with bounds as in [0:1]={1,2}.
-func parseArray(t *Type, s string, loc *time.Location) (string, error) {
-	p := arrayParser{t: t, src: s, rest: strings.Trim(s, white), loc: loc}
+func parseArray(t *Type, s string, in *input) (string, error) {
+	p := arrayParser{t: t, src: s, rest: strings.Trim(s, white), in: in}
 	var g grid
 	if err := p.array(&g); err != nil {
 		return "", err
@@ -82,8 +82,8 @@ type arrayParser struct {
 	t    *Type
 	src  string // for messages
 	rest string
-	loc  *time.Location // of elements without a zone
-	raw  bool           // elements are taken as they are: they are canonical
+	in   *input
+	raw  bool // elements are taken as they are: they are canonical
 }
 
 // array reads the whole.
@@ -256,7 +256,10 @@ func (p *arrayParser) cell(g *grid) error {
 		g.cells = append(g.cells, element{text: strings.Clone(s)}) // it may be kept for longer than the array
 		return nil
 	}
-	text, err := p.t.Elem.read(p.loc, s)
+	text, err := p.t.Elem.read(p.in, s)
+	if err == nil {
+		err = p.in.did(1 + i)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package value
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"slices"
@@ -27,14 +26,14 @@ func parseJSON(t *Type, s string) (string, error) {
 	return s, nil
 }
 
-// parseJSONB gives what PostgreSQL prints: a space behind each colon and comma,
+// readJSONB gives what PostgreSQL prints: a space behind each colon and comma,
 // an object's keys once each, the last value of those that were given twice,
 // ordered by length and then by bytes, and numbers as numeric.
-func parseJSONB(t *Type, s string) (string, error) {
+func readJSONB(t *Type, s string, in *input) (string, error) {
 	if _, err := parseJSON(t, s); err != nil {
 		return "", err
 	}
-	w := jsonWriter{src: s, out: make([]byte, 0, len(s)+len(s)/8)}
+	w := jsonWriter{in: in, src: s, out: make([]byte, 0, len(s)+len(s)/8)}
 	if err := w.value(0); err != nil {
 		return "", err
 	}
@@ -46,21 +45,23 @@ const jsonbVersion = 1
 
 func encodeJSONB(dst []byte, s string) []byte { return append(append(dst, jsonbVersion), s...) }
 
-func decodeJSONB(t *Type, src []byte) (string, error) {
+func decodeJSONB(t *Type, src []byte, in *input) (string, error) {
 	if len(src) == 0 {
 		return "", short()
 	}
 	if src[0] != jsonbVersion {
 		return "", errorf("XX000", "unsupported jsonb version number %d", src[0])
 	}
-	return parseJSONB(t, bulk.String(src[1:]))
+	return readJSONB(t, bulk.String(src[1:]), in)
 }
 
 // jsonWriter writes JSON, which is valid, anew.
 type jsonWriter struct {
-	src string
-	pos int
-	out []byte
+	in   *input
+	src  string
+	pos  int
+	told int // of pos: what in knows of
+	out  []byte
 }
 
 // peek passes over white space and returns the next byte.
@@ -77,6 +78,11 @@ func (w *jsonWriter) value(depth int) error {
 	}
 	if len(w.out) > maxArray {
 		return errorf("54000", "a jsonb takes more than %d bytes", maxArray)
+	}
+	read := w.pos - w.told
+	w.told = w.pos
+	if err := w.in.did(read); err != nil {
+		return err
 	}
 	switch c := w.peek(); c {
 	case '{':
@@ -158,6 +164,9 @@ func (w *jsonWriter) object(depth int) error {
 	}
 	w.pos++
 	if !sorted {
+		if err := w.in.did(len(w.out) - begin); err != nil {
+			return err
+		}
 		w.order(begin, pairs)
 	}
 	w.out = append(w.out, '}')
@@ -171,7 +180,7 @@ func comparePairs(a, b pair) int {
 // order writes the pairs from begin on in their order, the last of equal ones.
 func (w *jsonWriter) order(begin int, pairs []pair) {
 	slices.SortStableFunc(pairs, comparePairs)
-	was := bytes.Clone(w.out[begin:])
+	was := bulk.Grow(w.out[begin:], len(w.out)-begin)
 	w.out = w.out[:begin]
 	for i, p := range pairs {
 		if i+1 < len(pairs) && pairs[i+1].key == p.key {
@@ -180,7 +189,9 @@ func (w *jsonWriter) order(begin int, pairs []pair) {
 		if len(w.out) > begin {
 			w.out = append(w.out, ", "...)
 		}
-		w.out = append(w.out, was[p.start-begin:p.end-begin]...)
+		at := len(w.out) // what is in order takes no more room than it did
+		w.out = w.out[:at+p.end-p.start]
+		bulk.Copy(w.out[at:], was[p.start-begin:])
 	}
 }
 

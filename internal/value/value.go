@@ -26,7 +26,7 @@ type Type struct {
 	// System is set of what only queries of the catalogue meet.
 	System bool
 
-	parse  func(t *Type, text string) (string, error) // nil where it takes a zone: see read
+	parse  func(t *Type, text string) (string, error) // nil where it takes more: see read
 	encode func(dst []byte, text string) []byte
 	decode func(t *Type, src []byte) (string, error)
 }
@@ -72,26 +72,60 @@ func (t *Type) Parse(text string) (Value, error) { return t.ParseIn(nil, text) }
 // common cases. A timestamptz without a zone is a time in loc, nil for UTC. The
 // error is an *[Error].
 func (t *Type) ParseIn(loc *time.Location, text string) (Value, error) {
-	s, err := t.read(loc, text)
+	return t.ParseWatched(loc, text, nil)
+}
+
+// Watch is told, as a value is read that takes long, how many bytes of text the work was that it was not told of yet.
+// Its error ends the reading, and is returned as it is.
+type Watch func(bytes int) error
+
+// ParseWatched is ParseIn that tells of its work: with a jsonb and with an array, all others are short.
+func (t *Type) ParseWatched(loc *time.Location, text string, watch Watch) (Value, error) {
+	s, err := t.read(&input{loc: loc, watch: watch}, text)
 	if err != nil {
 		return Value{}, err
 	}
 	return Value{Type: t, Text: s}, nil
 }
 
-func (t *Type) read(loc *time.Location, text string) (string, error) {
+// input is how a text is read.
+type input struct {
+	loc   *time.Location // of what has no zone; nil for UTC
+	watch Watch          // nil for nobody
+	work  int            // in bytes, of which watch was not told
+}
+
+// spell is how many bytes the work is before the watch is told: some hundred microseconds.
+const spell = 16 << 10
+
+// did counts work.
+func (r *input) did(bytes int) error {
+	if r.work += bytes; r.watch == nil || r.work < spell {
+		return nil
+	}
+	work := r.work
+	r.work = 0
+	return r.watch(work)
+}
+
+func (t *Type) read(in *input, text string) (string, error) {
 	switch {
 	case t.OID == timestamptzOID:
-		return parseTimestamptz(t, text, loc)
+		return parseTimestamptz(t, text, in.loc)
+	case t.OID == jsonbOID:
+		return readJSONB(t, text, in)
 	case t.Elem != nil:
-		return parseArray(t, text, loc)
+		return parseArray(t, text, in)
 	}
 	return t.parse(t, text)
 }
 
 // Decode reads a value from PostgreSQL's binary format; the error is an
 // *[Error].
-func (t *Type) Decode(src []byte) (Value, error) {
+func (t *Type) Decode(src []byte) (Value, error) { return t.DecodeWatched(src, nil) }
+
+// DecodeWatched is Decode that tells of its work, as ParseWatched does, with a jsonb.
+func (t *Type) DecodeWatched(src []byte, watch Watch) (Value, error) {
 	if t.Size > 0 && t.OID != nameOID {
 		if len(src) < int(t.Size) {
 			return Value{}, short()
@@ -100,7 +134,11 @@ func (t *Type) Decode(src []byte) (Value, error) {
 			return Value{}, t.binary()
 		}
 	}
-	s, err := t.decode(t, src)
+	decode := t.decode
+	if t.OID == jsonbOID {
+		decode = func(t *Type, src []byte) (string, error) { return decodeJSONB(t, src, &input{watch: watch}) }
+	}
+	s, err := decode(t, src)
 	if err != nil {
 		return Value{}, err
 	}
@@ -146,6 +184,7 @@ const (
 	oidOID         = 26
 	nameOID        = 19 // whose binary format is not of its fixed length
 	timestamptzOID = 1184
+	jsonbOID       = 3802
 )
 
 // Names of the types, with all their aliases; in pg_type's order.
@@ -172,7 +211,7 @@ var (
 	Numeric     = scalar("numeric", 1700, -1, parseNumeric, encodeNumeric, decodeNumeric)
 	Void        = scalar("void", 2278, 4, parseVoid, encodeVoid, decodeVoid)
 	UUID        = scalar("uuid", 2950, 16, parseUUID, encodeUUID, decodeUUID)
-	JSONB       = scalar("jsonb", 3802, -1, parseJSONB, encodeJSONB, decodeJSONB)
+	JSONB       = scalar("jsonb", jsonbOID, -1, nil, encodeJSONB, nil)
 	XID8        = scalar("xid8", 5069, 8, parseUint(64), encodeUint(8), decodeUint)
 )
 

@@ -97,11 +97,20 @@ func (pl *Planner) coerce(n node, t *value.Type) (node, error) {
 	if err := pl.Meter(making); err != nil {
 		return nil, err
 	}
-	v, err := t.Parse(l.v.Text)
+	v, err := t.ParseWatched(nil, l.v.Text, pl.watch)
 	if err == nil {
 		err = pl.Meter(len(v.Text) - making)
 	}
 	return literal{v, l.at}, place(err, l.at)
+}
+
+// watch tells the meter of work of which nothing is left.
+func (pl *Planner) watch(bytes int) error {
+	err := pl.Meter(bytes)
+	if err == nil {
+		err = pl.Meter(-bytes)
+	}
+	return err
 }
 
 // settled makes a text of what is of no type yet.

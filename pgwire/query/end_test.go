@@ -3,6 +3,7 @@ package query_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -57,6 +58,18 @@ func TestEnds(t *testing.T) {
 			ends(t, c, strings.TrimSuffix(line, "\n"), s)
 		}
 	}
+}
+
+// TestReadingEnds is TestEnds for texts that take long to read: constants, and what becomes a text as the query runs.
+func TestReadingEnds(t *testing.T) {
+	numbers := strings.Repeat("1,", 20_000) + "1"
+	text := fmt.Sprintf("SELECT '[%[1]s]'::jsonb, '{%[1]s}'::int[], ('[%[1]s]'::text)::jsonb, ('{%[1]s}'::text)::int[]", numbers)
+	list, err := statement.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := list[0].(*statement.Select)
+	ends(t, catalog.New(&procedure.Set{}), text[:40], s)
 }
 
 func ends(t *testing.T, c *catalog.Catalogue, text string, s *statement.Select) {

@@ -159,6 +159,20 @@ func (r *Run) step(n int) error {
 	return nil
 }
 
+// watch counts the work of reading a text, which is bounded by the text's length.
+func (r *Run) watch(bytes int) error {
+	if r.Worked != nil {
+		r.Worked(bytes / stepBytes)
+	}
+	if r.Ctx.Err() != nil {
+		return context.Cause(r.Ctx)
+	}
+	return nil
+}
+
+// stepBytes is how many bytes of a text are read in the time of a step, about.
+const stepBytes = 16
+
 // made counts a value that was made.
 func (r *Run) made(v value.Value, err error) (value.Value, error) {
 	if err == nil {
@@ -279,6 +293,9 @@ func (r *Run) cast(v value.Value, t *value.Type) (value.Value, error) {
 		if err := r.roomFor(v); err != nil {
 			return v, err
 		}
+	}
+	if stringy(from) && from != value.Bpchar {
+		return t.ParseWatched(r.Zone, v.Text, r.watch)
 	}
 	return v.AsIn(r.Zone, t)
 }
