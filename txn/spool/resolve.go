@@ -177,13 +177,15 @@ func (s *Spool) inDoubt(ctx context.Context, id txn.LogID) ([]txn.PreparedBranch
 
 // InDoubtOfOthers lists what is staged and undecided of other logs.
 func (s *Spool) InDoubtOfOthers(ctx context.Context, id txn.LogID) (found []txn.PreparedBranch, err error) {
-	err = s.eachEntry(ctx, "prepared", func(log txn.LogID) bool { return log != id }, func(e fs.DirEntry, gid txn.GID, k kind) error {
+	if err := s.eachEntry(ctx, "prepared", func(log txn.LogID) bool { return log != id }, func(e fs.DirEntry, gid txn.GID, k kind) error {
 		if k == staged {
 			found = append(found, txn.PreparedBranch{GID: gid, Since: modTime(e)})
 		}
 		return nil
-	})
-	return found, err
+	}); err != nil {
+		return nil, s.fail("scan", err)
+	}
+	return found, nil
 }
 
 func only(id txn.LogID) func(txn.LogID) bool { return func(log txn.LogID) bool { return log == id } }
