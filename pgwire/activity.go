@@ -3,7 +3,6 @@ package pgwire
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -119,10 +118,7 @@ func (se *session) rests(status byte) {
 
 // Activity lists the sessions of this server, at most 4,096, in the order of their numbers.
 func (s *Server) Activity() []Activity {
-	s.sessions.mu.Lock()
-	all := slices.Collect(maps.Values(s.sessions.byID))
-	s.sessions.mu.Unlock()
-	slices.SortFunc(all, func(a, b *session) int { return cmp.Compare(a.pid, b.pid) })
+	all := s.sessions.list()
 	list := make([]Activity, min(len(all), mostTold))
 	for i := range list {
 		list[i] = all[i].activity.read()

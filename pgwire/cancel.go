@@ -1,9 +1,13 @@
 package pgwire
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"maps"
+	mathrand "math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -47,6 +51,9 @@ func (r *registry) add(se *session, o Origin) {
 	if r.byID == nil {
 		r.byID = map[uint32]*session{}
 	}
+	if r.next == 0 { // a session that came far may have a number of this worker's: an earlier one had the same bits
+		r.next = uint32(mathrand.IntN(1<<sessionBits - 1)) //nolint:gosec // it need not be hard to guess: the secret is
+	}
 	for {
 		r.next = r.next%(1<<sessionBits-1) + 1
 		pid := o.bits()<<sessionBits | r.next
@@ -58,22 +65,56 @@ func (r *registry) add(se *session, o Origin) {
 	}
 }
 
+// reserve keeps a process number for a session that may come from elsewhere, if it is free.
+func (r *registry) reserve(pid uint32) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byID == nil {
+		r.byID = map[uint32]*session{}
+	}
+	if _, taken := r.byID[pid]; taken {
+		return false
+	}
+	r.byID[pid] = nil
+	return true
+}
+
+// settle enters a session whose process number was reserved.
+func (r *registry) settle(se *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.byID[se.pid] = se
+}
+
+// list returns the sessions, in the order of their numbers.
+func (r *registry) list() []*session {
+	r.mu.Lock()
+	all := slices.Collect(maps.Values(r.byID))
+	r.mu.Unlock()
+	all = slices.DeleteFunc(all, func(se *session) bool { return se == nil }) // reserved
+	slices.SortFunc(all, func(a, b *session) int { return cmp.Compare(a.pid, b.pid) })
+	return all
+}
+
 func (r *registry) remove(se *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.byID, se.pid)
 }
 
-// Cancel cancels the statement that the session runs, if it runs one. A wrong
-// secret does nothing, as PostgreSQL.
-func (s *Server) Cancel(pid uint32, secret []byte) {
+// Cancel cancels the statement that the session runs, if it runs one, and tells
+// whether the session is here. A wrong secret does nothing, as PostgreSQL.
+func (s *Server) Cancel(pid uint32, secret []byte) bool {
 	s.sessions.mu.Lock()
 	se := s.sessions.byID[pid]
 	s.sessions.mu.Unlock()
-	if se == nil || subtle.ConstantTimeCompare(se.secret, secret) == 0 {
-		return
+	if se == nil {
+		return false
 	}
-	se.interrupt()
+	if subtle.ConstantTimeCompare(se.secret, secret) == 1 {
+		se.interrupt()
+	}
+	return true
 }
 
 // interrupt cancels the statement that the session runs, if it runs one.
@@ -98,18 +139,16 @@ func (s *Server) Interrupt(pid uint32, end bool) (Activity, bool) {
 	}
 	was := se.activity.read()
 	if end {
-		se.conn.Terminate()
-	} else {
-		se.interrupt()
+		return was, se.conn.Terminate() // else it has just moved
 	}
+	se.interrupt()
 	return was, true
 }
 
-// request serves a CancelRequest, for a session here or elsewhere.
+// request serves a CancelRequest, for a session here or elsewhere: a session
+// keeps its number when it moves.
 func (s *Server) request(ctx context.Context, pid uint32, secret []byte) {
-	if s.Origin.Owns(pid) {
-		s.Cancel(pid, secret)
-	} else if s.Relay != nil {
+	if !s.Cancel(pid, secret) && s.Relay != nil {
 		s.Relay(ctx, pid, secret)
 	}
 }

@@ -61,7 +61,7 @@ func (se *session) extended(kind byte, body []byte) (*Failure, error) {
 		if err := m.Decode(body); err != nil {
 			return nil, malformed(err)
 		}
-		err = se.describe(&m)
+		err = se.describe(se.ctx, &m)
 	case 'E':
 		var m pgproto3.Execute
 		if err := m.Decode(body); err != nil {
@@ -149,6 +149,10 @@ func (se *session) bind(ctx context.Context, m *pgproto3.Bind) error {
 	if !ok {
 		return noStatement(m.PreparedStatement)
 	}
+	p, err := se.fresh(ctx, statement.Shorten(m.PreparedStatement), p)
+	if err != nil {
+		return err
+	}
 	if err := se.allowed(p.stmt); err != nil {
 		return err
 	}
@@ -228,12 +232,16 @@ func (se *session) parameter(ctx context.Context, t *value.Type, src []byte, for
 	return value.Value{}, errorf("22023", "unsupported format code: %d", format)
 }
 
-func (se *session) describe(m *pgproto3.Describe) error {
+func (se *session) describe(ctx context.Context, m *pgproto3.Describe) error {
 	switch m.ObjectType {
 	case 'S':
 		p, ok := se.statements.get(statement.Shorten(m.Name))
 		if !ok {
 			return noStatement(m.Name)
+		}
+		p, err := se.fresh(ctx, statement.Shorten(m.Name), p)
+		if err != nil {
+			return err
 		}
 		p = se.current(p)
 		if err := se.visible(p); err != nil {

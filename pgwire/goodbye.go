@@ -83,6 +83,8 @@ func (se *session) farewell() error {
 			return nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
+		case se.move(): // what stood in its way is over
+			return errMoved
 		case se.conn.Unread() == 0, time.Now().After(latest):
 			return errGoodbye
 		}

@@ -27,6 +27,8 @@ type plan struct {
 	src   string               // the query text, for the places of errors
 	text  string               // of the statement, or of all of a simple Query, to be told to who asks what the session does
 
+	again bool // it came from another worker, and is yet to be planned here: text, params and columns are as they were there
+
 	cursor  *plan   // of DECLARE: its query
 	formats []int16 // of the columns in a simple Query, nil for text: what FETCH reads of a binary cursor
 }

@@ -186,16 +186,27 @@ func (s *Server) init() {
 // Handler of a drain.Server.
 func (s *Server) Handle(ctx context.Context, c *drain.Conn) {
 	s.init()
-	se := &session{server: s, conn: c, ctx: ctx, wire: wire{max: s.MaxMessage, stall: s.StallTimeout}, share: share{of: &s.memory}, turn: turn{of: s.greeting}}
-	se.wire.conn = &polite{c, ctx, &se.turn}
+	se := s.session(ctx, c)
 	if !se.start() {
 		return
 	}
-	se.turn.of = s.computing
+	se.converse()
+}
+
+func (s *Server) session(ctx context.Context, c *drain.Conn) *session {
+	se := &session{server: s, conn: c, ctx: ctx, wire: wire{max: s.MaxMessage, stall: s.StallTimeout}, share: share{of: &s.memory}, turn: turn{of: s.greeting}}
+	se.wire.conn = &polite{c, ctx, &se.turn}
+	return se
+}
+
+// converse serves a session that has begun, to its end.
+func (se *session) converse() {
+	se.turn.of = se.server.computing
 	se.wire.long = se.long
 	defer se.share.cover(0)
-	defer s.sessions.remove(se)
-	c.Watch(true)
+	defer se.server.sessions.remove(se)
+	se.conn.Watch(true)
+	se.conn.Movable(se.tls == nil)
 	err := se.serve()
 	se.finish(err)
 }
@@ -233,6 +244,9 @@ func (se *session) wait() error {
 	se.turn.rest()
 	se.work = 0
 	se.share.cover(se.keeps())
+	if se.move() {
+		return errMoved
+	}
 	limit, reason := se.patience()
 	_ = se.conn.SetReadDeadline(limit) // a closed connection fails in Read
 	listen := se.wire.await
@@ -245,7 +259,13 @@ func (se *session) wait() error {
 		_ = se.conn.SetReadDeadline(time.Now().Add(se.server.StallTimeout)) // for the rest of the message
 		return nil
 	}
+	if errors.Is(err, drain.ErrMove) {
+		return se.wait()
+	}
 	if errors.Is(err, drain.ErrExpired) || errors.Is(err, drain.ErrDeadline) {
+		if se.move() { // what stood in its way may be over
+			return errMoved
+		}
 		return errGoodbye
 	}
 	if errors.Is(err, drain.ErrTerminated) {
@@ -300,6 +320,9 @@ func (se *session) finish(err error) {
 	defer cancel()
 	if cerr := se.txn.Close(ctx); cerr != nil {
 		se.log().Warn("rolling back a session's transaction failed", "error", cerr)
+	}
+	if errors.Is(err, errMoved) {
+		return // nothing is here any more to be read or written
 	}
 	f, told := errors.AsType[*Failure](err)
 	if told {

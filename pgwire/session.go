@@ -48,6 +48,8 @@ type session struct {
 	over     bool          // nothing more is served
 	skipping bool          // after an error, until Sync
 	reserved bool          // has no slot, as far as is known
+	asking   bool          // ReadyForQuery is yet to be sent
+	stays    bool          // another worker did not take the session
 
 	statements store[*plan]
 	portals    store[*portal]
@@ -70,7 +72,7 @@ type session struct {
 // dispatch serves one message, or one that was not read, as there was no
 // memory. leave is the client's goodbye; after an error the session ends.
 func (se *session) dispatch(kind byte, body []byte, unread bool) (leave bool, err error) {
-	se.spent = 0
+	se.spent, se.asking = 0, true
 	if se.over && kind != 'X' {
 		return false, errGoodbye
 	}
@@ -150,6 +152,7 @@ func (se *session) ready() error {
 	status := statuses[se.txn.State()]
 	se.rests(status)
 	se.wire.send(&pgproto3.ReadyForQuery{TxStatus: status})
+	se.asking = false
 	if status != 'T' {
 		if status == 'I' {
 			se.leave()

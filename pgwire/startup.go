@@ -231,10 +231,7 @@ func (se *session) welcome(params map[string]string) error {
 	if err := se.initial(params); err != nil {
 		return explain(se.ctx, err).with(func(f *Failure) { f.Fatal = true })
 	}
-	se.txn = se.server.Manager.NewSession(txn.Principal{
-		User: se.identity.Principal(), Operator: se.identity.Operator, Addr: se.conn.Peer(), Database: se.database,
-	})
-	se.txn.Notify(se.activity.numbered)
+	se.transacts()
 	se.conn.Welcome()
 	se.reserved = se.conn.Reserved()
 	se.wire.until = time.Time{}
@@ -249,6 +246,14 @@ func (se *session) welcome(params map[string]string) error {
 	}
 	se.wire.send(&pgproto3.BackendKeyData{ProcessID: se.pid, SecretKey: se.secret})
 	return se.ready()
+}
+
+// transacts begins the session's life as one of txn, for what the client's transactions are.
+func (se *session) transacts() {
+	se.txn = se.server.Manager.NewSession(txn.Principal{
+		User: se.identity.Principal(), Operator: se.identity.Operator, Addr: se.conn.Peer(), Database: se.database,
+	})
+	se.txn.Notify(se.activity.numbered)
 }
 
 // initial takes the settings out of the startup packet.

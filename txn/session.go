@@ -49,6 +49,16 @@ func (s *Session) settled() {
 	}
 }
 
+// Settled tells whether all know the outcome of the session's last transaction, so that its next one and Close need not wait for that.
+func (s *Session) Settled() bool {
+	select {
+	case <-s.told:
+		return true
+	default:
+		return s.told == nil
+	}
+}
+
 // savepoint is a client's savepoint and the name the resources know it by.
 type savepoint struct{ name, internal string }
 

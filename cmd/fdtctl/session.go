@@ -73,13 +73,13 @@ func sessionIn(dir string, args []string, stdout, stderr io.Writer) int {
 func interrupt(ctx context.Context, dir string, asked control.Interrupt) (session, error) {
 	var was *session
 	var mu sync.Mutex
-	err := eachWorker(dir, func(worker, socket string) error {
-		gen, slot, _ := service.ParseInstance(worker) // as eachWorker has seen
-		if !(pgwire.Origin{Generation: gen, Slot: slot}).Owns(asked.PID) {
-			return nil
-		}
+	err := eachWorker(dir, func(worker, socket string) error { // it may have moved to any of them
 		var told *pgwire.Activity
 		err := control.Call(ctx, socket, control.OpInterrupt, asked, &told)
+		gen, slot, _ := service.ParseInstance(worker) // as eachWorker has seen
+		if errors.Is(err, control.ErrUnknownOp) && !(pgwire.Origin{Generation: gen, Slot: slot}).Owns(asked.PID) {
+			return nil // another program's worker has no sessions
+		}
 		if told != nil {
 			mu.Lock()
 			defer mu.Unlock()

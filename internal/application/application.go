@@ -79,6 +79,11 @@ func (p place) control() string {
 	return filepath.Join(p.run, "worker", service.Instance(p.gen, p.slot)+".sock")
 }
 
+// moves is the socket at which other workers offer their sessions.
+func (p place) moves() string {
+	return filepath.Join(p.run, "worker", service.Instance(p.gen, p.slot)+moveSuffix)
+}
+
 // metrics is the socket on which fdt-metrics asks, in a directory of its own: there is nothing else for it to ask.
 func (p place) metrics() string {
 	return filepath.Join(snapshot.Dir(p.run).Metrics(), service.Instance(p.gen, p.slot)+".sock")

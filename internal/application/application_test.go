@@ -37,8 +37,8 @@ import (
 	"github.com/fdtserver/fdt/txn/spool"
 )
 
-// TestRelay passes a CancelRequest to the workers that may own it, and to no
-// other.
+// TestRelay passes a CancelRequest to the workers in which the session may have begun, and then to others, until one has it; itself it
+// does not ask.
 func TestRelay(t *testing.T) {
 	dir, err := os.MkdirTemp("", "fdt")
 	if err != nil {
@@ -48,7 +48,7 @@ func TestRelay(t *testing.T) {
 	const pid = (1<<10|3)<<16 | 1 // generation 1 or 33, slot 3, first session
 	secret := strings.Repeat("\x00\xff", 16)
 	got := make(chan string, 10)
-	for _, instance := range []string{"1-3", "33-3", "1-4", "nonsense"} {
+	for _, instance := range []string{"1-2", "1-3", "33-3", "1-4", "1-5", "nonsense"} {
 		l, err := control.Listen(filepath.Join(dir, instance+".sock"))
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +59,7 @@ func TestRelay(t *testing.T) {
 				return nil, fmt.Errorf("%v, %w", key, err)
 			}
 			got <- instance
-			return nil, nil
+			return instance == "1-4", nil
 		}}}
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(l) }()
@@ -68,9 +68,12 @@ func TestRelay(t *testing.T) {
 			<-done
 		})
 	}
-	relay(dir)(t.Context(), pid, []byte(secret))
+	relay(dir, filepath.Join(dir, "1-2.sock"))(t.Context(), pid, []byte(secret))
 	if a, b := testwait.For(t, "one is asked", got), testwait.For(t, "another is asked", got); a+b != "1-333-3" && a+b != "33-31-3" {
 		t.Errorf("asked %s and %s", a, b)
+	}
+	if a := testwait.For(t, "one to which it may have moved is asked", got); a != "1-4" {
+		t.Errorf("asked %s", a)
 	}
 	if len(got) != 0 {
 		t.Errorf("and %s", <-got)
@@ -170,7 +173,7 @@ func TestRelayBounded(t *testing.T) {
 			if instance == "1-3" {
 				<-ctx.Done()
 			}
-			return nil, nil
+			return instance == "1-4", nil
 		}}}
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(l) }()
@@ -179,7 +182,7 @@ func TestRelayBounded(t *testing.T) {
 			<-done
 		})
 	}
-	pass := relay(dir)
+	pass := relay(dir, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	var flood sync.WaitGroup
 	for range 50 {

@@ -22,17 +22,16 @@ const (
 	relayFor = 2 * time.Second // waiting for its turn and for the answer
 )
 
-// relay passes a CancelRequest on to the workers that may have the session:
-// process numbers hold the low bits of the generation only.
-func relay(dir string) func(ctx context.Context, pid uint32, secret []byte) {
+// relay passes a CancelRequest on: to the worker in which the session with the number began, and if it is not there, to the others, as
+// sessions move. own is this worker's socket.
+func relay(dir, own string) func(ctx context.Context, pid uint32, secret []byte) {
 	var turns sync.Map // of chan struct{}, by socket
 	return func(ctx context.Context, pid uint32, secret []byte) {
 		ctx, cancel := context.WithTimeout(ctx, relayFor)
 		defer cancel()
 		socks, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is sound
-		for _, path := range socks {
-			gen, slot, ok := service.ParseInstance(strings.TrimSuffix(filepath.Base(path), ".sock"))
-			if !ok || !(pgwire.Origin{Generation: gen, Slot: slot}).Owns(pid) {
+		for _, path := range originFirst(socks, pid) {
+			if path == own {
 				continue
 			}
 			made, _ := turns.LoadOrStore(path, make(chan struct{}, relays))
@@ -40,12 +39,32 @@ func relay(dir string) func(ctx context.Context, pid uint32, secret []byte) {
 			select {
 			case turn <- struct{}{}:
 				// A worker that has gone has no session to cancel.
-				_ = control.Call(ctx, path, control.OpCancel, control.Cancel{PID: pid, Secret: secret}, nil)
+				found := false
+				_ = control.Call(ctx, path, control.OpCancel, control.Cancel{PID: pid, Secret: secret}, &found)
 				<-turn
+				if found {
+					return
+				}
 			case <-ctx.Done():
 			}
 		}
 	}
+}
+
+// originFirst returns the sockets of workers so that those come first in which a session with the number may have begun: numbers hold the
+// low bits of the generation only.
+func originFirst(socks []string, pid uint32) []string {
+	var origin, others []string
+	for _, path := range socks {
+		gen, slot, ok := service.ParseInstance(strings.TrimSuffix(filepath.Base(path), ".sock"))
+		switch {
+		case ok && (pgwire.Origin{Generation: gen, Slot: slot}).Owns(pid):
+			origin = append(origin, path)
+		case ok:
+			others = append(others, path)
+		}
+	}
+	return append(origin, others...)
 }
 
 // Clients ask for the sessions of all workers as often as they like, so a worker asks the others one question at a time,

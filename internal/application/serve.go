@@ -110,7 +110,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 	}
 	wire := &pgwire.Server{
 		Manager: manager, Procedures: procedures, Listeners: ways, IdleTimeout: cfg.Transaction.IdleTimeout, MaxTotal: int(cfg.Workers.Recycle.Memory / 4),
-		Origin: pgwire.Origin{Generation: p.gen, Slot: p.slot}, Relay: relay(filepath.Join(p.run, "worker")), Logger: log,
+		Origin: pgwire.Origin{Generation: p.gen, Slot: p.slot}, Relay: relay(filepath.Join(p.run, "worker"), p.control()), Logger: log,
 		Elsewhere:      siblings(filepath.Join(p.run, "worker"), p.control(), siblingFor, siblingAge),
 		SlowCall:       slowCall(&cfg.Log),
 		CallRate:       callRate(&cfg.Log),
@@ -126,6 +126,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 	}
 	server := serving(cfg)
 	server.Handler, server.Logger = newProxies(cfg, log).before(own.or(wire.Handle)), log
+	server.Successors, server.Adopt = successors(filepath.Join(p.run, "worker"), p.moves()), wire.Adopt
 	health := watching(cfg, rms, manager, log)
 	health.look = paused.look
 	counts := meters{p, cfg, server, manager, wire, health, paused, time.Now(), new(atomic.Pointer[time.Time]), expiries(cfg)}
@@ -149,6 +150,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 	} else {
 		defer counts.tell(lm, log)()
 	}
+	defer receive(ctx, server, p.moves(), log)()
 	own.start()
 	defer own.stop()
 	err = live(ctx, manager, func() { server.Hurry(0) }, func(ctx context.Context) error {
@@ -275,8 +277,7 @@ func (app *Application) operations(of meters, procedures *procedure.Set) map[str
 			if err := json.Unmarshal(args, &key); err != nil {
 				return nil, err
 			}
-			of.wire.Cancel(key.PID, key.Secret)
-			return nil, nil
+			return of.wire.Cancel(key.PID, key.Secret), nil
 		},
 	}
 }

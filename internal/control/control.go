@@ -41,7 +41,7 @@ const (
 // Operations that fdt's own workers answer.
 const (
 	OpStatus  = "status"  // → Status
-	OpCancel  = "cancel"  // Cancel → nothing
+	OpCancel  = "cancel"  // Cancel → whether the session is here; of an older version nothing
 	OpDrain   = "drain"   // Drain → nothing
 	OpCheck   = "check"   // → Check
 	OpMetrics = "metrics" // → meter.Worker

@@ -24,6 +24,7 @@ func Rollouts() []Scenario {
 		{"Surge", "workers exchanged in batches", surge},
 		{"Generations", "old generations are bounded, and hurry when told", generations},
 		{"Queue", "reloads at once, by SIGHUP, with progress, during a stop", queue},
+		{"Moving", "sessions move to the new workers, through reloads and a restart; those that may not are told", moving},
 		{"Rollback", "fdtctl rollback, and a boot with a broken configuration", rollback},
 		{"CrashLoop", "a worker dies again and again", crashLoop},
 		{"Recycling", "workers are replaced by age and by memory", recycling},
