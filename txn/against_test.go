@@ -44,7 +44,7 @@ func TestAgainst(t *testing.T) {
 		is.Store(false)
 		txn.Rested(m)
 		retryUntilIdle(t, m)
-		if n := strings.Count(journal.String(), "the opposite outcome"); n != hazards || strings.Contains(journal.String(), "told all") == (hazards > 0) {
+		if n := strings.Count(journal.String(), "the opposite outcome"); n != hazards || strings.Contains(journal.String(), "have carried out the decision") == (hazards > 0) {
 			t.Errorf("%d: the journal has %s", how, &journal)
 		}
 		closeAll(t, m)

@@ -15,9 +15,9 @@ type LastExecer interface {
 var errVoted = errors.New("the branch has voted already: nothing more may be done there")
 
 // ExecLast runs a statement as the last one on a resource, whose branch votes with it at once, and so in a round trip less. It returns
-// false if it has done nothing, as that can be had only of some statements and resources: then Exec is to follow. A transaction with
-// a branch of which only this is so costs more than a commit in one phase, so use it only where another resource takes part. After an error call Fail, as after one of the branch. Of the transaction only Commit, Rollback and what is done on other
-// resources may follow.
+// false if it has done nothing, as that can be had only of some statements and resources: then Exec is to follow. Use it where another
+// resource takes part: one branch alone commits in one phase, which costs less than a vote. After an error call Fail, as after one of the
+// branch. Of the transaction only Commit, Rollback and what is done on other resources may follow.
 //
 // The vote binds nobody: what is prepared without a decision is rolled back, by the session, or by who recovers (presumed abort). So
 // nothing is in the log before Commit, and what the statement has brought may still be refused.
