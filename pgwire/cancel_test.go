@@ -349,20 +349,21 @@ func TestCancelReading(t *testing.T) {
 		"binary": {PreparedStatement: "jsonb", ParameterFormatCodes: []int16{1}, Parameters: [][]byte{[]byte("\x01[" + numbers + "]")}},
 		"array":  {PreparedStatement: "array", Parameters: [][]byte{[]byte("{" + numbers + "}")}},
 	} {
-		c := f.connect("a")
-		c.say("P jsonb - SELECT $1::jsonb")
-		c.say("P array - SELECT $1::int2[]")
-		c.say("S")
-		c.read()
-		release := f.wire.HoldTurns()
-		c.front.Send(b)
-		c.front.Send(&pgproto3.Sync{})
-		if err := c.front.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		testwait.Until(t, name+": being read", func() bool { return f.wire.Running() == 1 })
-		cancelRequest(t, "unix", f.sock, c.key)
-		c.answers(name, c.read(), "E ERROR 57014 canceling statement due to user request", "Z I")
-		release()
+		t.Run(name, func(t *testing.T) {
+			c := f.connect("a")
+			c.say("P jsonb - SELECT $1::jsonb")
+			c.say("P array - SELECT $1::int2[]")
+			c.say("S")
+			c.answers("prepared", c.flush(), "1", "1", "Z I")
+			defer f.wire.HoldTurns()()
+			c.front.Send(b)
+			c.front.Send(&pgproto3.Sync{})
+			if err := c.front.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			testwait.Until(t, "being read", func() bool { return f.wire.Running() == 1 })
+			cancelRequest(t, "unix", f.sock, c.key)
+			c.answers("cancelled", c.read(), "E ERROR 57014 canceling statement due to user request", "Z I")
+		})
 	}
 }
