@@ -55,7 +55,7 @@ func TestNoCopyOfLongMessages(t *testing.T) {
 			if got < size {
 				t.Errorf("the answer to %T has %d bytes", ask[0], got)
 			}
-			if n := allocated() - before; n > 2*size { // of which a third of the size are the buffers before the last
+			if n := allocated() - before; n > 3*size { // of which a third of the size are the buffers before the last; every copy is one more
 				t.Errorf("%T took %d bytes in all, for a text of %d", ask[0], n, size)
 			}
 		}
