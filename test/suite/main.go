@@ -1,7 +1,7 @@
-// Command suite runs all tests and adds up what they covered: unit tests with the race detector, long ones of
-// one goroutine without, and at the same time tests of the installed, instrumented package in booted systemd. They wait most of the time, for databases, disks
-// and reboots, and so does each test of theirs: more of them run at once than there are processors. The last line is
-// always "N passed, N failed", and the exit status is 1 unless nothing failed.
+// Command suite runs all tests and adds up what they covered: unit tests with the race detector, long ones of one goroutine and of many
+// processes without, and at the same time tests of the installed, instrumented package in booted systemd. They wait most of the time,
+// for databases, disks and reboots, and so does each test of theirs: more of them run at once than there are processors. The last line
+// is always "N passed, N failed", and the exit status is 1 unless nothing failed.
 package main
 
 import (
@@ -46,8 +46,8 @@ type part struct {
 
 // unraced are the tests that take long in one goroutine, as the models, which check all states of what is pure, what recovers after
 // each of many failures, and statements that cost as much as they are allowed to: there is no race to detect, and that would take
-// them ten times as long.
-const unraced = "^(TestModel|TestMutants|TestPowerCut|TestFailAtEveryCall|TestHostile|TestHostileArrays|TestNothingHoldsAText)$"
+// them ten times as long. Likewise those that start hundreds of processes, each of which would have to make the detector's memory.
+const unraced = "^(TestModel|TestMutants|TestPowerCut|TestFailAtEveryCall|TestCrashAtEveryStep|TestSystemCallsFail|TestHostile|TestHostileArrays|TestNothingHoldsAText)$"
 
 // parts are all, with work for what they write. Of the packages with unit tests those come first that take longest.
 func parts(work string) []part {
