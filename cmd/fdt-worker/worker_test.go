@@ -22,6 +22,7 @@ import (
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/testcover"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/internal/unit"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/spool"
@@ -197,6 +198,10 @@ func TestWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.interrupted(path, out)
+	testwait.Until(t, "the connection of the session that was told to end is over", func() bool {
+		err := control.Call(t.Context(), path, control.OpStatus, nil, &st)
+		return err == nil && st.Open == 1
+	})
 	if _, err := c.Exec(t.Context(), "BEGIN"); err != nil { // it may not end before it is asked
 		t.Fatal(err)
 	}

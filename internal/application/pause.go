@@ -52,11 +52,12 @@ func (p *pauses) look(ctx context.Context) error {
 			continue
 		}
 		p.of[name] = is
-		what := "a resource is paused: who needs it waits"
+		paused := p.log.With("resource", name, "by", is.By, "message_id", journal.ResourcePaused)
 		if is.Detached {
-			what = "a resource is paused, and fdt has no connection to it: who needs it waits"
+			paused.InfoContext(ctx, "a resource is paused, and fdt has no connection to it: who needs it waits")
+		} else {
+			paused.InfoContext(ctx, "a resource is paused: who needs it waits")
 		}
-		p.log.InfoContext(ctx, what, "resource", name, "by", is.By, "message_id", journal.ResourcePaused)
 	}
 	return err
 }

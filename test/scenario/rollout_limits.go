@@ -290,8 +290,8 @@ func recycling(ctx context.Context, s *Stage) error {
 		return err
 	}
 
-	// A session makes its worker grow by what it sends, and keeps it so.
-	if err := s.roll(ctx, settings{workers: "{count: 2, recycle: {memory: 64MiB, grace: 1s}}", drain: "{idle: 200ms, timeout: 60s}"}); err != nil {
+	// A session makes its worker grow by what it sends, from less than 30 MiB to more than 50, and keeps it so.
+	if err := s.roll(ctx, settings{workers: "{count: 2, recycle: {memory: 44MiB, grace: 1s}}", drain: "{idle: 200ms, timeout: 60s}"}); err != nil {
 		return err
 	}
 	if _, err := s.settled(ctx); err != nil {

@@ -54,7 +54,7 @@ func TestFirst(t *testing.T) {
 		if requests.Load() != 1 {
 			t.Errorf("%s: %d requests", c.text, requests.Load())
 		}
-		if c.args != nil && len(c.args) == 4 {
+		if len(c.args) == 4 {
 			if got := *exec(t, b, "SELECT CONCAT_WS(' ', v, HEX(b), d, n) FROM text_"+acc+" ORDER BY id LIMIT 1").First; got != "it's \\ ü 00FF27 0.5 3.10" {
 				t.Errorf("stored %s", got)
 			}
