@@ -284,9 +284,10 @@ func (b *Branch) CommitPrepared(ctx context.Context, gid txn.GID) error {
 	return nil
 }
 
-// open tells whether the branch has surely not been prepared, as its session is in the transaction.
+// open tells whether the branch has surely not been prepared, as its session is in the transaction. That of a branch that is doomed may be
+// another one: see votable.
 func (b *Branch) open() bool {
-	return b.c != nil && !b.c.pg.IsClosed() && b.c.pg.PgConn().TxStatus() != 'I'
+	return b.ended == nil && b.c != nil && !b.c.pg.IsClosed() && b.c.pg.PgConn().TxStatus() != 'I'
 }
 
 // RollbackPrepared undoes the branch after Prepare, whatever that returned.
