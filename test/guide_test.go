@@ -218,7 +218,7 @@ func read(t *testing.T, path string) string {
 func TestGuideCommands(t *testing.T) {
 	t.Parallel()
 	path := deb(t, "FDT_DEB")
-	for _, release := range []string{"bookworm", "trixie"} {
+	for _, release := range releases() {
 		t.Run(release, func(t *testing.T) {
 			t.Parallel()
 			g := guide{boot(t, bed.Options{Release: release, Databases: true}), filepath.Base(path)}

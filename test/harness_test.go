@@ -222,3 +222,12 @@ func (m machine) open() *pgconn.PgConn {
 	}
 	return conn
 }
+
+// releases are those of Debian on which what takes long is played, if the version of systemd has no say in it: the newest, and with
+// FDT_FULL=1 all.
+func releases() []string {
+	if os.Getenv("FDT_FULL") == "1" {
+		return []string{"trixie", "bookworm"}
+	}
+	return []string{"trixie"}
+}

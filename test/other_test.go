@@ -12,7 +12,7 @@ import (
 func TestOther(t *testing.T) {
 	t.Parallel()
 	path := deb(t, "FDT_DEB")
-	for _, release := range []string{"trixie", "bookworm"} {
+	for _, release := range releases() {
 		t.Run(release, func(t *testing.T) {
 			t.Parallel()
 			m := boot(t, bed.Options{Release: release, Packages: []string{"passwd", "python3", "gunicorn", "nodejs"}})

@@ -58,7 +58,7 @@ func parts(work string) []part {
 			dir:   unit,
 			env:   []string{"CGO_ENABLED=1", "FDT_COVER=" + unit}, // for the race detector; for children
 			args: []string{
-				"-race", "-skip=" + unraced, "-parallel=8", "-timeout=1h", "-covermode=atomic", "-coverpkg=./...",
+				"-race", "-skip=" + unraced, "-parallel=8", "-timeout=2h", "-covermode=atomic", "-coverpkg=./...",
 				"./txn", "./pgwire", "./txn/mariadb", "./test/bank", "./txn/postgres", "./...", "-args", "-test.gocoverdir=" + unit,
 			},
 		},
@@ -66,13 +66,13 @@ func parts(work string) []part {
 			title: "tests without the race detector",
 			dir:   alone,
 			env:   []string{"FDT_COVER=" + alone},
-			args:  []string{"-run=" + unraced, "-timeout=1h", "-covermode=atomic", "-coverpkg=./...", "./txn", "./master", "./pgwire", "-args", "-test.gocoverdir=" + alone},
+			args:  []string{"-run=" + unraced, "-timeout=2h", "-covermode=atomic", "-coverpkg=./...", "./txn", "./master", "./pgwire", "-args", "-test.gocoverdir=" + alone},
 		},
 		{
 			title: "tests in booted systemd",
 			dir:   bed,
 			env:   []string{"FDT_BED=1", "FDT_COVER=" + bed, "FDT_DEB=" + os.Getenv("FDT_COVER_DEB"), "FDT_RELEASE_DEB=" + os.Getenv("FDT_DEB")},
-			args:  []string{"-count=1", "-parallel=4", "-timeout=1h", "-p=2", "./test", "./internal/bed/...", "./test/..."},
+			args:  []string{"-count=1", "-parallel=4", "-timeout=2h", "-p=2", "./test", "./internal/bed/...", "./test/..."},
 		},
 	}
 }
