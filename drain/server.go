@@ -249,9 +249,14 @@ func (s *Server) isDraining() bool {
 	}
 }
 
-// Descriptors is how many file descriptors the server holds at most: one for each connection and each talk about one, and the watcher's.
+// Descriptors is how many file descriptors the server holds at most: one for each connection, and the watcher's; where connections move,
+// one for each talk about one, too.
 func (s *Server) Descriptors() int {
-	return orDefault(s.Threads, DefaultThreads) + s.Reserve + s.Strangers + 1 + talks
+	n := orDefault(s.Threads, DefaultThreads) + s.Reserve + s.Strangers + 1
+	if s.Successors != nil || s.Adopt != nil {
+		n += talks
+	}
+	return n
 }
 
 // Counts returns the server's numbers.

@@ -18,6 +18,7 @@ import (
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/resources"
 	"github.com/fdtserver/fdt/internal/service"
+	"github.com/fdtserver/fdt/pgwire"
 	"github.com/fdtserver/fdt/procedure"
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/worker"
@@ -67,7 +68,7 @@ func (app *Application) look(ctx context.Context, cfg *config.Config, p place, f
 	if err != nil {
 		fault(found, "procedures", err)
 	}
-	if err := worker.Enough(serving(cfg).Descriptors(), descriptors(cfg)); err != nil {
+	if err := worker.Enough(serving(cfg, new(pgwire.Server)).Descriptors(), descriptors(cfg)); err != nil {
 		fault(found, "workers.threads", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Listen)) {

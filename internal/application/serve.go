@@ -43,9 +43,11 @@ func descriptors(cfg *config.Config) int {
 	return holding*(cfg.Workers.Threads+reserve) + resources.Descriptors(cfg) + control.Descriptors + scanning
 }
 
-// serving is the server of a configuration, without what it serves by.
-func serving(cfg *config.Config) *drain.Server {
-	return &drain.Server{Threads: cfg.Workers.Threads, Reserve: reserve, Strangers: strangers, Idle: cfg.Drain.Idle, Spread: cfg.Drain.Spread}
+// serving is the server of a configuration, without what it serves by. Sessions of wire move to it.
+func serving(cfg *config.Config, wire *pgwire.Server) *drain.Server {
+	return &drain.Server{
+		Threads: cfg.Workers.Threads, Reserve: reserve, Strangers: strangers, Idle: cfg.Drain.Idle, Spread: cfg.Drain.Spread, Adopt: wire.Adopt,
+	}
 }
 
 // strangers is how many connections beyond the threads may be there that are not authenticated yet: so many have as
@@ -124,9 +126,9 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 	if err != nil {
 		return err
 	}
-	server := serving(cfg)
+	server := serving(cfg, wire)
 	server.Handler, server.Logger = newProxies(cfg, log).before(own.or(wire.Handle)), log
-	server.Successors, server.Adopt = successors(filepath.Join(p.run, "worker"), p.moves()), wire.Adopt
+	server.Successors = successors(filepath.Join(p.run, "worker"), p.moves())
 	health := watching(cfg, rms, manager, log)
 	health.look = paused.look
 	counts := meters{p, cfg, server, manager, wire, health, paused, time.Now(), new(atomic.Pointer[time.Time]), expiries(cfg)}
