@@ -22,7 +22,7 @@ type record struct {
 }
 
 // records tells whether calls are told to anybody.
-func (s *Server) records() bool { return s.SlowCall > 0 || s.CallRate > 0 || s.Tracer != nil }
+func (s *Server) records() bool { return s.lines.Any() || s.Tracer != nil }
 
 // stateOf is the SQLSTATE of how a statement ended.
 func stateOf(ctx context.Context, err error) string {
@@ -60,14 +60,7 @@ func (se *session) tellHeld(state string, took time.Duration) {
 // tell ends the span of a call, and writes its line, if it is one that the log has.
 func (se *session) tell(r record) {
 	se.traced(r)
-	slow := se.server.SlowCall > 0 && r.took >= se.server.SlowCall
-	lines := &se.server.fast
-	if slow {
-		lines = &se.server.slow
-	} else if se.server.CallRate == 0 {
-		return
-	}
-	left, ok := lines.Due(time.Now())
+	slow, left, ok := se.server.lines.Due(r.took)
 	if !ok {
 		return
 	}

@@ -123,8 +123,9 @@ type Server struct {
 	calls     map[*procedure.Procedure]*calls
 	fatal     meter.Counts // by class of SQLSTATE
 
-	failing, refusing, ending, slow, fast throttle.Throttle // of lines in the log
-	once                                  sync.Once
+	failing, refusing, ending throttle.Throttle // of lines in the log
+	lines                     *throttle.Calls   // of calls
+	once                      sync.Once
 }
 
 // Listener is how clients come in.
@@ -164,7 +165,7 @@ func (s *Server) init() {
 		if s.MaxMemory == 0 {
 			s.MaxMemory = DefaultMaxMemory
 		}
-		s.fast.Rate = s.CallRate
+		s.lines = throttle.NewCalls(s.SlowCall, s.CallRate)
 		s.catalogue = tables.New(s.Procedures)
 		for name, f := range builtins {
 			s.catalogue.Add(name, &f)

@@ -32,18 +32,16 @@ func callRate(c *config.Log) int {
 
 // requests is the log of the requests of a handler, and has their spans made. Of what is asked it has the route alone.
 type requests struct {
-	handler    string
-	tracer     *trace.Exporter // nil: there are no spans
-	log        *slog.Logger
-	after      time.Duration
-	all        bool
-	slow, fast throttle.Throttle
+	handler string
+	tracer  *trace.Exporter // nil: there are no spans
+	log     *slog.Logger
+	lines   *throttle.Calls
 }
 
 // newRequests returns nil where nobody is to be told of requests.
 func newRequests(c *config.Log, log *slog.Logger, handler string, tracer *trace.Exporter) *requests {
-	r := &requests{handler: handler, tracer: tracer, log: log, after: slowCall(c), all: callRate(c) > 0, fast: throttle.Throttle{Rate: callRate(c)}}
-	if r.after == 0 && !r.all && tracer == nil {
+	r := &requests{handler: handler, tracer: tracer, log: log, lines: throttle.NewCalls(slowCall(c), callRate(c))}
+	if !r.lines.Any() && tracer == nil {
 		return nil
 	}
 	return r
@@ -74,14 +72,7 @@ func (a *asked) ended(attrs ...any) {
 	r := a.of
 	a.span.Finish()
 	took := time.Since(a.began)
-	slow := r.after > 0 && took >= r.after
-	lines := &r.fast
-	if slow {
-		lines = &r.slow
-	} else if !r.all {
-		return
-	}
-	left, ok := lines.Due(time.Now())
+	slow, left, ok := r.lines.Due(took)
 	if !ok {
 		return
 	}

@@ -57,3 +57,32 @@ func (t *Throttle) Sparing(log *slog.Logger) *slog.Logger {
 	}
 	return log
 }
+
+// Calls chooses the lines of calls: each that is slow, within the bounds of package throttle, and so many of the others. Methods may be
+// called concurrently.
+type Calls struct {
+	// Slow is how long a slow call takes; zero: none is slow.
+	Slow time.Duration
+
+	slow, others Throttle
+}
+
+// NewCalls returns one that takes rate of the others a second; zero: none.
+func NewCalls(slow time.Duration, rate int) *Calls {
+	return &Calls{Slow: slow, others: Throttle{Rate: rate}}
+}
+
+// Any tells whether any call can have a line.
+func (c *Calls) Any() bool { return c.Slow > 0 || c.others.Rate > 0 }
+
+// Due tells whether a call that took that long is to be logged now, whether it was slow, and how many were left out before it.
+func (c *Calls) Due(took time.Duration) (slow bool, left int, ok bool) {
+	lines := &c.others
+	if slow = c.Slow > 0 && took >= c.Slow; slow {
+		lines = &c.slow
+	} else if c.others.Rate == 0 {
+		return false, 0, false
+	}
+	left, ok = lines.Due(time.Now())
+	return slow, left, ok
+}
