@@ -93,7 +93,7 @@ func must(t *testing.T, err error) {
 }
 
 func exhausted(t *testing.T) {
-	log := new(logs)
+	log := new(testwait.Output)
 	s, served, restore := exhaust(t, slog.NewTextHandler(log, nil))
 	testwait.Until(t, "the log", func() bool { return strings.Contains(log.String(), "cannot accept") })
 	var before, after unix.Rusage
@@ -121,7 +121,7 @@ func exhausted(t *testing.T) {
 }
 
 func leaveExhausted(t *testing.T) {
-	log := new(logs)
+	log := new(testwait.Output)
 	s, served, restore := exhaust(t, slog.NewTextHandler(log, nil))
 	testwait.Until(t, "the log", func() bool { return strings.Contains(log.String(), "cannot accept;") })
 	ended := make(chan error, 1)
@@ -217,7 +217,7 @@ func (n named) Close() error {
 }
 
 func TestListenerName(t *testing.T) {
-	log := new(logs)
+	log := new(testwait.Output)
 	names := make(chan string, 1)
 	s := &drain.Server{
 		Logger:  slog.New(slog.NewTextHandler(log, nil)),

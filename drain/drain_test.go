@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -28,7 +27,7 @@ type fixture struct {
 	s      *drain.Server
 	l      net.Listener
 	served chan error
-	log    *logs
+	log    *testwait.Output
 }
 
 // listen makes a listener in the test's own directory or on a free port.
@@ -59,7 +58,7 @@ func start(t *testing.T, network string, s *drain.Server) *fixture {
 // startOn is start on a listener.
 func startOn(t *testing.T, l net.Listener, s *drain.Server) *fixture {
 	t.Helper()
-	f := &fixture{t: t, s: s, l: l, served: make(chan error, 1), log: new(logs)}
+	f := &fixture{t: t, s: s, l: l, served: make(chan error, 1), log: new(testwait.Output)}
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.NewTextHandler(f.log, nil))
 	}
@@ -102,24 +101,6 @@ func (f *fixture) beat() {
 	if err := f.s.Beat(ctx); err != nil {
 		f.t.Fatal(err)
 	}
-}
-
-// logs is a writer to look into.
-type logs struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // lines is a handler that answers each line with itself, and says goodbye when draining.

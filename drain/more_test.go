@@ -182,7 +182,7 @@ func TestFinalMultipath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := new(logs)
+	log := new(testwait.Output)
 	defer slog.SetDefault(slog.Default())
 	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
 	s := &drain.Server{Handler: lines}

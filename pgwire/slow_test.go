@@ -121,9 +121,3 @@ func TestCallsBounded(t *testing.T) {
 		return strings.Contains(j.String(), "left_out=")
 	})
 }
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}

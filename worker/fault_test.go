@@ -1,14 +1,12 @@
 package worker_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -38,24 +36,6 @@ func (s lazy) Beat(context.Context) error {
 	return errLazy
 }
 
-// journal is a log that can be read while it is written.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
 // What goes wrong around a server is told, and ends in order.
 func TestFaults(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "20000")
@@ -69,7 +49,7 @@ func TestFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log journal
+	var log testwait.Output
 	s := lazy{make(chan struct{}, 1)}
 	err = run(t, s, func() {
 		testwait.For(t, "the beat", s.asked)

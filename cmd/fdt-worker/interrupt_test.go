@@ -7,11 +7,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/pgwire"
 )
 
 // interrupted ends a session of the worker by its control socket, as an operator does, and looks for who did that in its log.
-func (h *host) interrupted(path string, out *output) {
+func (h *host) interrupted(path string, out *testwait.Output) {
 	h.t.Helper()
 	c := h.connect()
 	if _, err := c.Exec(h.t.Context(), "BEGIN"); err != nil {

@@ -50,7 +50,7 @@ func TestNoMetricsSocket(t *testing.T) {
 }
 
 // ends tells a worker to end, and demands that it does so in order.
-func ends(t *testing.T, cmd *exec.Cmd, out *output) {
+func ends(t *testing.T, cmd *exec.Cmd, out *testwait.Output) {
 	t.Helper()
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

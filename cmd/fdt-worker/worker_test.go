@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -102,26 +100,8 @@ func (h *host) configure(text string) {
 	}
 }
 
-// output is what a worker has printed so far.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // start starts a worker as systemd would, with the descriptor passed by name.
-func (h *host) start(instance, name string) (*exec.Cmd, *output) {
+func (h *host) start(instance, name string) (*exec.Cmd, *testwait.Output) {
 	h.t.Helper()
 	file, err := h.listener.File()
 	if err != nil {
@@ -132,7 +112,7 @@ func (h *host) start(instance, name string) (*exec.Cmd, *output) {
 	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, h.program, "-instance="+instance, "-run="+h.run, "-lib="+h.lib)
 	cmd.Env = append(os.Environ(), asWorker+"=1", "LISTEN_FDS=1", "LISTEN_FDNAMES="+name, "MACHINE=")
 	cmd.ExtraFiles = []*os.File{file}
-	out := new(output)
+	out := new(testwait.Output)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)

@@ -2,7 +2,6 @@ package application
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -310,34 +309,16 @@ func TestMetricsSocketFails(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	var said output
+	var said testwait.Output
 	stop := meters{}.tell(l, slog.New(slog.NewTextHandler(&said, nil)))
 	testwait.Until(t, "it is told", func() bool { return strings.Contains(said.String(), "the socket of the metrics has failed") })
 	stop()
 }
 
-// output is what was logged so far.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // life is an application under test, with what is said to its control socket.
 type life struct {
 	*Trial
-	log   output
+	log   testwait.Output
 	addr  string // of its one handler's listener
 	ended chan error
 }

@@ -96,7 +96,7 @@ func TestProxied(t *testing.T) {
 // TestProxyHeld: a proxy that stops within a header is closed at the deadline and told of once, one that says nothing is not told of, and
 // peers on a unix socket are no proxies.
 func TestProxyHeld(t *testing.T) {
-	var log output
+	var log testwait.Output
 	p := &proxies{of: map[string][]netip.Prefix{}, within: 50 * time.Millisecond, log: slog.New(slog.NewTextHandler(&log, nil))}
 	server := &drain.Server{Handler: p.before(func(_ context.Context, c *drain.Conn) { _, _ = io.WriteString(c, "served") })}
 	ended := make(chan error, 2)

@@ -86,7 +86,7 @@ func requestsLogged(t *testing.T, calls, message string) {
 			}
 		}
 	}})
-	var log output
+	var log testwait.Output
 	trial := &Trial{Dir: dir, Listeners: listeners, Log: slog.New(slog.NewTextHandler(&log, nil))}
 	ended := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -143,7 +143,7 @@ func requestsLogged(t *testing.T, calls, message string) {
 
 // TestRequestsBounded leaves out what is more than so many lines a second, and says how many.
 func TestRequestsBounded(t *testing.T) {
-	var log output
+	var log testwait.Output
 	r := newRequests(&config.Log{Calls: config.LogAll, Slow: time.Hour, Rate: 1}, slog.New(slog.NewTextHandler(&log, nil)), "", nil)
 	testwait.Until(t, "a line says how many it stands for", func() bool {
 		for range 1000 {

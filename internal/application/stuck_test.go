@@ -54,7 +54,7 @@ func TestStuck(t *testing.T) {
 		hang()
 		return err
 	}})
-	var log output
+	var log testwait.Output
 	trial := &Trial{Dir: dir, Listeners: listeners, Log: slog.New(slog.NewTextHandler(&log, nil))}
 	text := fmt.Sprintf("listen: {local: {address: %s, auth: trust}, web: {address: %q, serve: web}, line: {address: %q, serve: line}}\n"+
 		"resources: {outbox: {type: spool, directory: %s}}", local, web, line, t.TempDir())

@@ -164,27 +164,9 @@ func (c *collector) spans() (all []span) {
 	return all
 }
 
-// journal is what was logged.
-type journal struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
 // run has an exporter run until stop.
-func run(t *testing.T, opt trace.Options) (e *trace.Exporter, stop func(), j *journal) {
-	j = new(journal)
+func run(t *testing.T, opt trace.Options) (e *trace.Exporter, stop func(), j *testwait.Output) {
+	j = new(testwait.Output)
 	opt.Logger = slog.New(slog.NewTextHandler(j, nil))
 	e = trace.New(opt)
 	trace.Hurry(e)
