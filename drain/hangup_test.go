@@ -236,8 +236,10 @@ func TestLingerIsBounded(t *testing.T) {
 
 // After Part, Read goes on for as long as was said, also of a connection that the drain has told to go.
 func TestPart(t *testing.T) {
+	began := make(chan struct{})
 	f := start(t, "tcp", &drain.Server{Idle: time.Millisecond, Handler: func(_ context.Context, c *drain.Conn) {
 		_, _ = c.Read(make([]byte, 1))
+		close(began)
 		<-c.Expired()
 		c.Part(testwait.Patience)
 		_, _ = io.Copy(io.Discard, c)
@@ -246,6 +248,7 @@ func TestPart(t *testing.T) {
 	if _, err := c.Write([]byte{1}); err != nil {
 		t.Fatal(err)
 	}
+	testwait.For(t, "the handler has the connection", began) // one that nobody has accepted is reset with the listener
 	ended := f.shutdown(t.Context())
 	expectEOF(t, c)
 	for range 1000 {
