@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fdtserver/fdt/internal/bed"
 	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/test/load"
@@ -63,10 +65,13 @@ func TestPause(t *testing.T) {
 // pauseTakenBack: a pause that has to wait for longer than it may, or that is interrupted, leaves all as it was.
 func pauseTakenBack(m machine) {
 	conn := m.open()
-	for i, command := range []string{"fdtctl pause --timeout 500ms bank_a", "timeout --signal=INT 1 fdtctl pause --all"} {
-		out, err := m.try(command + " 2>&1")
+	for i, pause := range []func() (string, error){
+		func() (string, error) { return m.try("fdtctl pause --timeout 5s bank_a 2>&1") },
+		func() (string, error) { return m.interrupted("waiting for bank_a", "fdtctl", "pause", "--all") },
+	} {
+		out, err := pause()
 		if err == nil || !strings.Contains(out, "waiting for bank_a (transactions there: 1") {
-			m.Errorf("%s: %v, %s", command, err, out)
+			m.Errorf("a pause that is to be taken back: %v, %s", err, out)
 		}
 		m.must(`test -z "$(ls /run/fdt/paused)"`)
 		m.call(fmt.Sprintf("after a pause that was taken back: %d", i))
@@ -83,6 +88,23 @@ func pauseTakenBack(m machine) {
 			m.Errorf("%s: %v, %s", command, err, out)
 		}
 	}
+}
+
+// interrupted runs a command inside, and interrupts it when it has said what is awaited.
+func (m machine) interrupted(awaited string, command ...string) (string, error) {
+	m.Helper()
+	var out testwait.Output
+	c := m.bed.Command(m.Context(), command...)
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		m.Fatal(err)
+	}
+	testwait.Until(m.T, awaited, func() bool { return strings.Contains(out.String(), awaited) })
+	if err := bed.Kill(c, unix.SIGINT); err != nil {
+		m.Error(err)
+	}
+	err := c.Wait()
+	return out.String(), err
 }
 
 // pauseRestart has 32 clients call while both databases are restarted, one after the other, and a reload comes in between.
