@@ -32,6 +32,9 @@ type Activity struct {
 	Text        string    `json:"query,omitempty"`          // of the last one, cut to 1 KiB
 	Procedure   string    `json:"procedure,omitempty"`      // that it called last
 	GID         string    `json:"transaction_id,omitempty"` // the open transaction's, once a resource is used
+
+	Places []txn.Place `json:"places,omitempty"` // where the open transaction has branches
+	Waits  []txn.Wait  `json:"waits,omitempty"`  // for locks, see [Server.Waits]
 }
 
 // Bounds of what is told of sessions.
@@ -122,13 +125,14 @@ func (s *Server) Activity() []Activity {
 	list := make([]Activity, min(len(all), mostTold))
 	for i := range list {
 		list[i] = all[i].activity.read()
+		list[i].Places = all[i].txn.Places()
 	}
 	return list
 }
 
 // everywhere lists the sessions of this server and those elsewhere.
-func (s *Server) everywhere(ctx context.Context) []Activity {
-	list := s.Activity()
+func (s *Server) everywhere(ctx context.Context, own []Activity) []Activity {
+	list := own
 	if s.Elsewhere != nil {
 		list = append(list, s.Elsewhere(ctx)...)
 		slices.SortStableFunc(list, func(a, b Activity) int { return cmp.Compare(a.PID, b.PID) })

@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/fdtserver/fdt/internal/value"
 	"github.com/fdtserver/fdt/pgwire/statement"
@@ -27,6 +28,9 @@ func Settings() []Effect {
 	}
 	return list
 }
+
+// WaitsWithin sets how long a resource may take to tell a client for whose locks sessions wait; zero: as long as ever.
+func (s *Server) WaitsWithin(d time.Duration) { s.waiting.within = d }
 
 // Cursor is a cursor over rows of one number each, from 1 on.
 type Cursor struct{ po portal }

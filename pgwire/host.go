@@ -1,10 +1,13 @@
 package pgwire
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fdtserver/fdt/internal/value"
@@ -20,7 +23,8 @@ type host struct {
 	session *session
 	ctx     context.Context //nolint:containedctx // of one run, which ends with it
 
-	all []tables.Activity // once it was asked for
+	all   []tables.Activity      // once it was asked for
+	waits map[int]tables.Waiting // likewise
 }
 
 func (h *host) User() string { return h.session.user }
@@ -53,7 +57,7 @@ func (h *host) Activity() []tables.Activity {
 	}
 	se := h.session
 	se.turn.rest()
-	for _, a := range se.server.everywhere(h.ctx) {
+	for _, a := range se.server.everywhere(h.ctx, se.server.Activity()) {
 		h.all = append(h.all, tables.Activity{
 			PID: int(a.PID), User: a.User, Database: a.Database, Application: a.Application, Address: a.Address, Port: a.Port, State: a.State,
 			Hidden:  a.Principal != se.identity.Principal() && !se.identity.Operator,
@@ -61,6 +65,40 @@ func (h *host) Activity() []tables.Activity {
 		})
 	}
 	return h.all
+}
+
+// Waits tells, by their numbers, which sessions wait for whose locks, of those of which more may be told than that they are there.
+func (h *host) Waits() map[int]tables.Waiting {
+	if h.waits != nil {
+		return h.waits
+	}
+	se := h.session
+	se.turn.rest()
+	within := cmp.Or(se.server.waiting.within, waitsFor)
+	ctx, cancel := context.WithTimeoutCause(h.ctx, within, fmt.Errorf("no answer within %s", within))
+	defer cancel()
+	list := se.server.everywhere(h.ctx, se.server.Waits(ctx))
+	Join(list)
+	h.waits = map[int]tables.Waiting{}
+	for i := range list {
+		a := &list[i]
+		if a.Principal != se.identity.Principal() && !se.identity.Operator {
+			continue
+		}
+		var w tables.Waiting
+		var texts []string
+		for n := range a.Waits {
+			w.Known = w.Known || a.Waits[n].Fault == ""
+			for _, holder := range a.Waits[n].Holders {
+				w.For = append(w.For, int(holder.Session))
+			}
+			texts = append(texts, a.Waits[n].Resource+": "+WaitText(&a.Waits[n], se.identity.Operator))
+		}
+		if w.Text = strings.Join(texts, "; "); w.Text != "" {
+			h.waits[int(a.PID)] = w
+		}
+	}
+	return h.waits
 }
 
 // momentOf is null for no time.

@@ -119,6 +119,7 @@ type Server struct {
 	memory    pool
 
 	sessions  registry
+	waiting   waiting
 	catalogue *tables.Catalogue
 	calls     map[*procedure.Procedure]*calls
 	fatal     meter.Counts // by class of SQLSTATE

@@ -38,6 +38,8 @@ type Session struct {
 	told <-chan struct{} // closed when all know the outcome of its last transaction; nil if they do
 
 	observer Observer // nil: nobody
+
+	places places // where the transaction has branches
 }
 
 // settled returns when all know the outcome of the session's last transaction,
@@ -194,6 +196,7 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 		}
 		return nil, err
 	}
+	s.places.enter(r.Name(), b)
 	e := &enlisted{resource: r, branch: b, id: BranchID{Resource: r.Name()}}
 	t.branches = append(t.branches, e)
 	if known, ok := b.(Identified); ok {
@@ -221,6 +224,7 @@ func (s *Session) Fail(err error) {
 				s.m.log.Warn("a failed transaction cannot be rolled back yet; recovery tries again",
 					slog.String("gid", s.tx.gid.String()), slog.Any("error", err))
 			}
+			s.places.leave()
 		}
 	}
 	_ = s.step(EventFail) // allowed in every state
@@ -302,6 +306,7 @@ func (s *Session) Commit(ctx context.Context) error {
 		return err
 	}
 	t := s.take()
+	defer s.places.leave()
 	if t.named {
 		s.ended = t.gid
 	}
@@ -326,6 +331,7 @@ func (s *Session) Rollback(ctx context.Context) error {
 		return err
 	}
 	t := s.take()
+	defer s.places.leave()
 	if t.named {
 		s.ended = t.gid
 	}
@@ -347,6 +353,7 @@ func (s *Session) Prepare(ctx context.Context, gid string) error {
 		_, refusal = s.number(ctx) // PostgreSQL prepares empty transactions, too
 	}
 	t := s.take()
+	defer s.places.leave()
 	if refusal != nil {
 		return t.done(EndRolledBack, errors.Join(refusal, t.rollback(ctx)))
 	}
@@ -418,5 +425,6 @@ func (s *Session) Close(ctx context.Context) error {
 		return err
 	}
 	t := s.take()
+	defer s.places.leave()
 	return t.done(EndRolledBack, t.rollback(ctx))
 }

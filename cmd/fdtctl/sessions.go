@@ -20,8 +20,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/printable"
 	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/pgwire"
+	"github.com/fdtserver/fdt/txn"
 )
 
 // workerSockets is the directory of the workers' control sockets.
@@ -29,6 +31,9 @@ func workerSockets() string { return own().Run() + "/worker" }
 
 // workersWithin bounds a question to all workers.
 const workersWithin = control.Timeout
+
+// databasesWithin bounds what of it is their questions to databases.
+const databasesWithin = 2 * time.Second
 
 // errWorkerSilent is a worker that lives and does not answer in time.
 var errWorkerSilent = fmt.Errorf("no answer within %s", workersWithin)
@@ -50,6 +55,9 @@ type session struct {
 	Procedure   string    `json:"procedure,omitempty"`        // that it called last
 	Query       string    `json:"query,omitempty"`            // the last one's text
 	GID         string    `json:"gid,omitempty"`              // of the open transaction
+
+	Places []txn.Place `json:"places,omitempty"` // where that has branches
+	Waits  []txn.Wait  `json:"waits,omitempty"`  // for locks there
 }
 
 // stateWords are shorter than PostgreSQL's in pg_stat_activity, for a column.
@@ -61,6 +69,7 @@ func sessionOf(worker string, a *pgwire.Activity) session {
 	return session{
 		ID: a.PID, Worker: worker, User: a.User, Principal: a.Principal, Database: a.Database, Application: a.Application, From: a.Peer, Listener: a.Listener,
 		State: stateWords[a.State], Began: a.Began, Since: a.Changed, Transaction: a.Transaction, Procedure: a.Procedure, Query: a.Text, GID: a.GID,
+		Places: a.Places, Waits: a.Waits,
 	}
 }
 
@@ -142,18 +151,23 @@ func eachWorker(dir string, ask func(worker, socket string) error) error {
 
 // sessions lists those of all workers, as far as they answer; the error is why others do not.
 func sessions(ctx context.Context, dir string) ([]session, error) {
-	list := []session{}
+	var all []pgwire.Activity
+	var at []string
 	var mu sync.Mutex
 	err := eachWorker(dir, func(worker, socket string) error {
 		var told []pgwire.Activity
-		err := control.Call(ctx, socket, control.OpSessions, nil, &told)
+		err := control.Call(ctx, socket, control.OpSessions, control.Sessions{Within: databasesWithin.String()}, &told)
 		mu.Lock()
 		defer mu.Unlock()
-		for i := range told {
-			list = append(list, sessionOf(worker, &told[i]))
-		}
+		all = append(all, told...)
+		at = append(at, slices.Repeat([]string{worker}, len(told))...)
 		return err
 	})
+	pgwire.Join(all)
+	list := make([]session, len(all))
+	for i := range all {
+		list[i] = sessionOf(at[i], &all[i])
+	}
 	return list, err
 }
 
@@ -177,6 +191,26 @@ func sessionScreen(list []session, width int, now time.Time) string {
 		if i > 0 && i <= len(list) && list[i-1].GID != "" {
 			fmt.Fprintf(&b, "  %s for %s\n", list[i-1].GID, sinceThen(list[i-1].Transaction, now))
 		}
+		if i > 0 && i <= len(list) {
+			for n := range list[i-1].Waits {
+				b.WriteString(wrapped(waitLine(&list[i-1].Waits[n], now), width, "    "))
+			}
+		}
 	}
 	return b.String()
+}
+
+// waitLine says since when, where and for whose lock a session waits.
+func waitLine(w *txn.Wait, now time.Time) string {
+	if w.Fault != "" {
+		return "  may wait on " + w.Resource + ": " + printable.Line(w.Fault)
+	}
+	line := "  waits "
+	if !w.Since.IsZero() {
+		line += sinceThen(w.Since, now) + " "
+	}
+	if len(w.Holders) == 0 {
+		return line + "on " + w.Resource + ", which does not tell for whose lock"
+	}
+	return line + "on " + w.Resource + " for " + printable.Line(pgwire.WaitText(w, true))
 }

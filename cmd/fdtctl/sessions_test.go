@@ -17,6 +17,7 @@ import (
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/testgolden"
 	"github.com/fdtserver/fdt/pgwire"
+	"github.com/fdtserver/fdt/txn"
 )
 
 // guests are sessions of two workers.
@@ -24,9 +25,17 @@ func guests() map[string][]pgwire.Activity {
 	return map[string][]pgwire.Activity{
 		"7-1": {
 			{PID: 0x1c01<<16 | 1, Principal: "scram:alice", User: "alice", Database: "shop", Peer: "10.0.0.7:53412", Listener: "public", State: "active", Began: ago(time.Hour),
-				Changed: ago(12 * time.Second), Transaction: ago(12 * time.Second), Query: ago(12 * time.Second), Text: "CALL transfer(1, 2, 50)", Procedure: "transfer"},
+				Changed: ago(12 * time.Second), Transaction: ago(12 * time.Second), Query: ago(12 * time.Second), Text: "CALL transfer(1, 2, 50)", Procedure: "transfer",
+				Places: []txn.Place{{Resource: "bank", Backend: 4711, Since: ago(12 * time.Second)}, {Resource: "shop", Backend: 4712, Since: ago(12 * time.Second)}},
+				Waits: []txn.Wait{
+					{Resource: "bank", Backend: 4711, Lock: "transactionid", Since: ago(11 * time.Second), Holders: []txn.Holder{{Backend: 77}, {GID: doubtful}}},
+					{Resource: "ledger", Backend: 4713, Holders: []txn.Holder{{Backend: 78, User: "postgres", Database: "ledger", Application: "psql", Address: "10.0.0.9"}, {Prepared: "x\ny"}}},
+					{Resource: "shop", Backend: 4712, Lock: "tuple", Holders: []txn.Holder{{OneOf: 3}}},
+					{Resource: "stock", Backend: 4714, Lock: "relation"},
+					{Resource: "till", Backend: 4715, Fault: "no answer within 2s"},
+				}},
 			{PID: 0x1c01<<16 | 2, Principal: "peer:a_long_name_of_a_batch_job", User: "a_long_name_of_a_batch_job", Database: "shop", Application: "psql", Peer: "unix:uid=1000,pid=4194304",
-				Listener: "local", State: "idle in transaction", Began: ago(3 * time.Hour), Changed: ago(4 * time.Minute), Transaction: ago(5 * time.Minute), Procedure: "move_goods_between_stores",
+				Listener: "local", State: "idle in transaction", Places: []txn.Place{{Resource: "bank", Backend: 77, Since: ago(time.Minute)}}, Began: ago(3 * time.Hour), Changed: ago(4 * time.Minute), Transaction: ago(5 * time.Minute), Procedure: "move_goods_between_stores",
 				GID: "fdt1-0123456789abcdef0123456789abcdef-12345-678901-L"},
 		},
 		"6-2": {
@@ -37,10 +46,14 @@ func guests() map[string][]pgwire.Activity {
 	}
 }
 
+// doubtful is a transaction in doubt.
+var doubtful = txn.GID{Log: txn.LogID{0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef}, Incarnation: 12340, Sequence: 678901, Role: txn.RoleExternal}
+
 // sessionsOf are the sessions as fdtctl has them.
 func sessionsOf(workers ...string) (list []session) {
 	for _, worker := range workers {
 		all := guests()[worker]
+		pgwire.Join(all)
 		for i := range all {
 			list = append(list, sessionOf(worker, &all[i]))
 		}
@@ -120,7 +133,7 @@ func TestSessions(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if code := sessionsIn(dir, nil, &out, &out); code != 0 || !strings.HasPrefix(out.String(), "ID ") || strings.Count(out.String(), "\n") != 7 {
+	if code := sessionsIn(dir, nil, &out, &out); code != 0 || !strings.HasPrefix(out.String(), "ID ") || strings.Count(out.String(), "\n") != 12 {
 		t.Errorf("exit %d: %s", code, out.String())
 	}
 	if len(orders) != len(sessionOrders) {

@@ -12,6 +12,7 @@ import (
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/printable"
 	"github.com/fdtserver/fdt/master"
+	"github.com/fdtserver/fdt/txn"
 )
 
 const (
@@ -162,7 +163,20 @@ func countsLine(list []session) string {
 	for _, state := range []string{"active", "in transaction", "aborted", "idle"} {
 		counts = append(counts, fmt.Sprintf("%d %s", states[state], state))
 	}
+	if n := waiters(list); n > 0 {
+		counts[0] += fmt.Sprintf(" (%d waiting for locks)", n)
+	}
 	return fmt.Sprintf("sessions %d: ", len(list)) + strings.Join(counts, ", ")
+}
+
+// waiters is how many are known to wait for locks.
+func waiters(list []session) (n int) {
+	for i := range list {
+		if slices.ContainsFunc(list[i].Waits, func(w txn.Wait) bool { return w.Fault == "" }) {
+			n++
+		}
+	}
+	return n
 }
 
 // rounded is a number of seconds with three digits.

@@ -109,7 +109,7 @@ func question(ctx context.Context, dir, own string, wait time.Duration) []pgwire
 		}
 		all.Go(func() {
 			var list []pgwire.Activity
-			if control.Call(ctx, path, control.OpSessions, nil, &list) == nil { // one that has gone has no sessions
+			if control.Call(ctx, path, control.OpSessions, control.Sessions{Within: (wait / 2).String()}, &list) == nil { // one that has gone has no sessions
 				mu.Lock()
 				defer mu.Unlock()
 				answers[path] = list

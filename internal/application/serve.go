@@ -272,7 +272,7 @@ func (app *Application) operations(of meters, procedures *procedure.Set) map[str
 			err := of.paused.look(ctx)
 			return of.paused.uses(slices.Collect(maps.Keys(of.cfg.Resources))), err
 		},
-		control.OpSessions:  func(context.Context, json.RawMessage) (any, error) { return of.wire.Activity(), nil },
+		control.OpSessions:  func(ctx context.Context, args json.RawMessage) (any, error) { return activity(ctx, of.wire, args) },
 		control.OpInterrupt: func(ctx context.Context, args json.RawMessage) (any, error) { return interrupt(ctx, of.wire, args) },
 		control.OpCancel: func(_ context.Context, args json.RawMessage) (any, error) {
 			var key control.Cancel
@@ -282,6 +282,24 @@ func (app *Application) operations(of meters, procedures *procedure.Set) map[str
 			return of.wire.Cancel(key.PID, key.Secret), nil
 		},
 	}
+}
+
+// activity lists the worker's sessions, with the waits for locks if that is asked for.
+func activity(ctx context.Context, wire *pgwire.Server, args json.RawMessage) (any, error) {
+	var asked control.Sessions
+	if err := json.Unmarshal(args, &asked); err != nil {
+		return nil, err
+	}
+	if asked.Within == "" {
+		return wire.Activity(), nil
+	}
+	within, err := time.ParseDuration(asked.Within)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("no answer within %s", within))
+	defer cancel()
+	return wire.Waits(ctx), nil
 }
 
 // interrupt does to a session what an operator asks for, and returns what it was at; nil if it is not here.

@@ -46,7 +46,7 @@ const (
 	OpCheck   = "check"   // → Check
 	OpMetrics = "metrics" // → meter.Worker
 	// OpSessions has the texts of queries in its answer, so it is for root and the process's own user.
-	OpSessions  = "sessions"  // → a list of pgwire.Activity
+	OpSessions  = "sessions"  // Sessions → a list of pgwire.Activity
 	OpUses      = "uses"      // → Use by resource; the worker looks first what an operator has paused: see snapshot.Dir.Pauses
 	OpInterrupt = "interrupt" // Interrupt → the session's pgwire.Activity before that, null if it is not here
 )
@@ -164,6 +164,12 @@ type Finding struct {
 type Cancel struct {
 	PID    uint32 `json:"pid"`
 	Secret []byte `json:"secret"`
+}
+
+// Sessions is the argument of OpSessions.
+type Sessions struct {
+	// Within is a Go duration: so long the worker's databases may take to tell for whose locks sessions wait. Empty: they are not asked.
+	Within string `json:"within,omitempty"`
 }
 
 // Interrupt is the argument of OpInterrupt: an operator cancels a session's statement, or ends the session.

@@ -46,6 +46,8 @@ type Session interface {
 	Allowed(p *procedure.Procedure) bool
 	Settings() []Setting
 	Activity() []Activity
+	// Waits tells, by their numbers, which sessions wait for whose locks.
+	Waits() map[int]Waiting
 	// Prepared lists the prepared transactions that the user may settle.
 	Prepared(r *query.Run) ([]Prepared, error)
 	Statements() []Statement
@@ -67,6 +69,13 @@ type Activity struct {
 	Text                        string // of the query
 	// When the session, its transaction, its query and its state began; may be null.
 	Started, Transaction, Query, Changed value.Value
+}
+
+// Waiting is for whose lock a session waits.
+type Waiting struct {
+	For   []int  // numbers of sessions; 0 for what is none, as a prepared transaction
+	Text  string // the same in words
+	Known bool   // else it may not wait at all
 }
 
 // Prepared is a prepared transaction.

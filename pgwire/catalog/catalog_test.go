@@ -25,6 +25,7 @@ func (alice) User() string                                    { return "alice" }
 func (alice) Database() string                                { return "shop" }
 func (alice) Allowed(p *procedure.Procedure) bool             { return p.Name() != "secret" }
 func (alice) Settings() []catalog.Setting                     { return nil }
+func (alice) Waits() map[int]catalog.Waiting                  { return nil }
 func (alice) Activity() []catalog.Activity                    { return []catalog.Activity{{User: "alice"}, {User: "bob"}} }
 func (alice) Prepared(*query.Run) ([]catalog.Prepared, error) { return nil, nil }
 

@@ -285,7 +285,14 @@ func (c *Catalogue) addEmpty() {
 	c.add("pg_is_other_temp_schema", tBool, always(truth(false)), tOID)
 	c.add("pg_relation_is_publishable", tBool, always(truth(false)), value.RegClass)
 	c.add("row_security_active", tBool, always(truth(false)), tOID)
-	c.add("pg_blocking_pids", tInt4.Array, always(value.Value{Type: tInt4.Array, Text: "{}"}), tInt4)
+	c.add("pg_blocking_pids", tInt4.Array, func(r *query.Run, args []value.Value) (value.Value, error) {
+		pid, _ := strconv.Atoi(args[0].Text) // canonical
+		var list []string
+		for _, n := range session(r).Waits()[pid].For {
+			list = append(list, strconv.Itoa(n))
+		}
+		return value.Value{Type: tInt4.Array, Text: arrayOf(list)}, nil
+	}, tInt4)
 	nothing := func(*query.Run, []value.Value) ([][]value.Value, error) { return nil, nil }
 	c.Add("pg_listening_channels", &query.Function{Result: tText, Set: nothing})
 	c.Add("pg_options_to_table", &query.Function{

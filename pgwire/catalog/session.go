@@ -125,7 +125,9 @@ func settings(s Session) []row {
 	return list
 }
 
+// activity has in wait_event, where PostgreSQL names the kind of a lock, whose lock a session waits for.
 func activity(s Session) []row {
+	waits := s.Waits()
 	var list []row
 	for _, a := range s.Activity() {
 		r := row{
@@ -152,6 +154,8 @@ func activity(s Session) []row {
 		}
 		if a.State != "active" { // it waits for its client
 			r["wait_event_type"], r["wait_event"] = "Client", "ClientRead"
+		} else if w, ok := waits[a.PID]; ok {
+			r["wait_event_type"], r["wait_event"] = map[bool]string{true: "Lock", false: "Extension"}[w.Known], w.Text
 		}
 		r["state"], r["query"], r["backend_type"] = a.State, a.Text, "client backend"
 		list = append(list, r)

@@ -24,6 +24,7 @@ type Branch struct {
 	xid      string // as in statements
 	proof    txn.Proof
 	store    string // identity of its connection
+	backend  uint64 // number of its connection
 	marked   bool   // a marker is to be written
 	begun    bool   // XA START was sent
 	idle     bool   // XA END was sent
@@ -46,7 +47,7 @@ func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branc
 			r.pool.Flush() // the server was restarted: what idles is dead
 		default:
 			e := evidence{slot: c.slot, id: c.id, marked: r.opt.Marker != "" && !opt.ReadOnly}
-			return &Branch{r: r, c: c, opt: opt, xid: r.xid(opt.GID), marked: e.marked, proof: e.proof(), store: c.store}, nil
+			return &Branch{r: r, c: c, opt: opt, xid: r.xid(opt.GID), marked: e.marked, proof: e.proof(), store: c.store, backend: c.id}, nil
 		}
 	}
 }

@@ -36,9 +36,15 @@ func (r *Resource) inDoubt(ctx context.Context, of func(txn.LogID) bool) (found 
 
 // prepared lists the branches of this resource, whoever began them.
 func (r *Resource) prepared(ctx context.Context, c *conn) (list []txn.GID, err error) {
+	list, _, err = r.recoverable(ctx, c)
+	return list, err
+}
+
+// recoverable is prepared with the number of those on the server that are not of this resource.
+func (r *Resource) recoverable(ctx context.Context, c *conn) (list []txn.GID, others int, err error) {
 	rows, err := c.QueryContext(ctx, "XA RECOVER")
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for err == nil && rows.Next() {
 		var format, glen, blen int
@@ -46,9 +52,11 @@ func (r *Resource) prepared(ctx context.Context, c *conn) (list []txn.GID, err e
 		err = rows.Scan(&format, &glen, &blen, &data)
 		if gid, ok := r.parse(format, glen, blen, data); ok {
 			list = append(list, gid)
+		} else {
+			others++
 		}
 	}
-	return list, errors.Join(err, rows.Err(), rows.Close())
+	return list, others, errors.Join(err, rows.Err(), rows.Close())
 }
 
 func (r *Resource) listed(ctx context.Context, c *conn, gid txn.GID) (bool, error) {

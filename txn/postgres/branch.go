@@ -30,6 +30,7 @@ type Branch struct {
 	durable bool            // the xid8 is on disk
 	store   string          // identity of its connection
 	session string          // the session that it is on
+	backend uint64          // its process
 	unsure  bool            // a statement may have ended the transaction and begun another
 	ended   error           // why the branch must not commit
 }
@@ -48,7 +49,7 @@ func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branc
 			r.pool.Drop(c)
 			r.pool.Flush() // the server was restarted: what idles is dead
 		default:
-			return &Branch{r: r, c: c, opt: opt, opening: opening(opt, r.opt.LockTimeout), store: c.identity, session: c.session, era: c.era}, nil
+			return &Branch{r: r, c: c, opt: opt, opening: opening(opt, r.opt.LockTimeout), store: c.identity, session: c.session, backend: uint64(c.pg.PgConn().PID()), era: c.era}, nil
 		}
 	}
 }

@@ -1,0 +1,103 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fdtserver/fdt/internal/bed"
+	"github.com/fdtserver/fdt/internal/testwait"
+)
+
+// waitsBank has a procedure for each database, so that one can wait in either.
+const waitsBank = `
+resources:
+  bank_a: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt"}
+  bank_b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/bank"}
+procedures:
+  enqueue:
+    parameters: {body: text}
+    steps: [{on: outbox, put: ":body"}]
+  note_a:
+    parameters: {body: text}
+    steps: [{on: bank_a, sql: "INSERT INTO note VALUES (:body)", rows: 1}]
+  note_b:
+    parameters: {body: text}
+    steps: [{on: bank_b, sql: "INSERT INTO note VALUES (:body)", rows: 1}]
+`
+
+// TestWaits has a session wait for a lock in PostgreSQL and in MariaDB, behind another session, a transaction in doubt and somebody who uses
+// the database directly, and looks who is named, by fdtctl sessions and through the wire.
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	for _, release := range releases() {
+		t.Run(release, func(t *testing.T) {
+			t.Parallel()
+			m := installed(t, bed.Options{Release: release, Databases: true})
+			m.must(pauseSetup + "sed -i '/^procedures:/,$d' /etc/fdt/config.yaml")
+			m.configure("50-bank", waitsBank)
+			m.must("systemctl reload fdt")
+			m.Run("PostgreSQL", func(m machine) {
+				m.waits("note_a", "bank_a", "psql -X -q bank", "(user root, database bank, application psql)",
+					`psql -X -At bank -c "SELECT state FROM pg_stat_activity WHERE query LIKE 'INSERT%' AND application_name = 'psql'" | grep -q 'idle in transaction'`)
+			})
+			m.Run("MariaDB", func(m machine) {
+				m.waits("note_b", "bank_b", "mariadb --unbuffered bank", "(user root, database bank, from localhost)",
+					`mariadb -N -e 'SELECT trx_rows_modified FROM information_schema.INNODB_TRX' | grep -q 1`)
+			})
+			m.finish()
+		})
+	}
+}
+
+// waits has a session wait behind each kind of holder. client is a program that speaks with the database directly, known how fdt is to name
+// it, and has succeeds when it has the lock.
+func (m machine) waits(procedure, resource, client, known, has string) {
+	m.Helper()
+	call := "CALL " + procedure + "('contended')"
+	// waiting has a session wait until letGo, and is told for whom.
+	waiting := func(what, want string, letGo func()) {
+		m.Helper()
+		waiter := m.connect()
+		done := make(chan error, 1)
+		go func() { done <- m.exec(waiter, "BEGIN; "+call+"; ROLLBACK") }()
+		var shown string
+		testwait.Until(m.T, what+": "+want, func() bool {
+			shown = m.must("fdtctl sessions")
+			words := strings.Join(strings.Fields(shown), " ") // lines are wrapped
+			return strings.Contains(words, " on "+resource+" for ") && strings.Contains(words, want)
+		})
+		m.Logf("%s:\n%s", what, shown)
+		testwait.Until(m.T, what+" through the wire", func() bool { // of another worker's sessions it may be a second behind
+			told := m.must(`psql -X -At 'host=/run/fdt port=7432 dbname=fdt' -c "SELECT wait_event_type, wait_event FROM pg_stat_activity WHERE wait_event_type = 'Lock'"`)
+			return strings.HasPrefix(told, "Lock|"+resource+": ") && strings.Contains(told, want)
+		})
+		letGo()
+		if err := <-done; err != nil {
+			m.Errorf("%s: %v", what, err)
+		}
+	}
+
+	holder := m.connect()
+	say := func(sql string) {
+		m.Helper()
+		if err := m.exec(holder, sql); err != nil {
+			m.Fatalf("%s: %v", sql, err)
+		}
+	}
+	say("BEGIN; " + call)
+	waiting("behind another session", fmt.Sprintf("session %d", holder.PID()), func() { say("ROLLBACK") })
+
+	say("BEGIN; " + call)
+	say("PREPARE TRANSACTION 'doubt-" + procedure + "'")
+	var doubt struct{ GID string }
+	if err := json.Unmarshal([]byte(m.must("fdtctl txn show --json doubt-"+procedure)), &doubt); err != nil || doubt.GID == "" {
+		m.Fatal(err)
+	}
+	waiting("behind a transaction in doubt", "prepared "+doubt.GID, func() { m.must("fdtctl txn rollback doubt-" + procedure) })
+
+	m.must(`systemd-run -q --unit=stranger-` + procedure + ` sh -c "(echo \"BEGIN; INSERT INTO note VALUES ('contended');\"; exec sleep infinity) | ` + client + `"`)
+	m.eventually(has)
+	waiting("behind a stranger", known, func() { m.must("systemctl stop stranger-" + procedure) })
+}

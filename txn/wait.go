@@ -1,0 +1,145 @@
+package txn
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Located is a Branch on a session of its resource that others see there, too.
+type Located interface {
+	// Backend is the resource's number of the session that the branch is begun
+	// on: a process of PostgreSQL, a connection of MariaDB.
+	Backend() uint64
+}
+
+// Place is where a transaction has a branch.
+type Place struct {
+	Resource string    `json:"resource"`
+	Backend  uint64    `json:"backend"` // see Located
+	Since    time.Time `json:"since"`   // the resource gives one number to many, one after the other
+}
+
+// Watched is a Resource that can tell for whose locks its sessions wait.
+type Watched interface {
+	// Waits tells which of these sessions wait for locks, and for whose, on a
+	// connection that no branch is kept from. known lists the branches there
+	// that have voted or may have, for a resource that cannot name them itself.
+	Waits(ctx context.Context, backends []uint64, known func() ([]KnownBranch, error)) ([]Wait, error)
+}
+
+// KnownBranch is a branch that is prepared as far as is known.
+type KnownBranch struct {
+	GID   GID
+	Proof Proof
+}
+
+// Wait is a session of a resource that waits for a lock.
+type Wait struct {
+	Resource string    `json:"resource"`
+	Backend  uint64    `json:"backend"`
+	Lock     string    `json:"lock,omitempty"`  // what is locked, in the words of PostgreSQL's pg_locks.locktype
+	Since    time.Time `json:"since,omitzero"`  // zero if the resource does not tell
+	Holders  []Holder  `json:"holders"`         // who has the lock, or waits for it in front; none if the resource does not tell
+	Fault    string    `json:"fault,omitempty"` // why nothing is told of a session that may wait
+}
+
+// Holder is who has what others wait for, as far as the resource tells.
+type Holder struct {
+	Session     uint32 `json:"session,omitempty"`     // a client's, by its number here; 0: it is none of those that are listed
+	Backend     uint64 `json:"backend,omitempty"`     // its session at the resource; 0: none, as a prepared transaction needs none
+	GID         GID    `json:"gid,omitzero"`          // of a prepared transaction of ours
+	Prepared    string `json:"prepared,omitempty"`    // the resource's name of one of others
+	OneOf       int    `json:"one_of,omitempty"`      // of how many prepared transactions it is one, where the resource does not tell which
+	User        string `json:"user,omitempty"`        // of the resource
+	Database    string `json:"database,omitempty"`    // likewise
+	Application string `json:"application,omitempty"` // as the resource's client calls itself
+	Address     string `json:"address,omitempty"`     // of the resource's client
+}
+
+// places are where a session's open transaction has branches. Others may ask
+// for them at any time.
+type places struct {
+	mu   sync.Mutex
+	list []Place
+}
+
+func (p *places) enter(resource string, b Branch) {
+	at, ok := b.(Located)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = append(p.list, Place{resource, at.Backend(), time.Now()})
+}
+
+func (p *places) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = p.list[:0]
+}
+
+// Places returns where the open transaction has branches. Other than all else
+// of a Session it may be called by anybody at any time.
+func (s *Session) Places() []Place {
+	s.places.mu.Lock()
+	defer s.places.mu.Unlock()
+	return slices.Clone(s.places.list)
+}
+
+// Waits asks the resources at once for whose locks the branches at these places
+// wait. Those that do not wait are not in the answer, those whose resource does
+// not answer before ctx ends with a Fault.
+func (m *Manager) Waits(ctx context.Context, at []Place) []Wait {
+	backends := map[string][]uint64{}
+	for _, p := range at {
+		backends[p.Resource] = append(backends[p.Resource], p.Backend)
+	}
+	var mu sync.Mutex
+	var list []Wait
+	var all sync.WaitGroup
+	for name, own := range backends {
+		r, ok := m.resources[name].(Watched)
+		if !ok {
+			continue
+		}
+		all.Go(func() {
+			waits, err := r.Waits(ctx, own, func() ([]KnownBranch, error) { return m.knownOn(ctx, name) })
+			if cause := context.Cause(ctx); err != nil && cause != nil {
+				err = cause
+			}
+			if err != nil {
+				waits = nil
+				for _, n := range own {
+					waits = append(waits, Wait{Backend: n, Fault: err.Error()})
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, w := range waits {
+				w.Resource = name
+				list = append(list, w)
+			}
+		})
+	}
+	all.Wait()
+	return list
+}
+
+// knownOn lists the branches on a resource of transactions that have not ended.
+func (m *Manager) knownOn(ctx context.Context, resource string) (list []KnownBranch, err error) {
+	all, err := m.List(ctx)
+	for _, t := range all {
+		if t.Phase == Committed || t.Phase == Aborted {
+			continue
+		}
+		for _, b := range t.Branches {
+			if b.Resource == resource {
+				list = append(list, KnownBranch{t.GID, b.Proof})
+			}
+		}
+	}
+	return list, err
+}
