@@ -118,6 +118,12 @@ var traps = map[string][]trap{
 			apply:   "systemctl reload fdt",
 			works:   peersAreKnown,
 		},
+		{
+			name: "RequiresMountsFor= of a worker",
+			// No drop-in takes one away again.
+			apply: "sed '/^RequiresMountsFor=/d' /usr/lib/systemd/system/fdt-worker@.service >/etc/systemd/system/fdt-worker@.service; systemctl daemon-reload",
+			works: volumeIsMounted,
+		},
 	},
 	"trixie": { // 252 does not count the starts of sockets
 		{
@@ -159,7 +165,7 @@ func (m machine) spring(trap trap) {
 
 // shipped has fdt start anew with the units as shipped, whatever state it is in.
 func (m machine) shipped() {
-	m.must(`find /etc/systemd/system -name 99-test.conf -delete
+	m.must(`find /etc/systemd/system -name 99-test.conf -delete; rm -f /etc/systemd/system/fdt-worker@.service
 		systemctl unmask --quiet --runtime fdt-stop.service fdt-sweep.service
 		systemctl daemon-reload
 		timeout 20 systemctl stop fdt fdt-sockets.target || true
@@ -430,5 +436,20 @@ func peersAreKnown(m machine) string {
 	if _, err := m.try("runuser -u clerk -- psql -X -h /run/fdt -p 7432 -c \"CALL enqueue('x')\""); err != nil {
 		return err.Error()
 	}
+	return ""
+}
+
+// volumeIsMounted: the log's volume is mounted before a worker starts, also where the boot does not wait for it, as with nofail.
+func volumeIsMounted(m machine) string {
+	m.must("systemctl stop fdt && mv /var/lib/fdt /var/lib/volume && mkdir /var/lib/fdt")
+	m.write("/etc/systemd/system/var-lib-fdt.mount", "[Mount]\nWhat=/var/lib/volume\nWhere=/var/lib/fdt\nType=none\nOptions=bind\n")
+	defer m.must("systemctl stop fdt; systemctl stop var-lib-fdt.mount; rm /etc/systemd/system/var-lib-fdt.mount; systemctl daemon-reload; rm -r /var/lib/fdt && mv /var/lib/volume /var/lib/fdt")
+	m.must("systemctl daemon-reload; systemctl start --no-block fdt")
+	const refused = "journalctl -q -o cat -b _COMM=fdt-master --since=-5s | grep -q 'cannot serve; its listeners are closed'"
+	m.eventually("systemctl --quiet is-active fdt || " + refused)
+	if _, err := m.try("systemctl --quiet is-active var-lib-fdt.mount"); err != nil {
+		return "the volume is not mounted"
+	}
+	m.call("served from the volume")
 	return ""
 }
