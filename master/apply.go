@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
@@ -208,7 +210,8 @@ func (m *Master) unitsCurrent() (bool, error) {
 	return maps.Equal(have, unit.Files(m.opt.Service, serving, leaving)), err
 }
 
-// unitFiles reads the service's files and drop-ins from a directory of units, by path below it.
+// unitFiles reads the service's files and drop-ins from a directory of units, by path below it. Templates are left out: they change with
+// the package, which has systemd read all units.
 func (m *Master) unitFiles(dir string) (map[string]string, error) {
 	files := map[string]string{}
 	root := os.DirFS(dir)
@@ -224,7 +227,7 @@ func (m *Master) unitFiles(dir string) (map[string]string, error) {
 				return fs.SkipDir
 			}
 			return nil
-		case e.Type().IsRegular():
+		case e.Type().IsRegular() && !strings.HasSuffix(name, "@.service"):
 			text, err := fs.ReadFile(root, name)
 			files[name] = string(text)
 			return err
@@ -250,6 +253,9 @@ func (m *Master) hashes() (units, binary string) {
 		return "", ""
 	}
 	files := append([]string{property[string](all, "FragmentPath")}, property[[]string](all, "DropInPaths")...)
+	if of := m.opt.Service.WorkerTemplate(); files[0] == filepath.Join(m.opt.Generated, of) { // written anew each time, of what changes with the package
+		files[0] = filepath.Join(unit.Packaged, service.Default.WorkerTemplate())
+	}
 	for _, file := range files {
 		if file != "" && !strings.HasPrefix(file, m.opt.Generated+"/") {
 			units += identity(file)

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/fdtserver/fdt/internal/service"
 )
 
 // madeAtBoot are the directories in Options.Run that tmpfiles.d has systemd make: without them no worker starts, and those that run
@@ -26,13 +24,6 @@ func (m *Master) missing() string {
 	if gone == nil {
 		return ""
 	}
-	return strings.Join(gone, ", ") + " missing: " + m.makes()
-}
-
-// makes is what has them made.
-func (m *Master) makes() string {
-	if svc := m.opt.Service; svc != service.Default {
-		return "systemctl restart " + svc.String() + " makes it"
-	}
-	return "systemd-tmpfiles --create fdt.conf, then systemctl reload fdt"
+	svc := m.opt.Service
+	return strings.Join(gone, ", ") + " missing: " + svc.MakeDirectories() + ", then systemctl reload " + svc.String()
 }

@@ -19,7 +19,7 @@ func (m *Master) Refresh(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if said, err := exec.CommandContext(ctx, m.opt.Generator, dir).CombinedOutput(); err != nil {
+	if said, err := exec.CommandContext(ctx, m.opt.Generator, "-service="+m.opt.Service.Name(), dir).CombinedOutput(); err != nil {
 		m.log.Warn("fdt-generator reports a fault", "error", err, "said", string(said)) // it writes what it can
 	}
 	want, err := m.unitFiles(dir)

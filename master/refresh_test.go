@@ -44,7 +44,7 @@ func TestRefresh(t *testing.T) {
 			m, log := against(t, c.r)
 			m.opt.Generator = filepath.Join(t.TempDir(), "generator")
 			if err := errors.Join(os.Mkdir(m.opt.Generated, 0o700), os.WriteFile(filepath.Join(m.opt.Generated, "fdt-listen@a.socket"), []byte("same\n"), 0o600),
-				os.WriteFile(m.opt.Generator, []byte("#!/bin/sh\n"+c.script+"\n"), 0o700)); err != nil { //nolint:gosec // it is to be run
+				os.WriteFile(m.opt.Generator, []byte("#!/bin/sh\nshift\n"+c.script+"\n"), 0o700)); err != nil { //nolint:gosec // it is to be run
 				t.Fatal(err)
 			}
 			err := m.Refresh(t.Context())

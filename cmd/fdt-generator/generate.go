@@ -17,6 +17,7 @@ import (
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
+// generator writes the units of one service.
 type generator struct {
 	root    string
 	service service.Service
@@ -26,6 +27,9 @@ type generator struct {
 func (g generator) run(dir string) int {
 	status := 0
 	serving, leaving, err := g.choose()
+	if errors.Is(err, errGone) {
+		return 0
+	}
 	if err != nil {
 		g.complain(err)
 		status = 1
@@ -33,7 +37,8 @@ func (g generator) run(dir string) int {
 	if len(serving) == 0 {
 		return 1
 	}
-	if err := unit.WriteAll(g.service, dir, serving, leaving); err != nil {
+	err = errors.Join(unit.WriteAll(g.service, dir, serving, leaving), unit.WriteTemplates(g.service, filepath.Join(g.root, unit.Packaged), dir))
+	if err != nil {
 		g.complain(err)
 		status = 1
 	}
@@ -80,9 +85,16 @@ func (g generator) choose() (serving, leaving []*config.Config, err error) {
 	return serving, leaving, errors.Join(err, fault)
 }
 
+// errGone: a further service that does not serve was taken away, and its state tells of it until the host goes down.
+var errGone = errors.New("there is no such service any more")
+
 // boot returns what to serve when nothing serves yet.
 func (g generator) boot() (*config.Config, error) {
-	c, err := config.Load(filepath.Join(g.root, g.service.Etc()))
+	etc := filepath.Join(g.root, g.service.Etc())
+	if _, err := os.Stat(etc); errors.Is(err, fs.ErrNotExist) && g.service != service.Default {
+		return nil, errGone
+	}
+	c, err := config.Load(etc)
 	if err == nil {
 		return c, nil
 	}

@@ -69,7 +69,7 @@ func (h host) run() (code int, said string, written, wanted []string) {
 		}
 		return names
 	}
-	return code, stderr.String(), short("*.socket"), short("fdt-sockets.target.wants/*")
+	return code, stderr.String(), short("fdt-listen@*.socket"), short("fdt-sockets.target.wants/*")
 }
 
 // expect demands sockets by the last element of their paths; wanted are those before the "|" only.
@@ -174,7 +174,7 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	for _, args := range [][]string{nil, {"a", "b"}, {"-x", "a"}, {"a", "b", "c", "d"}} {
+	for _, args := range [][]string{nil, {"a", "b"}, {"-x", "a"}, {"a", "b", "c", "d"}, {"-service=No", "a"}} {
 		var stderr strings.Builder
 		if code := run(args, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%v: %d, %q", args, code, stderr.String())

@@ -10,11 +10,15 @@ import (
 	"io"
 	"os"
 
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // levelError before a line makes it an error in the journal and in the kernel's log, sd-daemon(3).
 const levelError = "<3>"
+
+// everyService is no service's name.
+const everyService = "*"
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stderr))
@@ -27,8 +31,9 @@ func run(args []string, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	root := flags.String("root", "/", "`directory` that holds etc, run, var and dev")
 	guard := flags.String("guard", "", "exit with 1 if systemd must not open a socket at `path`, and say why")
+	only := flags.String("service", everyService, "write the units of the service of this `name` alone; the default one has none")
 	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: fdt-generator [-root DIR] NORMAL-DIR [EARLY-DIR LATE-DIR]\n       fdt-generator -guard PATH")
+		fmt.Fprintln(stderr, "usage: fdt-generator [-root DIR] [-service NAME] NORMAL-DIR [EARLY-DIR LATE-DIR]\n       fdt-generator -guard PATH")
 	}
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -44,6 +49,18 @@ func run(args []string, stderr io.Writer) int {
 		flags.Usage()
 		return 2
 	}
-	g := generator{root: *root, stderr: stderr}
-	return g.run(flags.Arg(0))
+	services := service.Known(*root)
+	if *only != everyService {
+		s, err := service.Parse(*only)
+		if err != nil {
+			fmt.Fprintf(stderr, "%sfdt-generator: %v\n", levelError, err)
+			return 2
+		}
+		services = []service.Service{s}
+	}
+	status := 0
+	for _, s := range services { // a fault of one costs the others nothing
+		status = max(status, generator{root: *root, service: s, stderr: stderr}.run(flags.Arg(0)))
+	}
+	return status
 }

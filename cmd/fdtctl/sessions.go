@@ -126,7 +126,7 @@ func sessionsIn(dir string, args []string, stdout, stderr io.Writer) int {
 func eachWorker(dir string, ask func(worker, socket string) error) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: systemd-tmpfiles --create fdt.conf makes it, see fdtctl status", err)
+		return fmt.Errorf("%w: %s makes it, see fdtctl status", err, own().MakeDirectories())
 	}
 	if err != nil {
 		return err

@@ -20,7 +20,8 @@ func (o Options) withCover() Options {
 	files := map[string]string{
 		"/etc/systemd/system.conf.d/cover.conf": fmt.Sprintf("[Manager]\nDefaultEnvironment=GOCOVERDIR=%[1]s\nManagerEnvironment=GOCOVERDIR=%[1]s\n", inside),
 	}
-	for _, unit := range []string{"fdt.service", "fdt-stop.service", "fdt-sweep.service", "fdt-worker@.service", "fdt-metrics@.service", "fdt-refresh.service", "fdt-txn-.service"} {
+	for _, unit := range []string{"fdt.service", "fdt-stop.service", "fdt-sweep.service", "fdt-worker@.service", "fdt-metrics@.service", "fdt-refresh.service", "fdt-txn-.service",
+		"fdt@.service", "fdt-stop@.service", "fdt-sweep@.service", "fdt-worker-@.service", "fdt-metrics-@.service", "fdt-refresh@.service"} {
 		files["/etc/systemd/system/"+unit+".d/cover.conf"] = fmt.Sprintf("[Service]\nReadWritePaths=%s\n", inside)
 	}
 	maps.Copy(files, o.Files)

@@ -75,7 +75,7 @@ func Ready(svc service.Service, units []Unit) (why string, ready bool) {
 		_, _, isWorker := svc.ParseWorker(u.Name)
 		switch {
 		case (u.Name == svc.Master() || u.Name == svc.Stopper()) && u.JobType == "stop": // the latter alone where the master is dead
-			return "fdt is being stopped", false
+			return svc.String() + " is being stopped", false
 		case isWorker:
 			serves = serves || State(u) == "ready" && u.JobType != "stop"
 		case svc.IsSocket(u.Name):

@@ -99,6 +99,22 @@ func (s Service) Lib() string { return "/var/lib/fdt" + s.at() }
 // LastGood holds a copy of the last configuration that served, across boots.
 func (s Service) LastGood() string { return filepath.Join(s.Lib(), "last-good") }
 
+// Directories is the unit that makes Run, Lib and what is below them; empty for the default service, for which tmpfiles.d(5) does.
+func (s Service) Directories() string {
+	if s.name == "" {
+		return ""
+	}
+	return "fdt-directories" + s.at() + suffixService
+}
+
+// MakeDirectories is the command by which an operator has them made again.
+func (s Service) MakeDirectories() string {
+	if s.name == "" {
+		return "systemd-tmpfiles --create fdt.conf"
+	}
+	return "systemctl start fdt-directories" + s.at()
+}
+
 // BusName is the master's name on the system bus.
 func (s Service) BusName() string {
 	if s.name == "" {

@@ -24,6 +24,8 @@ func TestNames(t *testing.T) {
 		{Service.Run, "/run/fdt", "/run/fdt@shop"},
 		{Service.Lib, "/var/lib/fdt", "/var/lib/fdt@shop"},
 		{Service.LastGood, "/var/lib/fdt/last-good", "/var/lib/fdt@shop/last-good"},
+		{Service.Directories, "", "fdt-directories@shop.service"},
+		{Service.MakeDirectories, "systemd-tmpfiles --create fdt.conf", "systemctl start fdt-directories@shop"},
 		{Service.BusName, "org.fdtserver.Master1", "org.fdtserver.Master1.shop"},
 		{Service.Master, "fdt.service", "fdt@shop.service"},
 		{Service.Stopper, "fdt-stop.service", "fdt-stop@shop.service"},

@@ -342,7 +342,7 @@ func (c *txnCommand) adopt(ctx context.Context, m *txn.Manager, who txn.Principa
 	case err != nil:
 		return err
 	}
-	return c.done(txnDone{Log: id.String(), Outcome: "adopted"}, id.String()+": adopted; systemctl start fdt")
+	return c.done(txnDone{Log: id.String(), Outcome: "adopted"}, id.String()+": adopted; systemctl start "+c.service().String())
 }
 
 // abandon gives up a log that was put aside.

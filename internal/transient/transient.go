@@ -67,7 +67,11 @@ func AsService(name, description string, properties []string, command ...string)
 
 // InPipes are the arguments that have systemd-run wait for a unit, which shares pipes with this process and nothing else.
 func InPipes(name, description string) []string {
-	return []string{"--quiet", "--collect", "--wait", "--pipe", "--no-ask-password", "--service-type=exec", "--unit=" + name, "--description=" + description}
+	args := []string{"--quiet", "--collect", "--wait", "--pipe", "--no-ask-password", "--service-type=exec", "--unit=" + name, "--description=" + description}
+	if svc, _ := service.Own(); svc != service.Default { // the program has seen that its name is one
+		args = append(args, "--setenv="+service.Env+"="+svc.Name(), "--property=Wants="+svc.Directories(), "--property=After="+svc.Directories())
+	}
+	return args
 }
 
 // Worker is what the workers' unit says, drop-ins included.

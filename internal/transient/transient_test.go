@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // TestNeeded: a unit gets what the resources need; one for the workers' program what the workers may, if there are
@@ -47,5 +48,16 @@ func TestNeeded(t *testing.T) {
 		if got := test.by.Needed(cfg); !slices.Equal(got, want) {
 			t.Errorf("%v:\n%q, want\n%q", test.of, got, want)
 		}
+	}
+}
+
+// TestOfService: what runs for a further service knows of which, and finds its directories.
+func TestOfService(t *testing.T) {
+	t.Setenv(service.Env, "")
+	alone := InPipes("u", "d")
+	t.Setenv(service.Env, "shop")
+	want := append(slices.Clone(alone), "--setenv=FDT_SERVICE=shop", "--property=Wants=fdt-directories@shop.service", "--property=After=fdt-directories@shop.service")
+	if got := InPipes("u", "d"); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

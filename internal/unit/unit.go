@@ -15,6 +15,9 @@ import (
 // Generator is where the package installs fdt-generator, systemd.generator(7).
 const Generator = "/usr/lib/systemd/system-generators/fdt-generator"
 
+// Packaged is where the package installs units.
+const Packaged = "/usr/lib/systemd/system"
+
 // SocketName is the socket unit of an address.
 func SocketName(svc service.Service, a config.Address) string { return svc.Socket(a.Canonical()) }
 

@@ -47,6 +47,20 @@ func WriteAll(svc service.Service, dir string, serving, leaving []*config.Config
 	return errors.Join(errs...)
 }
 
+// WriteTemplates writes the templates of a further service's own into a directory of units: those of the default one, as the package has
+// them in another directory, with its names. Below /etc they can be edited as those are. It goes on after an error.
+func WriteTemplates(svc service.Service, packaged, dir string) (err error) {
+	for of, name := range svc.Templates() {
+		text, rerr := os.ReadFile(filepath.Join(packaged, of))
+		if rerr == nil {
+			text = []byte("# Written by fdt-generator: " + of + " for " + svc.String() + ". To change it: systemctl edit " + name + "\n" + svc.Unit(string(text)))
+			rerr = os.WriteFile(filepath.Join(dir, name), text, 0o644)
+		}
+		err = errors.Join(err, rerr)
+	}
+	return err
+}
+
 // Files are the texts that WriteAll writes, by path below its directory.
 func Files(svc service.Service, serving, leaving []*config.Config) map[string]string {
 	files := map[string]string{svc.DropIn(): RenderWorker(svc, serving, leaving)}
