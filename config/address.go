@@ -118,8 +118,8 @@ func unitSafe(s string) string {
 	return strings.TrimLeft(safe[:min(len(safe), 40)], ".")
 }
 
-// covers reports whether both cannot be listened at together: the same place, or one the wildcard of the other.
-func (a Address) covers(b Address) bool {
+// Covers reports whether both cannot be listened at together: the same place, or one the wildcard of the other.
+func (a Address) Covers(b Address) bool {
 	if a == b {
 		return true
 	}

@@ -56,7 +56,7 @@ func FuzzParseAddress(f *testing.F) {
 		if len(name) > 100 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.") != "" {
 			t.Errorf("%q has the name %q", s, name)
 		}
-		if !a.covers(a) {
+		if !a.Covers(a) {
 			t.Errorf("%q may be listened at twice", s)
 		}
 	})

@@ -72,7 +72,7 @@ func (d *decoder) claim(all []claimed, a Address, path string, i, n int) []claim
 		path = fmt.Sprintf("%s[%d]", path, i)
 	}
 	for _, other := range all {
-		if a.covers(other.addr) {
+		if a.Covers(other.addr) {
 			d.at(path, "keep one of them", "%s cannot be listened at twice: %s is %s", a, other.path, other.addr)
 			break
 		}

@@ -32,6 +32,7 @@ var (
 // Options say where things are. The zero value is an installed system.
 type Options struct {
 	Service   service.Service // whose names and places are the defaults of what follows
+	Root      string          // directory in which other services of the host are looked for; default /
 	Run       snapshot.Dir
 	Etc       string
 	LastGood  string
@@ -92,6 +93,7 @@ type Master struct {
 
 // New prepares a master; nothing happens before Run.
 func New(opt Options) *Master {
+	opt.Root = cmp.Or(opt.Root, "/")
 	opt.Run = cmp.Or(opt.Run, snapshot.Dir(opt.Service.Run()))
 	opt.Etc = cmp.Or(opt.Etc, opt.Service.Etc())
 	opt.LastGood = cmp.Or(opt.LastGood, opt.Service.LastGood())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/journal"
+	"github.com/fdtserver/fdt/internal/neighbour"
 	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
@@ -271,7 +272,7 @@ func (m *Master) changeable(cfg *config.Config) error {
 	}
 	served, err := m.opt.Run.Load(m.applied.gen)
 	if err != nil {
-		return fmt.Errorf("%w: the copy of what serves is lost: systemctl restart fdt starts from /etc/fdt again", err)
+		return fmt.Errorf("%w: the copy of what serves is lost: systemctl restart %s starts from %s again", err, m.opt.Service, m.opt.Etc)
 	}
 	if len(served.Procedures) > 0 && len(cfg.Procedures) == 0 && !config.Says(m.opt.Etc, "procedures") {
 		return fmt.Errorf("%s has no procedures: any more, and would drop all that are served (%d): if that is meant, say procedures: {}",
@@ -281,7 +282,10 @@ func (m *Master) changeable(cfg *config.Config) error {
 	for _, l := range unit.Listeners(served) {
 		now[unit.SocketName(m.opt.Service, l.Address)] = l
 	}
-	var errs []error
+	errs := m.contested(cfg)
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
 	for _, l := range unit.Listeners(cfg) {
 		if l.Address.Network == "unix" && !m.last.sockets[unit.SocketName(m.opt.Service, l.Address)].listens() {
 			if err := unit.Free(l.Address.Address); err != nil {
@@ -291,10 +295,20 @@ func (m *Master) changeable(cfg *config.Config) error {
 		old, open := now[unit.SocketName(m.opt.Service, l.Address)]
 		l.Listener.Name, old.Listener.Name = "", "" // a description only
 		if open && unit.RenderSocket(m.opt.Service, l.Listener, l.Address) != unit.RenderSocket(m.opt.Service, old.Listener, old.Address) {
-			errs = append(errs, fmt.Errorf("%s is open, and its mode, group or backlog cannot change while it is: systemctl stop fdt, then start it", l.Address.Address))
+			errs = append(errs, fmt.Errorf("%s is open, and its mode, group or backlog cannot change while it is: systemctl stop %s, then start it", l.Address.Address, m.opt.Service))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// contested refuses addresses that another service of the host serves. What this one has open it keeps, whoever else wants it.
+func (m *Master) contested(cfg *config.Config) (errs []error) {
+	for _, w := range neighbour.Serving(m.opt.Root, m.opt.Service, cfg) {
+		if !m.last.sockets[unit.SocketName(m.opt.Service, w.Address)].open && !m.last.metrics[unit.MetricsName(m.opt.Service, w.Address)].open {
+			errs = append(errs, fmt.Errorf("%s: %s: %s", w.Path, w.What, neighbour.Hint))
+		}
+	}
+	return errs
 }
 
 // seen refuses files and directories in place of which workers have others: that they are missing would be no help.

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os/exec"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/internal/neighbour"
+	"github.com/fdtserver/fdt/internal/unit"
 )
 
 // lastWords says in one text why a worker is not there any more; missing is the master's own directories that are not.
@@ -84,16 +88,32 @@ func (m *Master) journalWords(unit, invocation string, pids ...uint32) string {
 	return lastLines(m.journalctl(matches...), 8)
 }
 
-// socketWords returns what systemd said about a socket that cannot listen.
+// socketWords returns what systemd said about a socket that cannot listen, and who else wants to have it.
 func (m *Master) socketWords(unit string) string {
 	var said []string
 	for line := range strings.Lines(m.journalctl("--priority=err", "--unit="+unit)) {
 		said = append(said, strings.TrimPrefix(strings.TrimSpace(line), unit+": "))
 	}
 	if len(said) == 0 {
-		return "systemd does not say why; see systemctl status " + unit
+		said = []string{"systemd does not say why; see systemctl status " + unit}
 	}
-	return strings.Join(said[max(0, len(said)-2):], "; ")
+	return strings.Join(append(said[max(0, len(said)-2):], m.rivals(unit)...), "; ")
+}
+
+// rivals says which other services want the address of a listener or of the metrics, of the generation that is to have it.
+func (m *Master) rivals(name string) (all []string) {
+	if t := cmp.Or(m.pending, m.applied); t != nil {
+		cfg, err := m.opt.Run.Load(t.gen)
+		if err != nil {
+			return nil // it is not known
+		}
+		for _, w := range neighbour.All(m.opt.Root, m.opt.Service, cfg) {
+			if name == unit.SocketName(m.opt.Service, w.Address) || name == unit.MetricsName(m.opt.Service, w.Address) {
+				all = append(all, w.What+": "+neighbour.Hint)
+			}
+		}
+	}
+	return all
 }
 
 func lastLines(text string, n int) string {

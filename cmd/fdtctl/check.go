@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ import (
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/cli"
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/neighbour"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/transient"
 	"github.com/fdtserver/fdt/internal/unit"
 )
@@ -64,6 +67,7 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	found := checked{Directory: own().Etc()}
 	if len(rest) == 1 {
 		found.Directory = rest[0]
+		checkAs(rest[0])
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
@@ -82,6 +86,15 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// checkAs has a directory that is the configuration of one of the host's services checked as that one's; any other is a draft.
+func checkAs(dir string) {
+	for _, s := range service.Known("/") {
+		if s.Etc() == filepath.Clean(dir) {
+			_ = os.Setenv(service.Env, s.Name()) // cannot fail: a name has no zero byte
+		}
+	}
 }
 
 // tell prints what was found for people.
@@ -116,6 +129,7 @@ func (c *checked) look(ctx context.Context, live bool) error {
 		return nil
 	}
 	c.cfg, c.Warnings = cfg, places.Warnings(cfg)
+	c.Faults = c.contested(ctx, places)
 	_, booted := os.Stat("/run/systemd/system") // sd_booted(3)
 	var box transient.Worker
 	switch {
@@ -125,7 +139,9 @@ func (c *checked) look(ctx context.Context, live bool) error {
 		c.Unchecked = "what the service can read, as systemd does not run here"
 	default:
 		box = transient.WorkerOf(ctx, own())
-		if c.Faults, err = c.readable(ctx, box, places); err != nil && !live {
+		var unreadable config.Faults
+		unreadable, err = c.readable(ctx, box, places)
+		if c.Faults = append(c.Faults, unreadable...); err != nil && !live {
 			c.Unchecked = "what the service can read: " + err.Error()
 			return nil
 		}
@@ -307,10 +323,25 @@ func (c *checked) try(ctx context.Context, box transient.Worker, places config.P
 	return nil
 }
 
+// contested are the addresses that another service of the host wants. What systemd has open for this one is its own.
+func (c *checked) contested(ctx context.Context, places config.Places) (faults config.Faults) {
+	for _, w := range neighbour.All("/", own(), c.cfg) {
+		if !opened(ctx, w.Address) {
+			faults = append(faults, places.At(w.Path, w.What, neighbour.Hint))
+		}
+	}
+	return faults
+}
+
+// opened reports whether systemd has an address open for the service.
+func opened(ctx context.Context, a config.Address) bool {
+	return exec.CommandContext(ctx, "systemctl", "--quiet", "is-active", unit.SocketName(own(), a), unit.MetricsName(own(), a)).Run() == nil
+}
+
 // occupied are the paths at which no listener could be opened, as something else is there. What systemd has open for fdt is fdt's own.
 func (c *checked) occupied(ctx context.Context, places config.Places) (faults config.Faults) {
 	for _, l := range unit.Listeners(c.cfg) {
-		if l.Address.Network != "unix" || exec.CommandContext(ctx, "systemctl", "--quiet", "is-active", unit.SocketName(own(), l.Address)).Run() == nil {
+		if l.Address.Network != "unix" || opened(ctx, l.Address) {
 			continue
 		}
 		if err := unit.Free(l.Address.Address); err != nil {

@@ -1,0 +1,117 @@
+package neighbour
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
+	"github.com/fdtserver/fdt/internal/snapshot"
+)
+
+// host is a root directory.
+type host struct {
+	*testing.T
+	root string
+}
+
+func (h host) write(name, text string) {
+	h.Helper()
+	name = filepath.Join(h.root, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// serve has a service serve, and be about to serve, configurations.
+func (h host) serve(s service.Service, texts ...string) {
+	h.Helper()
+	dir := snapshot.Dir(filepath.Join(h.root, s.Run()))
+	h.write(s.Run()+"/generation/.keep", "")
+	for i, text := range texts {
+		h.write("tmp/config.yaml", text)
+		if err := dir.Take(i+1, filepath.Join(h.root, "tmp")); err != nil {
+			h.Fatal(err)
+		}
+	}
+	state := snapshot.State{Next: 9, Applied: 1, Draining: []int{3}}
+	if len(texts) > 1 {
+		state.Pending = 2
+	}
+	if err := dir.WriteState(state); err != nil {
+		h.Fatal(err)
+	}
+}
+
+func TestWanted(t *testing.T) {
+	h := host{t, t.TempDir()}
+	named := func(name string) service.Service {
+		s, err := service.Parse(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	shop, bank, faulty, idle := named("shop"), named("bank"), named("faulty"), named("idle")
+	load := func(text string) *config.Config {
+		t.Helper()
+		c, err := config.Parse([]config.Text{{Name: "config.yaml", Text: text}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	h.write("etc/fdt/config.yaml", "listen: {draft: {address: '127.0.0.1:1', auth: program}}")
+	h.serve(service.Default, "{listen: {local: {address: /run/a}, tcp: {address: '127.0.0.1:80', auth: program}}, metrics: {address: '[::]:9'}}",
+		"listen: {local: {address: /run/a}, more: {address: '127.0.0.1:81', auth: program}}", "listen: {gone: {address: /run/gone}}")
+	h.write("etc/fdt/bank/config.yaml", "listen: {vault: {address: /run/vault}}")
+	h.write("etc/fdt/faulty/config.yaml", "lisetn: {}")
+	h.write("etc/fdt/shop/config.yaml", "listen: {local: {address: /run/a}}")
+
+	for _, c := range []struct {
+		of           service.Service
+		text         string
+		serving, all string
+	}{
+		{shop, "listen: {x: {address: /run/x}}", "", ""},
+		{shop, "listen: {x: {address: /run/a}}", "two services want /run/a: fdt@shop (listen.x.address) and fdt (listen.local.address)", "="},
+		{shop, "listen: {x: {address: '0.0.0.0:80', auth: program}}", "two services want 0.0.0.0:80 and 127.0.0.1:80: fdt@shop (listen.x.address) and fdt (listen.tcp.address)", "="},
+		{shop, "listen: {x: {address: '127.0.0.1:81', auth: program}}", "and fdt (listen.more.address)", "="},
+		{shop, "listen: {x: {address: ['[::1]:9', '127.0.0.1:9'], auth: program}}", "two services want [::1]:9 and [::]:9: fdt@shop (listen.x.address) and fdt (metrics.address)", "="},
+		{shop, "{listen: {x: {address: /run/x}}, metrics: {address: '127.0.0.1:80'}}", "fdt@shop (metrics.address) and fdt (listen.tcp.address)", "="},
+		{shop, "listen: {x: {address: '127.0.0.1:1', auth: program}}", "", ""}, // fdt would like to have it, and does not
+		{shop, "listen: {x: {address: /run/gone}}", "", ""},                    // fdt is about to let go of it
+		{shop, "listen: {x: {address: /run/vault}}", "", "bank ("},             // which does not run
+		{service.Default, "listen: {x: {address: /run/a}}", "", "fdt@shop (listen.local.address)"},
+		{bank, "listen: {x: {address: [/run/vault, /run/a]}}", "/run/a: fdt@bank", "="},
+		{faulty, "", "", ""},
+		{idle, "listen: {x: {address: [/run/a, '127.0.0.1:80'], auth: program}}", "/run/a|127.0.0.1:80", "="},
+	} {
+		if c.all == "=" {
+			c.all = c.serving
+		}
+		expect(t, c.text, c.serving, Serving(h.root, c.of, load(c.text)))
+		expect(t, c.text, c.all, All(h.root, c.of, load(c.text)))
+	}
+}
+
+// expect demands texts, separated by bars, one in each.
+func expect(t *testing.T, of, want string, got []Wanted) {
+	t.Helper()
+	var texts []string
+	if want != "" {
+		texts = strings.Split(want, "|")
+	}
+	if len(texts) != len(got) {
+		t.Errorf("%s: %v, want %v", of, got, texts)
+		return
+	}
+	for i, text := range texts {
+		if !strings.Contains(got[i].What, text) || !strings.Contains(got[i].What, "("+got[i].Path+")") || !strings.Contains(got[i].What, got[i].Address.String()) {
+			t.Errorf("%s: %v, want %s", of, got[i], text)
+		}
+	}
+}
