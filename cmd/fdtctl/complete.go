@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/settle"
 	"github.com/fdtserver/fdt/internal/snapshot"
 )
@@ -20,8 +21,9 @@ import (
 // completer answers shells that complete a command line. What it knows of commands it has from their own words: the table, and what
 // they print when asked for help.
 type completer struct {
-	etc string       // directory of the configuration
-	run snapshot.Dir // of what runs
+	root string       // directory of the host
+	etc  string       // of the configuration
+	run  snapshot.Dir // of what runs
 
 	gids func(ctx context.Context, all bool) []string // see settle.GIDs
 }
@@ -38,7 +40,12 @@ func runComplete(args []string, stdout, _ io.Writer) int {
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
-	for _, line := range (completer{own().Etc(), snapshot.Dir(own().Run()), settle.GIDs}).candidates(args) {
+	if len(args) > 2 { // else the service is what is being typed
+		if rest, err := forService(args); err == nil {
+			args = rest
+		}
+	}
+	for _, line := range (completer{"/", own().Etc(), snapshot.Dir(own().Run()), settle.GIDs}).candidates(args) {
 		fmt.Fprintln(stdout, line)
 	}
 	return 0
@@ -70,7 +77,15 @@ func (c completer) candidates(words []string) []string {
 			}
 			add("help\twhat a command does")
 		}
+		if strings.HasPrefix(last, "-") {
+			add(serviceOption + "\twhich of the host's services it is about")
+		}
 		return all
+	}
+	if words[0] == serviceOption {
+		for _, s := range service.Known(c.root)[1:] { // the default one has no name
+			add(s.Name() + "\t")
+		}
 	}
 	for _, cmd := range commands() {
 		if cmd.name == words[0] && !cmd.hidden {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/fdtserver/fdt/internal/scram"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/testcover"
 	"github.com/fdtserver/fdt/internal/testwait"
@@ -34,7 +35,11 @@ func TestComplete(t *testing.T) {
 	if err := run.WriteState(snapshot.State{Next: 8, Applied: 7, Draining: []int{5}}); err != nil {
 		t.Fatal(err)
 	}
-	c := completer{etc, run, func(_ context.Context, all bool) []string {
+	root := t.TempDir()
+	if err := errors.Join(os.MkdirAll(root+"/etc/fdt/shop", 0o755), os.WriteFile(root+"/etc/fdt/shop/config.yaml", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	c := completer{root, etc, run, func(_ context.Context, all bool) []string {
 		if all {
 			return []string{"over"}
 		}
@@ -43,6 +48,9 @@ func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
 		"re":                          "ready reload resume",
 		"xyz":                         "",
+		"--":                          "--service",
+		"--service ":                  "shop",
+		"--service x":                 "",
 		"hel":                         "help",
 		"help dr":                     "drain",
 		"help drain ":                 "",
@@ -89,7 +97,7 @@ func TestComplete(t *testing.T) {
 			t.Errorf("after %q comes %q, not %s", line, got, want)
 		}
 	}
-	if got := (completer{etc + "/none", run + "/none", nil}).candidates([]string{"drain", ""}); got != nil {
+	if got := (completer{root, etc + "/none", run + "/none", nil}).candidates([]string{"drain", ""}); got != nil {
 		t.Error(got)
 	}
 	if got := c.candidates(nil); got != nil {
@@ -98,6 +106,11 @@ func TestComplete(t *testing.T) {
 	var out bytes.Buffer
 	if code := runComplete([]string{"--", "dra"}, &out, &out); code != 0 || out.String() != "drain\tshorten the deadline of an old generation\n" {
 		t.Error(code, out.String())
+	}
+	t.Setenv(service.Env, "") // and after the test as it was
+	out.Reset()
+	if code := runComplete([]string{"--", "--service", "shop", "config", "sh"}, &out, &out); code != 0 || out.String() != "show\t\n" || own().Name() != "shop" {
+		t.Error(code, out.String(), own())
 	}
 }
 
@@ -112,7 +125,7 @@ func TestCompleteEverything(t *testing.T) {
 		}
 		var help bytes.Buffer
 		cmd.run([]string{"--help"}, &help, &help)
-		offered := "\n" + strings.Join(completer{"/nowhere", "/nowhere", nil}.candidates([]string{cmd.name, "-"}), "\n")
+		offered := "\n" + strings.Join(completer{"/nowhere", "/nowhere", "/nowhere", nil}.candidates([]string{cmd.name, "-"}), "\n")
 		for line := range strings.Lines(help.String()) {
 			option, defaults := strings.CutPrefix(line, "  -") // of flag.PrintDefaults
 			option, _, _ = strings.Cut(strings.TrimSpace(option), " ")

@@ -81,6 +81,11 @@ func written(code int, err error, stderr io.Writer) int {
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	args, err := forService(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "fdtctl: %v\n", err)
+		return 2
+	}
 	if len(args) == 0 {
 		usage(stderr)
 		return 2
@@ -99,7 +104,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprintf(w, "Usage: fdtctl COMMAND [ARGUMENTS]\n\n")
+	fmt.Fprintf(w, "Usage: fdtctl [--service NAME] COMMAND [ARGUMENTS]\n\n")
 	for _, c := range commands() {
 		if !c.hidden {
 			fmt.Fprintf(w, "  %-50s %s\n", c.name+" "+c.usage, c.about)

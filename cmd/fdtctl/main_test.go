@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/internal/printable"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/master"
 )
 
@@ -19,7 +20,7 @@ func TestCommandLine(t *testing.T) {
 		code int
 		says string
 	}{
-		{"", 2, "Usage: fdtctl COMMAND"},
+		{"", 2, "Usage: fdtctl [--service NAME] COMMAND"},
 		{"help", 0, "rollback [--wait-drained]"},
 		{"version --json", 0, `"version": "devel"`},
 		{"--help", 0, "Usage"},
@@ -40,8 +41,16 @@ func TestCommandLine(t *testing.T) {
 		{"reload --timeout -3s", 2, "--timeout is a time from now"},
 		{"drain seven --now", 2, `"seven" is not a generation`},
 		{"stop-hook now", 2, "0 wanted"},
+		{"--service shop version", 0, "fdtctl devel"},
+		{"-service=shop check --help", 0, "/etc/fdt/shop by default"},
+		{"--service", 2, "--service takes the name of a service"},
+		{"--service shop", 2, "Usage: fdtctl [--service NAME] COMMAND"},
+		{"--service Shop version", 2, `"Shop" is not the name of a service`},
+		{"--serve shop version", 2, `unknown command "--serve"`},
+		{"-V", 0, "fdtctl devel"},
 	} {
 		var out bytes.Buffer
+		t.Setenv(service.Env, "")
 		if code := run(strings.Fields(c.args), &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
 			t.Errorf("fdtctl %s: exit %d, want %d: %s", c.args, code, c.code, out.String())
 		}

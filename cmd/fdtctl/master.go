@@ -23,11 +23,19 @@ import (
 
 var (
 	// errSilent is a master that lives and does not answer in time.
-	errSilent = errors.New("the master does not answer: systemctl status fdt")
+	errSilent = errors.New("the master does not answer")
 	// errMasterLost and errBusLost say that one of them went away before the answer came.
-	errMasterLost = errors.New("the master died or was restarted before it answered; see fdtctl status and journalctl -u fdt")
+	errMasterLost = errors.New("the master died or was restarted before it answered")
 	errBusLost    = errors.New("the system bus was restarted before the master answered; see fdtctl status")
 )
+
+// silent is errSilent, with what to do.
+func silent() error { return fmt.Errorf("%w: systemctl status %s", errSilent, own()) }
+
+// masterLost is errMasterLost, with where to look.
+func masterLost() error {
+	return fmt.Errorf("%w; see fdtctl status and journalctl -u %s", errMasterLost, own())
+}
 
 // call calls the master. The error is its reason, in full, or that of the
 // context's end.
@@ -52,9 +60,9 @@ func ask(ctx context.Context, method string, out any, args ...any) error {
 	if e, ok := errors.AsType[dbus.Error](c.Err); ok {
 		switch e.Name {
 		case "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
-			return errors.New("the master does not run: systemctl status fdt")
+			return fmt.Errorf("the master does not run: systemctl status %s", own())
 		case "org.freedesktop.DBus.Error.NoReply", master.ErrorLeaving:
-			return errMasterLost
+			return masterLost()
 		case "org.freedesktop.DBus.Error.AccessDenied":
 			return errors.New("only root may do this; members of group fdt may ask for the status")
 		}
@@ -90,7 +98,7 @@ func runDrain(args []string, stdout, stderr io.Writer) int {
 	case *now:
 		*within = time.Millisecond
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), 30*time.Second, errSilent)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 30*time.Second, silent())
 	defer cancel()
 	if err := call(ctx, "Drain", nil, uint32(gen), within.String()); err != nil {
 		return fail(stderr, "drain", err)
@@ -111,7 +119,7 @@ type drainTold struct {
 func status(ctx context.Context) (master.Status, error) {
 	var s master.Status
 	var text string
-	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errSilent)
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, silent())
 	defer cancel()
 	if err := call(ctx, "Status", &text); err != nil {
 		return s, err
@@ -156,7 +164,7 @@ func runSweepHook(args []string, _, stderr io.Writer) int {
 		case ctx.Err() != nil:
 			return nil // who stops this unit looks after the rest
 		case err != nil:
-			log.Error("something may serve on after the stop: systemctl stop fdt", "error", err)
+			log.Error("something may serve on after the stop: stop the service again", "error", err)
 		}
 		return err
 	})

@@ -62,7 +62,7 @@ func runProcedures(args []string, stdout, stderr io.Writer) int {
 		}
 		all[name] = c
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Second, errSilent)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Second, silent())
 	defer cancel()
 	if err := count(ctx, snapshot.Dir(*run).Metrics(), all); err != nil {
 		fmt.Fprintf(stderr, "fdtctl procedures: not all calls are counted: %v\n", err)

@@ -217,7 +217,7 @@ func asLines(ctx context.Context, out io.Writer, done <-chan error) error {
 	defer func() { _ = conn.Close() }()
 	changes := make(chan *dbus.Signal, 64)
 	conn.Signal(changes)
-	match := []dbus.MatchOption{dbus.WithMatchObjectPath(master.BusPath), dbus.WithMatchInterface("org.freedesktop.DBus.Properties")}
+	match := []dbus.MatchOption{dbus.WithMatchSender(own().BusName()), dbus.WithMatchObjectPath(master.BusPath), dbus.WithMatchInterface("org.freedesktop.DBus.Properties")}
 	_ = conn.AddMatchSignal(match...) // without it nothing is heard until the answer
 	last := ""
 	for {

@@ -38,7 +38,7 @@ func TestTopScreens(t *testing.T) {
 	quiet := glanced(well())
 	quiet.sessions, quiet.sessionsFault, quiet.load = nil, nil, load{}
 	lost := glanced(master.Status{})
-	lost.statusFault = errMasterLost
+	lost.statusFault = masterLost()
 	full := glanced(crowd())
 	full.load.within = math.Inf(1)
 	for range 20 {

@@ -97,7 +97,7 @@ func (c *userCommand) change(verb, name string) int {
 	if c.reload {
 		return runReload(nil, c.stdout, c.stderr)
 	}
-	fmt.Fprintln(c.stdout, "nothing of that serves before: systemctl reload fdt")
+	fmt.Fprintf(c.stdout, "nothing of that serves before: systemctl reload %s\n", own())
 	return 0
 }
 
