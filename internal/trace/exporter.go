@@ -119,9 +119,9 @@ func (e *Exporter) batch(ctx context.Context) []*Span {
 		case s := <-e.queue:
 			batch = append(batch, s)
 		case <-enough.C:
-			return batch
+			return e.more(batch)
 		case <-ctx.Done():
-			return batch
+			return e.more(batch)
 		}
 	}
 	return batch

@@ -170,6 +170,11 @@ func run(t *testing.T, opt trace.Options) (e *trace.Exporter, stop func(), j *te
 	opt.Logger = slog.New(slog.NewTextHandler(j, nil))
 	e = trace.New(opt)
 	trace.Hurry(e)
+	return e, runs(t, e), j
+}
+
+// runs runs an exporter.
+func runs(t *testing.T, e *trace.Exporter) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { e.Run(ctx) })
@@ -178,7 +183,7 @@ func run(t *testing.T, opt trace.Options) (e *trace.Exporter, stop func(), j *te
 		running.Wait()
 	}
 	t.Cleanup(stop)
-	return e, stop, j
+	return stop
 }
 
 // TestSpans: a transaction's parts arrive as OTLP has them, each within its own.
@@ -360,12 +365,13 @@ func TestPartialSuccess(t *testing.T) {
 		`{}`: "10 0", ``: "10 0", `what`: "10 0",
 	} {
 		c := newCollector(t, func(w http.ResponseWriter) { _, _ = io.WriteString(w, answer) })
-		e, stop, j := run(t, trace.Options{Endpoint: c.URL + "/v1/traces"})
-		many(e, 10)
-		stop()
+		var j testwait.Output
+		e := trace.New(trace.Options{Endpoint: c.URL + "/v1/traces", Logger: slog.New(slog.NewTextHandler(&j, nil))})
+		many(e, 10) // before it runs: all go in one request
+		runs(t, e)()
 		sent, dropped := e.Counts()
 		if got := fmt.Sprint(sent, dropped); got != want {
-			t.Errorf("%s: %s, want %s\n%s", answer, got, want, j)
+			t.Errorf("%s: %s, want %s\n%s", answer, got, want, &j)
 		}
 	}
 }
