@@ -32,6 +32,20 @@ func Settings() []Effect {
 // WaitsWithin sets how long a resource may take to tell a client for whose locks sessions wait; zero: as long as ever.
 func (s *Server) WaitsWithin(d time.Duration) { s.waiting.within = d }
 
+// Asking has resources asked about waits, as far as others see, until done is called.
+func (s *Server) Asking() (done func()) {
+	asking := make(chan struct{})
+	s.waiting.mu.Lock()
+	defer s.waiting.mu.Unlock()
+	s.waiting.asking = asking
+	return func() {
+		s.waiting.mu.Lock()
+		defer s.waiting.mu.Unlock()
+		s.waiting.asking = nil
+		close(asking)
+	}
+}
+
 // Cursor is a cursor over rows of one number each, from 1 on.
 type Cursor struct{ po portal }
 

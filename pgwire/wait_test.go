@@ -124,6 +124,14 @@ func TestWaitsUntold(t *testing.T) {
 		"T wait_event_type:25/-1/0 wait_event:25/-1/0 pg_blocking_pids:1007/-1/0", "D Extension|bank: not told|{}", "C SELECT 1", "Z I")
 	f.wire.WaitsWithin(time.Minute)
 	viewer.want("SELECT wait_event FROM pg_stat_activity WHERE datname <> 'viewer'", "T wait_event:25/-1/0", "D NULL", "C SELECT 1", "Z I")
+	done := f.wire.Asking()
+	if w := f.wire.Waits(ended)[0].Waits; len(w) != 1 || w[0].Fault != "context canceled" {
+		t.Errorf("while somebody else asks, in no time: %+v", w)
+	}
+	answer := make(chan []pgwire.Activity, 1)
+	go func() { answer <- f.wire.Waits(t.Context()) }()
+	done()
+	<-answer
 	if w := f.wire.Waits(t.Context())[0].Waits; len(w) != 0 {
 		t.Errorf("a sleeper waits for %+v", w)
 	}

@@ -61,9 +61,7 @@ func (c *conn) waits(ctx context.Context, text string) (list []txn.Wait, err err
 		var age int64
 		var kind string
 		var h txn.Holder
-		if err = rows.Scan(&own, &age, &kind, &by, &h.User, &h.Database, &h.Address); err != nil {
-			break
-		}
+		err = rows.Scan(&own, &age, &kind, &by, &h.User, &h.Database, &h.Address)
 		if n := len(list); n == 0 || list[n-1].Backend != own {
 			list = append(list, txn.Wait{Backend: own, Lock: kind})
 			if age >= 0 {
@@ -81,16 +79,10 @@ func (c *conn) waits(ctx context.Context, text string) (list []txn.Wait, err err
 // identifyHolders names the prepared transactions among the holders: of a connection that is kept for its branch, the transaction of that
 // branch; of one that has none, the only one that is prepared and has none either.
 func (r *Resource) identifyHolders(ctx context.Context, c *conn, list []txn.Wait, known func() ([]txn.KnownBranch, error)) error {
-	branches, err := known()
-	if err != nil {
-		return err
-	}
-	kept, err := c.kept(ctx, branches)
-	if err != nil {
-		return err
-	}
-	ours, others, err := r.recoverable(ctx, c)
-	if err != nil {
+	branches, unknown := known()
+	kept, unseen := c.kept(ctx, branches)
+	ours, others, unlisted := r.recoverable(ctx, c)
+	if err := errors.Join(unknown, unseen, unlisted); err != nil {
 		return err
 	}
 	var left []txn.GID // without a connection
@@ -156,10 +148,8 @@ func (c *conn) each(ctx context.Context, text string, args []any, f func(a, b ui
 		return err
 	}
 	var a, b uint64
-	for rows.Next() {
-		if err = rows.Scan(&a, &b); err != nil {
-			break
-		}
+	for err == nil && rows.Next() {
+		err = rows.Scan(&a, &b)
 		f(a, b)
 	}
 	return errors.Join(err, rows.Err(), rows.Close())

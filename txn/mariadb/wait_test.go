@@ -66,6 +66,10 @@ func TestWaits(t *testing.T) {
 		h := one(w)
 		return w.Lock == "tuple" && h.Backend == first.Backend() && h.User == "fdt" && h.Database == "a" && h.GID.IsZero() && h.OneOf == 0
 	})
+	unreadable := errors.New("unreadable")
+	if _, err := r.Waits(t.Context(), []uint64{second.Backend()}, func() ([]txn.KnownBranch, error) { return nil, unreadable }); !errors.Is(err, unreadable) {
+		t.Errorf("where it is not known what is prepared: %v", err)
+	}
 	must(t, first.Rollback(t.Context()))
 	end()
 
@@ -124,6 +128,14 @@ func TestWaitsUntold(t *testing.T) {
 	admin(t, "a", "CREATE USER IF NOT EXISTS simple@localhost", "GRANT ALL ON a.* TO simple@localhost")
 	r := open(t, Options{DSN: server.DSN("simple", "a")})
 	if _, err := r.Waits(t.Context(), []uint64{1}, nil); number(err) != errDenied {
+		t.Error(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.privileged(t.Context(), func(c *conn) error {
+		_, err := c.kept(ended, nil)
+		return err
+	}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	r.Detach()
