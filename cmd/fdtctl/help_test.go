@@ -19,7 +19,7 @@ func TestHelp(t *testing.T) {
 		{"reload --xyzzy", 2, "not defined: -xyzzy"},
 		{"reload --timeout", 2, "needs an argument"},
 		{"check --lvie", 2, "fdtctl check: did you mean --live?"},
-		{"help", 0, "Usage: fdtctl COMMAND"},
+		{"help", 0, "Usage: fdtctl [--service NAME] COMMAND"},
 		{"help drain", 0, "fdtctl drain: shorten the deadline of an old generation"},
 		{"help drain", 0, "-within duration"},
 		{"help txn", 0, "fdtctl txn adopt [--force]"},
