@@ -76,6 +76,20 @@ func pauseTakenBack(m machine) {
 		m.must(`test -z "$(ls /run/fdt/paused)"`)
 		m.call(fmt.Sprintf("after a pause that was taken back: %d", i))
 	}
+	for _, lost := range []string{
+		"fdtctl pause bank_a 2>&1 | head -c1", "fdtctl pause bank_a 2>&1 >/dev/null | head -n1", "fdtctl pause bank_a 2>/dev/full",
+		"fdtctl pause bank_a 2>/dev/null & until [ -e /run/fdt/paused/bank_a.json ]; do sleep 0.1; done; kill -HUP $!; wait $!",
+	} {
+		if out, err := m.try("set -o pipefail; " + lost); err == nil {
+			m.Errorf("%s: %s", lost, out)
+		}
+		m.must(`test -z "$(ls /run/fdt/paused)"`)
+	}
+	if out := m.must(`fdtctl pause bank_a 2>/tmp/pausing & until grep -q waiting /tmp/pausing; do sleep 0.1; done
+		fdtctl resume bank_a; ! wait $!; cat /tmp/pausing; ls /run/fdt/paused`); !strings.Contains(out, "bank_a is used again") ||
+		!strings.Contains(out, "bank_a is not paused any more: root resumed it at ") || strings.HasSuffix(out, "bank_a.json") {
+		m.Error(out)
+	}
 	if err := m.exec(conn, "ROLLBACK"); err != nil {
 		m.Error(err)
 	}

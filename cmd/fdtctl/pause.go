@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/settle"
 	"github.com/fdtserver/fdt/internal/snapshot"
 )
@@ -28,7 +31,9 @@ const pauseUsage = `Usage: fdtctl pause [--timeout D] [--json] RESOURCE
 New transactions that need the RESOURCE, a database, wait until fdtctl resume, for as
 long as their own limits let them. Those that use it already may end. Returns when
 nothing uses it any more and fdt has no connection to it: it can be restarted then. If
-it takes longer than the timeout, or is interrupted, all goes on as before.
+it takes longer than the timeout, is interrupted, or cannot tell its outcome, all goes on
+as before. Of several commands for one resource each takes back only its own part; fdtctl
+resume ends them all.
 `
 
 const resumeUsage = `Usage: fdtctl resume [--json] RESOURCE
@@ -47,19 +52,37 @@ var errPauseLate = errors.New("not within the timeout")
 type pausing struct {
 	dir   snapshot.Dir
 	by    string
-	shown string // the last that was told of what is waited for
+	id    string       // of what this command asks for
+	shown string       // the last that was told of what is waited for
+	heard func() error // nil while somebody may read what is told
+}
+
+func newPausing(dir snapshot.Dir, by string) *pausing {
+	return &pausing{dir: dir, by: by, id: rand.Text(), heard: func() error { return hangup(os.Stdout, os.Stderr) }}
+}
+
+// hangup is an error when a pipe, connection or terminal that is written to has nobody at its other end, as when ssh has ended.
+func hangup(outputs ...*os.File) error {
+	for _, f := range outputs {
+		fds := []unix.PollFd{{Fd: int32(f.Fd())}} //nolint:gosec // a descriptor
+		if _, err := unix.Poll(fds, 0); err == nil && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 && !journal.Attached(f) {
+			return errors.New("nobody reads the output any more")
+		}
+	}
+	return nil
 }
 
 // runPause pauses resources for maintenance. It exits 0 when nothing uses them any more, 1 if they are not paused.
 func runPause(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	return (&pausing{dir: snapshot.Dir(own().Run()), by: settle.OperatorName()}).pause(ctx, args, stdout, stderr)
+	signal.Ignore(unix.SIGPIPE) // whose output is gone takes back what it has asked for
+	return newPausing(snapshot.Dir(own().Run()), settle.OperatorName()).pause(ctx, args, stdout, stderr)
 }
 
 // runResume ends that.
 func runResume(args []string, stdout, stderr io.Writer) int {
-	return (&pausing{dir: snapshot.Dir(own().Run())}).resume(context.Background(), args, stdout, stderr)
+	return newPausing(snapshot.Dir(own().Run()), settle.OperatorName()).resume(context.Background(), args, stdout, stderr)
 }
 
 // chosen reads a command line: one resource, or all.
@@ -93,26 +116,41 @@ func (p *pausing) pause(ctx context.Context, args []string, stdout, stderr io.Wr
 		ctx, stop = context.WithTimeoutCause(ctx, *within, errPauseLate)
 		defer stop()
 	}
-	names, err := p.reach(ctx, name, func(line string) { fmt.Fprintln(stderr, line) })
-	switch {
-	case err != nil:
+	names, err := p.reach(ctx, name, func(line string) error {
+		_, err := fmt.Fprintln(stderr, line)
+		return err
+	})
+	if err != nil {
 		return fail(stderr, "pause", err)
-	case *asJSON:
-		paused, err := p.dir.Pauses()
-		if err != nil {
-			return fail(stderr, "pause", err)
-		}
-		return printJSON("pause", paused, stdout, stderr)
 	}
-	for _, name := range names {
-		fmt.Fprintf(stdout, "%s is paused: nothing uses it, and fdt has no connection to it. fdtctl resume %s ends that.\n", name, name)
+	if err := p.report(names, *asJSON, stdout); err != nil { // nobody knows of the pause, so nobody would end it
+		return fail(stderr, "pause", errors.Join(fmt.Errorf("the output is lost: %w", err), p.takeBack(names)))
 	}
 	return 0
 }
 
-// reach pauses a resource, or all, and returns their names when nothing uses them. After an error what was not paused before is not
-// paused.
-func (p *pausing) reach(ctx context.Context, name string, tell func(string)) (names []string, err error) {
+// report prints that resources are paused.
+func (p *pausing) report(names []string, asJSON bool, stdout io.Writer) error {
+	if asJSON {
+		paused, err := p.dir.Pauses()
+		if err != nil {
+			return err
+		}
+		out := json.NewEncoder(stdout)
+		out.SetIndent("", "  ")
+		return out.Encode(paused)
+	}
+	for _, name := range names {
+		if _, err := fmt.Fprintf(stdout, "%s is paused: nothing uses it, and fdt has no connection to it. fdtctl resume %s ends that.\n", name, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reach pauses a resource, or all, and returns their names when nothing uses them. After an error nothing is paused that no other
+// command has asked for.
+func (p *pausing) reach(ctx context.Context, name string, tell func(string) error) (names []string, err error) {
 	uses, err := p.uses(ctx)
 	if err != nil {
 		return nil, err
@@ -126,42 +164,41 @@ func (p *pausing) reach(ctx context.Context, name string, tell func(string)) (na
 	case name != "":
 		names = []string{name}
 	}
-	before, err := p.dir.Pauses()
-	if err != nil {
+	if _, err := p.dir.Pauses(); err != nil {
 		return nil, err
 	}
-	fresh := slices.DeleteFunc(slices.Clone(names), func(n string) bool { _, was := before[n]; return was })
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.takeBack(fresh))
+			err = errors.Join(err, p.takeBack(names))
+			names = nil
 		}
 	}()
-	now := time.Now().UTC()
-	for _, name := range fresh {
-		if err := p.dir.Pause(name, snapshot.Pause{Since: now, By: p.by}); err != nil {
-			return nil, err
+	asker := snapshot.Asker{ID: p.id, By: p.by, Since: time.Now().UTC()}
+	for _, name := range names {
+		if err := p.dir.Ask(name, asker); err != nil {
+			return names, err
 		}
 	}
 	if err := p.await(ctx, names, tell, func(u control.Use) int { return u.Branches + u.Untold }); err != nil {
-		return nil, err
+		return names, err
 	}
 	for _, name := range names {
-		is := snapshot.Pause{Since: now, By: p.by}
-		if was, ok := before[name]; ok {
-			is = was
-		}
-		is.Detached = true
-		if err := p.dir.Pause(name, is); err != nil {
-			return nil, err
+		if err := p.dir.Detach(name, p.id); err != nil {
+			return names, err
 		}
 	}
 	return names, p.await(ctx, names, tell, func(u control.Use) int { return u.Connections })
 }
 
-// await returns when all workers have the resources paused, and left is none for each.
-func (p *pausing) await(ctx context.Context, names []string, tell func(string), left func(control.Use) int) error {
+// await returns when all workers have the resources paused, and left is none for each. It is an error that somebody has resumed one.
+func (p *pausing) await(ctx context.Context, names []string, tell func(string) error, left func(control.Use) int) error {
 	for {
 		uses, err := p.uses(ctx)
+		for _, name := range names { // after the look, so that they were paused when it was taken
+			if over := p.dir.Asks(name, p.id); over != nil {
+				return over
+			}
+		}
 		var holds []string
 		for _, name := range names {
 			u := uses[name]
@@ -179,7 +216,12 @@ func (p *pausing) await(ctx context.Context, names []string, tell func(string), 
 		}
 		if line != p.shown {
 			p.shown = line
-			tell(line)
+			if err := tell(line); err != nil {
+				return fmt.Errorf("the output is lost: %w", err)
+			}
+		}
+		if err := p.heard(); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -189,11 +231,11 @@ func (p *pausing) await(ctx context.Context, names []string, tell func(string), 
 	}
 }
 
-// takeBack ends the pause of resources.
+// takeBack ends the pause of resources, as far as this command has asked for it.
 func (p *pausing) takeBack(names []string) error {
 	var errs []error
 	for _, name := range names {
-		errs = append(errs, p.dir.Resume(name))
+		errs = append(errs, p.dir.Drop(name, p.id))
 	}
 	_, err := p.uses(context.Background())
 	return errors.Join(append(errs, err)...)
@@ -246,7 +288,7 @@ func (p *pausing) resume(ctx context.Context, args []string, stdout, stderr io.W
 	}
 	for _, name := range names {
 		if err == nil {
-			err = p.dir.Resume(name)
+			err = p.dir.Resume(name, p.by)
 		}
 	}
 	if err == nil {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/snapshot"
+	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // counter is a worker with two databases, of which one has transactions that end one after the other when it is paused.
@@ -63,7 +66,7 @@ func counting(t *testing.T) *counter {
 // runs is the outcome of a command.
 func (c *counter) runs(args string) (code int, out, told string) {
 	var stdout, stderr bytes.Buffer
-	p := &pausing{dir: c.run, by: "an operator"}
+	p := newPausing(c.run, "an operator")
 	words := strings.Fields(args)
 	of := map[string]func(context.Context, []string, *bytes.Buffer, *bytes.Buffer) int{
 		"pause":  func(ctx context.Context, a []string, o, e *bytes.Buffer) int { return p.pause(ctx, a, o, e) },
@@ -105,7 +108,7 @@ func TestPauseResume(t *testing.T) {
 		t.Errorf("%+v", c.names(t))
 	}
 	c.wants(t, "pause --json bank", 0, `"by": "an operator"`)
-	if again := c.names(t)["bank"]; again != is {
+	if again := c.names(t)["bank"]; again.Since != is.Since || len(again.Asked) != 2 {
 		t.Errorf("it is paused anew: %+v", again)
 	}
 	c.wants(t, "pause --all", 0, "store is paused")
@@ -132,20 +135,112 @@ func TestPauseTakenBack(t *testing.T) {
 	inTheWay := func() { _ = os.MkdirAll(way, 0o700) }
 	inTheWay()
 	c.wants(t, "pause bank", 1, "is a directory")
-	if err := os.Remove(way); err != nil {
-		t.Fatal(err)
-	}
 	c.looked = inTheWay
 	c.wants(t, "pause bank", 1, "is a directory")
 	if all := c.names(t); len(all) != 0 {
 		t.Errorf("%+v", all)
 	}
+	c.looked = nil
 
 	if err := os.WriteFile(filepath.Join(string(c.run), "paused", "other.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range []string{"pause bank", "resume bank", "resume --all"} {
 		c.wants(t, args, 1, "other.json")
+	}
+}
+
+// waits has a command wait for what never ends, and returns its outcome.
+func (c *counter) waits(t *testing.T, args string, asked int) <-chan string {
+	t.Helper()
+	outcome := make(chan string, 1)
+	go func() {
+		code, out, told := c.runs(args)
+		outcome <- fmt.Sprintf("%d %s%s", code, out, told)
+	}()
+	testwait.Until(t, args, func() bool { return len(c.names(t)["bank"].Asked) == asked })
+	return outcome
+}
+
+// TestPauseResumedMeanwhile: a resume ends for good what others still wait for, who are told by whom.
+func TestPauseResumedMeanwhile(t *testing.T) {
+	c := counting(t)
+	c.branches.Store(1)
+	c.stuck.Store(true)
+	first := c.waits(t, "pause bank", 1)
+	second := c.waits(t, "pause --all", 2)
+	c.wants(t, "resume bank", 0, "bank is used again")
+	for _, outcome := range []<-chan string{first, second} {
+		if out := testwait.For(t, "the outcome", outcome); !strings.HasPrefix(out, "1 ") || !strings.Contains(out, "bank is not paused any more: an operator resumed it at ") {
+			t.Error(out)
+		}
+	}
+	if all := c.names(t); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestPauseOfOthers: each command takes back its own part alone.
+func TestPauseOfOthers(t *testing.T) {
+	c := counting(t)
+	c.branches.Store(1)
+	c.stuck.Store(true)
+	first := c.waits(t, "pause --timeout 200ms bank", 1)
+	other := c.waits(t, "pause bank", 2)
+	if out := testwait.For(t, "the first", first); !strings.HasPrefix(out, "1 ") || !strings.Contains(out, "not within the timeout") {
+		t.Error(out)
+	}
+	if is := c.names(t)["bank"]; len(is.Asked) != 1 {
+		t.Errorf("%+v", is)
+	}
+	c.wants(t, "pause --timeout 50ms bank", 1, "not within the timeout")
+	c.branches.Store(0)
+	if out := testwait.For(t, "the other", other); !strings.HasPrefix(out, "0 ") {
+		t.Error(out)
+	}
+	if is := c.names(t)["bank"]; !is.Detached || len(is.Asked) != 1 {
+		t.Errorf("%+v", is)
+	}
+}
+
+// TestPauseUnheard: what nobody can hear of is no pause, also where all is as asked for.
+func TestPauseUnheard(t *testing.T) {
+	c := counting(t)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range []string{"bank", "--json bank", "--all"} {
+		var stderr bytes.Buffer
+		if code := newPausing(c.run, "").pause(t.Context(), strings.Fields(args), full, &stderr); code != 1 || !strings.Contains(stderr.String(), "the output is lost") {
+			t.Errorf("%d: %s", code, stderr.String())
+		}
+	}
+	c.branches.Store(1)
+	c.stuck.Store(true)
+	if code := newPausing(c.run, "").pause(t.Context(), []string{"bank"}, io.Discard, full); code != 1 {
+		t.Error(code)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	heard := newPausing(c.run, "")
+	heard.heard = func() error { return hangup(w, full) }
+	outcome := make(chan int, 1)
+	var stderr bytes.Buffer
+	go func() { outcome <- heard.pause(t.Context(), []string{"bank"}, io.Discard, &stderr) }()
+	testwait.Until(t, "it waits", func() bool { return len(c.names(t)["bank"].Asked) == 1 })
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if code := testwait.For(t, "the outcome", outcome); code != 1 || !strings.Contains(stderr.String(), "nobody reads the output any more") {
+		t.Errorf("%d: %s", code, stderr.String())
+	}
+	if all := c.names(t); len(all) != 0 {
+		t.Errorf("%+v", all)
 	}
 }
 

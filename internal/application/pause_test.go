@@ -80,9 +80,12 @@ func newPaused(t *testing.T) paused {
 // asks has the resource be as an operator wants it.
 func (p paused) asks(pause *snapshot.Pause) {
 	p.Helper()
-	err := p.dir.Resume("bank")
+	err := p.dir.Resume("bank", "root")
 	if pause != nil {
-		err = p.dir.Pause("bank", *pause)
+		err = errors.Join(err, p.dir.Ask("bank", snapshot.Asker{ID: "1", By: pause.By, Since: pause.Since}))
+		if pause.Detached {
+			err = errors.Join(err, p.dir.Detach("bank", "1"))
+		}
 	}
 	if err = errors.Join(err, p.look(p.Context())); err != nil {
 		p.Fatal(err)
@@ -213,7 +216,7 @@ func TestPausedAgain(t *testing.T) {
 		t.Errorf("it has let go of the database: %v, %+v", err, p.use())
 	}
 	damaged := filepath.Join(string(p.dir), "paused", "other.json")
-	if err := errors.Join(os.WriteFile(damaged, []byte("{"), 0o600), p.dir.Resume("bank")); err != nil {
+	if err := errors.Join(os.WriteFile(damaged, []byte("{"), 0o600), p.dir.Resume("bank", "root")); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -242,7 +245,7 @@ func TestPauseTogether(t *testing.T) {
 	now := time.Now()
 	pause := func(name string) {
 		t.Helper()
-		if err := errors.Join(p.dir.Pause(name, snapshot.Pause{Since: now}), p.look(t.Context())); err != nil {
+		if err := errors.Join(p.dir.Ask(name, snapshot.Asker{ID: "1", Since: now}), p.look(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 	}
