@@ -89,8 +89,12 @@ func (h *host) Waits() map[int]tables.Waiting {
 		var texts []string
 		for n := range a.Waits {
 			w.Known = w.Known || a.Waits[n].Fault == ""
-			for _, holder := range a.Waits[n].Holders {
+			for k := range a.Waits[n].Holders {
+				holder := &a.Waits[n].Holders[k]
 				w.For = append(w.For, int(holder.Session))
+				if !se.identity.Operator && !se.owns(holder.Owner) { // as in pg_prepared_xacts
+					holder.ClientGID = ""
+				}
 			}
 			texts = append(texts, a.Waits[n].Resource+": "+WaitText(&a.Waits[n], se.identity.Operator))
 		}

@@ -153,6 +153,8 @@ func HolderText(h *txn.Holder, operator bool) string {
 	switch {
 	case h.Session != 0:
 		return fmt.Sprintf("session %d", h.Session)
+	case h.ClientGID != "":
+		return fmt.Sprintf("prepared %q", h.ClientGID)
 	case !h.GID.IsZero():
 		return "prepared " + h.GID.String()
 	case h.OneOf > 0:

@@ -76,8 +76,11 @@ func TestWaits(t *testing.T) {
 	}
 	holder.want("PREPARE TRANSACTION 'doubt'", "C PREPARE TRANSACTION", "Z I")
 	gid.Role = txn.RoleExternal
-	by = "prepared " + gid.String() + "|{0}"
-	wait("behind one in doubt", by, by, func() { holder.want("COMMIT PREPARED 'doubt'", "C COMMIT PREPARED", "Z I") })
+	wait("behind one in doubt", "prepared "+gid.String()+"|{0}", `prepared "doubt"|{0}`, func() { holder.want("COMMIT PREPARED 'doubt'", "C COMMIT PREPARED", "Z I") })
+
+	own := f.connect("alice")
+	own.want("BEGIN; CALL deposit(7, 1); PREPARE TRANSACTION 'own'", "C BEGIN", "C CALL", "C PREPARE TRANSACTION", "Z I")
+	wait("behind one's own in doubt", `prepared "own"|{0}`, `prepared "own"|{0}`, func() { own.want("COMMIT PREPARED 'own'", "C COMMIT PREPARED", "Z I") })
 
 	stranger, err := pgx.Connect(t.Context(), b.dsn+" application_name=console")
 	if err != nil {

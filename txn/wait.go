@@ -50,6 +50,8 @@ type Holder struct {
 	Session     uint32 `json:"session,omitempty"`     // a client's, by its number here; 0: it is none of those that are listed
 	Backend     uint64 `json:"backend,omitempty"`     // its session at the resource; 0: none, as a prepared transaction needs none
 	GID         GID    `json:"gid,omitzero"`          // of a prepared transaction of ours
+	ClientGID   string `json:"client_gid,omitempty"`  // its coordinator's name for that, if it has one
+	Owner       string `json:"owner,omitempty"`       // whose that is
 	Prepared    string `json:"prepared,omitempty"`    // the resource's name of one of others
 	OneOf       int    `json:"one_of,omitempty"`      // of how many prepared transactions it is one, where the resource does not tell which
 	User        string `json:"user,omitempty"`        // of the resource
@@ -125,7 +127,27 @@ func (m *Manager) Waits(ctx context.Context, at []Place) []Wait {
 		})
 	}
 	all.Wait()
+	m.nameHolders(ctx, list)
 	return list
+}
+
+// nameHolders names the prepared transactions as their coordinators do, as far as that is known.
+func (m *Manager) nameHolders(ctx context.Context, list []Wait) {
+	var all []Transaction
+	for i := range list {
+		for n := range list[i].Holders {
+			h := &list[i].Holders[n]
+			if h.GID.Role != RoleExternal {
+				continue
+			}
+			if all == nil {
+				all, _ = m.List(ctx) // what is missing keeps its number
+			}
+			if k := slices.IndexFunc(all, func(t Transaction) bool { return t.GID == h.GID }); k >= 0 {
+				h.ClientGID, h.Owner = all[k].ClientGID, all[k].Owner
+			}
+		}
+	}
 }
 
 // knownOn lists the branches on a resource of transactions that have not ended.
