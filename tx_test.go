@@ -99,6 +99,121 @@ func TestStatements(t *testing.T) {
 	}
 }
 
+// TestBatch sends statements in one request.
+func TestBatch(t *testing.T) {
+	if err := inside(t, func(ctx context.Context, tx *fdt.Tx) error {
+		a := tx.Postgres("bank_a")
+		var all pgx.Batch
+		all.Queue("UPDATE account SET balance = 7 WHERE id = $1", 1)
+		all.Queue("SELECT id FROM account WHERE id = $1", 1)
+		all.Queue("SELECT balance::int FROM account WHERE id = $1", 1)
+		all.Queue("SELECT 1/(id-1) FROM account")
+		r := a.SendBatch(ctx, &all)
+		if tag, err := r.Exec(); err != nil || tag.RowsAffected() != 1 {
+			t.Error(tag, err)
+		}
+		list, err := r.Query()
+		if ids, cerr := pgx.CollectRows(list, pgx.RowTo[int]); err != nil || cerr != nil || len(ids) != 1 {
+			t.Error(ids, err, cerr)
+		}
+		var balance int
+		if err := r.QueryRow().Scan(&balance); err != nil || balance != 7 {
+			t.Error(balance, err)
+		}
+		return r.Close()
+	}); !strings.HasPrefix(told(err), "22012 division by zero") {
+		t.Error(err)
+	}
+	if err := inside(t, func(ctx context.Context, tx *fdt.Tx) error {
+		if err := tx.Postgres("bank_a").SendBatch(ctx, new(pgx.Batch)).Close(); err != nil { // of nothing
+			t.Error(err)
+		}
+		r := tx.Postgres("nothing").SendBatch(ctx, new(pgx.Batch))
+		_, e1 := r.Exec()
+		_, e2 := r.Query()
+		for _, err := range []error{e1, e2, r.QueryRow().Scan(), r.Close()} {
+			if err == nil {
+				t.Error("a batch for a resource that there is not")
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFirst is a table of what begins a transaction, in one request with it.
+func TestFirst(t *testing.T) {
+	const look = "SELECT balance::int FROM account WHERE id = $1"
+	var now int
+	for name, f := range map[string]func(context.Context, *fdt.Postgres) error{
+		"one row": func(ctx context.Context, a *fdt.Postgres) error { return a.QueryRow(ctx, look, 1).Scan(&now) },
+		"rows to their end": func(ctx context.Context, a *fdt.Postgres) error {
+			r, err := a.Query(ctx, look, 1)
+			if err != nil {
+				return err
+			}
+			now, err = pgx.CollectOneRow(r, pgx.RowTo[int])
+			return err
+		},
+		"rows left": func(ctx context.Context, a *fdt.Postgres) error {
+			r, err := a.Query(ctx, "SELECT 1 FROM generate_series(1, 3)")
+			if err == nil && !r.Next() {
+				err = errors.New("no row")
+			}
+			r.Close()
+			return err
+		},
+		"a mode": func(ctx context.Context, a *fdt.Postgres) error {
+			return a.QueryRow(ctx, look, pgx.QueryExecModeExec, 1).Scan(&now)
+		},
+		"what may change the session": func(ctx context.Context, a *fdt.Postgres) error {
+			_, err := a.Exec(ctx, "SET LOCAL work_mem = '1MB'")
+			return err
+		},
+		"42601": func(ctx context.Context, a *fdt.Postgres) error {
+			_, first := a.Exec(ctx, "UPDATE")
+			if _, err := a.Exec(ctx, "UPDATE account SET balance = 99 WHERE id = 1"); err == nil {
+				t.Error("a statement was run outside of the transaction")
+			}
+			return first
+		},
+		"42P01": func(ctx context.Context, a *fdt.Postgres) error {
+			_, err := a.Query(ctx, "SELECT 1 FROM nothing")
+			return err
+		},
+		"22012": func(ctx context.Context, a *fdt.Postgres) error {
+			r, err := a.Query(ctx, "SELECT 1/(id-1) FROM account")
+			if err != nil {
+				return err
+			}
+			return errors.Join(r.Scan(), r.Err())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := inside(t, func(ctx context.Context, tx *fdt.Tx) error {
+				a := tx.Postgres("bank_a")
+				if err := f(ctx, a); err != nil {
+					return err
+				}
+				_, err := a.Exec(ctx, "UPDATE account SET balance = $1 WHERE id = 1", now)
+				return err
+			})
+			if code, _, _ := strings.Cut(told(err), " "); (err != nil || len(name) == 5) && code != name {
+				t.Error(err)
+			}
+		})
+	}
+	if err := inside(t, func(ctx context.Context, tx *fdt.Tx) error {
+		if err := tx.Postgres("bank_a").QueryRow(ctx, look, 1).Scan(&now); err != nil || now == 99 {
+			t.Error(now, err)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTold is a table of what a client is told of a procedure's errors: what
 // the code or a database said to it, and nothing of the rest.
 func TestTold(t *testing.T) {
@@ -118,6 +233,12 @@ func TestTold(t *testing.T) {
 			r.Next()
 			r.Close()
 			return r.Err()
+		},
+		"P0002 query returned no rows; ; ": func(ctx context.Context, tx *fdt.Tx) error {
+			return fmt.Errorf("whose: %w", tx.Postgres("bank_a").QueryRow(ctx, "SELECT id FROM account WHERE id = 99").Scan(new(int)))
+		},
+		"P0002 query returned no rows": func(ctx context.Context, tx *fdt.Tx) error {
+			return tx.MariaDB("bank_b").QueryRowContext(ctx, "SELECT id FROM account WHERE id = 99").Scan(new(int))
 		},
 		"42P01 Table 'b.nothing' doesn't exist; MariaDB error 1146.": func(ctx context.Context, tx *fdt.Tx) error {
 			_, err := tx.MariaDB("bank_b").ExecContext(ctx, "DELETE FROM nothing")
