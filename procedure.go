@@ -3,6 +3,7 @@ package fdt
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -38,7 +39,9 @@ type Error struct {
 func (e *Error) Error() string { return e.Message }
 
 // Errorf returns an Error with an SQLSTATE; see appendix A of PostgreSQL's
-// manual for those that clients know.
+// manual for those that clients know. Without one of these, clients are told
+// what a database said, P0002 where it had no row (pgx.ErrNoRows,
+// sql.ErrNoRows), and of anything else no more than that there was an error.
 func Errorf(sqlstate, format string, args ...any) error {
 	return &Error{Code: sqlstate, Message: fmt.Sprintf(format, args...)}
 }
@@ -177,6 +180,9 @@ func explain(err error) error {
 			return fmt.Errorf("%q: %w: %s", code, err, e.Message)
 		}
 		return &procedure.Error{Code: code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
+	}
+	if errors.Is(err, sql.ErrNoRows) { // pgx.ErrNoRows is one, too; as PL/pgSQL has it for INTO STRICT
+		return &procedure.Error{Code: "P0002", Message: "query returned no rows"}
 	}
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		if _, ok := errors.AsType[*mariadb.Error](err); !ok {

@@ -76,16 +76,24 @@ func with(f func(*pgtype.Map) error) error {
 
 // Of reads a struct type. A field's tag is `fdt:"NAME,TYPE,default=TEXT"`, of
 // which each part may be left out: the name is then the field's in small
-// letters with underscores, the type that of the commonest use. All that is
-// wrong is returned.
+// letters with underscores, the type that of the commonest use. Fields that are
+// not exported are not the struct's own to show, and have no tag; a struct of
+// such alone is a mistake. All that is wrong is returned.
 func Of(t reflect.Type) (*Struct, error) {
 	if t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("%s is no struct", t)
 	}
 	s := new(Struct)
 	var errs []error
+	hidden := ""
 	for _, sf := range reflect.VisibleFields(t) {
-		tag := sf.Tag.Get("fdt")
+		tag, tagged := sf.Tag.Lookup("fdt")
+		if !sf.IsExported() && !sf.Anonymous && tag != "-" {
+			hidden = sf.Name
+			if tagged {
+				errs = append(errs, fmt.Errorf("field %s of %s has a tag, and is not exported", sf.Name, t))
+			}
+		}
 		if !sf.IsExported() || sf.Anonymous || tag == "-" {
 			continue
 		}
@@ -97,6 +105,9 @@ func Of(t reflect.Type) (*Struct, error) {
 			errs = append(errs, fmt.Errorf("field %s of %s: %w", sf.Name, t, err))
 		}
 		s.fields = append(s.fields, f)
+	}
+	if len(s.fields) == 0 && hidden != "" && errs == nil {
+		errs = append(errs, fmt.Errorf("no field of %s is exported, as %s is to be: write it with a capital letter, or give it the tag \"-\"", t, hidden))
 	}
 	return s, errors.Join(errs...)
 }

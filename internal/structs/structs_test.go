@@ -115,6 +115,11 @@ func TestRefused(t *testing.T) {
 		"a name has at most 63 small letters": reflect.TypeFor[struct {
 			A int `fdt:"A b"`
 		}](),
+		"no field of struct { a int } is exported": reflect.TypeFor[struct{ a int }](),
+		"field b of struct { A int; b int \"fdt:\\\"c\\\"\" } has a tag, and is not exported": reflect.TypeFor[struct {
+			A int
+			b int `fdt:"c"`
+		}](),
 		"there is another field of name a": reflect.TypeFor[struct {
 			A int
 			B int `fdt:"a"`
