@@ -74,6 +74,8 @@ var parts = map[string]func(context.Context, []string) error{
 	"dial":    dialLoop,
 	"exec":    execStamped,
 	"attack":  attackLoop,
+	"worker":  worker,
+	"web":     bareWeb,
 }
 
 // host boots the container, puts everything in and has this very program measure there.

@@ -29,6 +29,7 @@ func measures() []measure {
 		{"outbox", outbox},
 		{"recovery", recovery},
 		{"transfer", transfers},
+		{"framework", framework},
 	}, attacks()...)
 }
 

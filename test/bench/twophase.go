@@ -85,9 +85,9 @@ procedures:
 `, fmt.Sprintf(postgresDSN, "fdt"), fmt.Sprintf(mariadbDSN, "fdt"), withdraw, deposit), ""); err != nil {
 		return nil, err
 	}
-	called, closeCalled := byCall("across")
+	called, closeCalled := byCall("CALL across(%d, %d)")
 	defer closeCalled()
-	decided, closeDecided := byCall("deciding")
+	decided, closeDecided := byCall("CALL deciding(%d, %d)")
 	defer closeDecided()
 
 	for _, clients := range []int{1, 16, 64} {
@@ -342,14 +342,14 @@ func execute(ctx context.Context, s *txn.Session, on, text string, account int64
 	return fmt.Errorf("%s takes no SQL", on)
 }
 
-// byCall is fdt's installed worker.
-func byCall(procedure string) (transfer, func()) {
+// byCall is fdt's installed worker, sent a statement about two accounts.
+func byCall(format string) (transfer, func()) {
 	var sessions [mostClients]session
 	return func(ctx context.Context, client int) error {
 			ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 			defer cancel()
 			c := &sessions[client]
-			c.statement = fmt.Sprintf("CALL %s(%d, %d)", procedure, anyAccount(), anyAccount())
+			c.statement = fmt.Sprintf(format, anyAccount(), anyAccount())
 			return c.ask(ctx)
 		}, func() {
 			for n := range sessions {
