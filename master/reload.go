@@ -185,7 +185,7 @@ func (m *Master) takenBack() error {
 	}
 	if m.coldSource == m.opt.Etc {
 		same, err := snapshot.Same(m.opt.Etc, m.opt.LastGood)
-		if _, lost := config.Load(m.opt.LastGood); err == nil && !same && lost == nil { // else the cause is what there is to tell
+		if lost := m.startable(m.opt.LastGood); err == nil && !same && lost == nil { // else the cause is what there is to tell
 			m.coldSource = m.opt.LastGood
 			m.event(journal.LastGood).Error("serving the last good configuration instead", "error", config.Detail(cause))
 			m.instead = "the last good configuration serves, for " + cause.Error()
@@ -206,18 +206,27 @@ func (m *Master) cold(v view) error {
 		m.state = state
 		return m.happen(Failed, err)
 	}
-	_, err = config.Load(m.opt.Etc)
+	err = m.startable(m.opt.Etc)
 	if err == nil {
 		return m.first(m.opt.Etc)
 	}
 	m.event(journal.LastGood).Error("the configuration is broken; trying the last good one", "error", config.Detail(err))
 	m.coldSource = m.opt.LastGood
-	if _, lost := config.Load(m.opt.LastGood); lost != nil {
+	if lost := m.startable(m.opt.LastGood); lost != nil {
 		// Better refused than hanging.
 		return m.happen(Failed, err)
 	}
 	m.instead = "the last good configuration serves, for " + err.Error()
 	return m.first(m.opt.LastGood)
+}
+
+// startable tells what keeps the configuration in a directory from being the first one.
+func (m *Master) startable(dir string) error {
+	cfg, err := config.Load(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.contested(cfg)...)
 }
 
 // first begins the rollout of a configuration where nothing serves. What cannot even begin, as with a full /run, is taken
@@ -301,11 +310,11 @@ func (m *Master) changeable(cfg *config.Config) error {
 	return errors.Join(errs...)
 }
 
-// contested refuses addresses that another service of the host serves. What this one has open it keeps, whoever else wants it.
+// contested refuses what is another service's of the host. What this one has open it keeps, whoever else wants it.
 func (m *Master) contested(cfg *config.Config) (errs []error) {
-	for _, w := range neighbour.Serving(m.opt.Root, m.opt.Service, cfg) {
+	for _, w := range neighbour.Lost(m.opt.Root, m.opt.Service, cfg) {
 		if !m.last.sockets[unit.SocketName(m.opt.Service, w.Address)].open && !m.last.metrics[unit.MetricsName(m.opt.Service, w.Address)].open {
-			errs = append(errs, fmt.Errorf("%s: %s: %s", w.Path, w.What, neighbour.Hint))
+			errs = append(errs, w)
 		}
 	}
 	return errs

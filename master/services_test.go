@@ -72,4 +72,20 @@ func TestContested(t *testing.T) {
 	if got := said("another"); got != "" {
 		t.Errorf("of another: %s", got)
 	}
+
+	// A start is refused as a reload is, unless there is a last good configuration.
+	m.applied, m.pending, m.last.sockets, m.last.metrics = nil, nil, nil, nil
+	m.state.Next = 8
+	write(m.opt.Etc, text)
+	if err := m.cold(view{}); err != nil || m.step != TakingBack || m.failure == nil || m.failure.Error() != listening+"\n"+telling {
+		t.Errorf("a start: %v, %v: %v", err, m.step, m.failure)
+	}
+	write(m.opt.LastGood, text)
+	if err := m.cold(view{}); err != nil || m.step != TakingBack || m.instead != "" {
+		t.Errorf("with a last good configuration that is no better: %v, %v: %q", err, m.step, m.instead)
+	}
+	write(m.opt.LastGood, "listen: {web: {address: /run/b}}")
+	if err := m.cold(view{}); err != nil || m.instead != "the last good configuration serves, for "+listening+"\n"+telling {
+		t.Errorf("with a last good configuration: %v, %q", err, m.instead)
+	}
 }

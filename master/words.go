@@ -107,9 +107,9 @@ func (m *Master) rivals(name string) (all []string) {
 		if err != nil {
 			return nil // it is not known
 		}
-		for _, w := range neighbour.All(m.opt.Root, m.opt.Service, cfg) {
+		for _, w := range append(neighbour.Lost(m.opt.Root, m.opt.Service, cfg), neighbour.Won(m.opt.Root, m.opt.Service, cfg)...) {
 			if name == unit.SocketName(m.opt.Service, w.Address) || name == unit.MetricsName(m.opt.Service, w.Address) {
-				all = append(all, w.What+": "+neighbour.Hint)
+				all = append(all, w.What+": "+w.Hint)
 			}
 		}
 	}

@@ -29,6 +29,7 @@ func TestServices(t *testing.T) {
 			m.Run("Reload", services.reload)
 			m.Run("Failure", services.failure)
 			m.Run("Contested", services.contested)
+			m.Run("Idle", services.idle)
 			m.Run("Stop", services.stop)
 			m.Run("Upgrade", func(m services) { m.upgrade(path) })
 			m.Run("Reboot", services.reboot)
@@ -292,6 +293,37 @@ func (m services) contested() {
 		m.must("timeout 120 systemctl reload fdt@shop")
 		m.serve()
 	}
+}
+
+// idle: what a service is configured to have nobody takes while it is stopped; who asks for it serves what it served last.
+func (m services) idle() {
+	m.write("/etc/fdt/config.d/30-more.yaml", "metrics: {address: \"127.0.0.1:7500\"}\n")
+	m.must("timeout 120 systemctl reload fdt")
+	for _, c := range []struct{ text, words, socket string }{
+		{shopConfig("0.0.0.0:7500"), "two services want 0.0.0.0:7500 and 127.0.0.1:7500: fdt@shop (listen.web.address) and fdt (metrics.address)", "fdt-listen-shop@tcp4-0.0.0.0-7500.socket"},
+		{quick, "/run/fdt/.s.PGSQL.7432 is in the directory of fdt", "'fdt-listen-shop@unix-*.socket'"},
+	} {
+		m.write("/etc/fdt/shop/config.yaml", c.text)
+		for _, fdt := range []string{"start", "stop"} {
+			m.must("timeout 120 systemctl " + fdt + " fdt && systemctl stop fdt@shop && timeout 120 systemctl start fdt@shop && curl -fsS http://127.0.0.1:8080/")
+			for _, command := range []string{"check", "reload", "status"} {
+				if out, err := m.try("timeout 120 fdtctl --service shop " + command + " 2>&1 | tr -s ' \n' ' '"); !strings.Contains(out, c.words) {
+					m.Errorf("fdt after its %s: %s: %v, without %q: %s", fdt, command, err, c.words, out)
+				}
+			}
+			if out := m.must("systemctl list-units --plain --no-legend " + c.socket); out != "" {
+				m.Errorf("fdt after its %s: %s", fdt, out)
+			}
+		}
+		m.must("timeout 120 systemctl start fdt && systemctl is-active fdt-metrics@tcp4-127.0.0.1-7500.socket && psql -qh /run/fdt -p 7432 -c \"CALL enqueue('to fdt')\"")
+	}
+	m.write("/etc/fdt/shop/config.yaml", shopConfig("127.0.0.1:7500"))
+	if out := m.must("systemctl stop fdt fdt@shop; fdtctl check 2>&1; timeout 120 systemctl start fdt"); !strings.Contains(out, "warning: ") || !strings.Contains(out, "fdt@shop does not get it") {
+		m.Errorf("a check of what another service wants: %s", out)
+	}
+	m.write("/etc/fdt/shop/config.yaml", shopConfig(shopAddress))
+	m.must("rm /etc/fdt/config.d/30-more.yaml; timeout 120 systemctl reload fdt && timeout 120 systemctl start fdt@shop")
+	m.serve()
 }
 
 // stop: a stop of one closes its listeners alone, and a restart loses no request.

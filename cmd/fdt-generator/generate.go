@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/neighbour"
 	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/unit"
@@ -94,15 +95,27 @@ func (g generator) boot() (*config.Config, error) {
 	if _, err := os.Stat(etc); errors.Is(err, fs.ErrNotExist) && g.service != service.Default {
 		return nil, errGone
 	}
-	c, err := config.Load(etc)
+	c, err := g.load(etc)
 	if err == nil {
 		return c, nil
 	}
-	c, fault := config.Load(filepath.Join(g.root, g.service.LastGood()))
+	c, fault := g.load(filepath.Join(g.root, g.service.LastGood()))
 	if fault != nil {
 		return nil, errors.Join(errors.New("the configuration is faulty and there is no last good one, so there are no listeners"), err, fault)
 	}
 	return c, errors.Join(errors.New("the configuration is faulty, the last good one is used, from "+g.service.LastGood()), err)
+}
+
+// load reads a configuration, which must not have what is another service's.
+func (g generator) load(dir string) (*config.Config, error) {
+	c, err := config.Load(dir)
+	if err == nil {
+		err = neighbour.Refuse(g.root, g.service, c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // The kernel takes ten lines from one writer in five seconds, printk_devkmsg of its parameters, and about a

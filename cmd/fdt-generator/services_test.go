@@ -107,3 +107,35 @@ func TestServiceWithoutTemplates(t *testing.T) {
 		t.Errorf("code %d: %s", code, said)
 	}
 }
+
+// TestContested: a service opens nothing that is another's by configuration, also where that one does not run.
+func TestContested(t *testing.T) {
+	h := newHost(t)
+	h.packaged()
+	h.write("etc/fdt/config.yaml", "listen: {pub: {address: '127.0.0.1:7500', auth: program}}")
+	h.write("etc/fdt/shop/config.yaml", "listen: {web: {address: '0.0.0.0:7500', auth: program}}")
+	const fault = "two services want 0.0.0.0:7500 and 127.0.0.1:7500: fdt@shop (listen.web.address) and fdt (listen.pub.address)"
+	if code, said, _, wanted := h.run(); code != 1 || !strings.Contains(said, fault) || len(wanted) != 1 || h.have("fdt-listen-shop@tcp*.socket") {
+		t.Errorf("code %d, %v wanted: %s", code, wanted, said)
+	}
+	h.out = t.TempDir()
+	h.write("var/lib/fdt@shop/last-good/config.yaml", listen("/run/shop"))
+	if code, said, _, _ := h.run(); code != 1 || !strings.Contains(said, fault) || !strings.Contains(said, "the last good one is used") || !h.have(shopFiles...) || h.have("fdt-listen-shop@tcp*.socket") {
+		t.Errorf("with a last good one: code %d: %s", code, said)
+	}
+	h.out = t.TempDir()
+	h.write("etc/fdt/shop/config.yaml", "") // has the address that is the default
+	if code, said, _, _ := h.run(); code != 1 || !strings.Contains(said, "say address: /run/fdt@shop/.s.PGSQL.7432") || !h.have(shopFiles...) || h.have("fdt-listen-shop@*PGSQL*.socket") {
+		t.Errorf("without listeners: code %d: %s", code, said)
+	}
+	// Who has it open keeps it, and the one that stood still meanwhile serves what it last could.
+	h.out = t.TempDir()
+	h.write("run/fdt@shop/generation/1/config.yaml", "listen: {web: {address: '0.0.0.0:7500', auth: program}}")
+	if err := snapshot.Dir(filepath.Join(h.root, "run/fdt@shop")).WriteState(snapshot.State{Next: 2, Applied: 1}); err != nil {
+		t.Fatal(err)
+	}
+	h.write("var/lib/fdt/last-good/config.yaml", listen("/run/etc"))
+	if code, said, _, _ := h.run(); code != 1 || !strings.Contains(said, "fdt (listen.pub.address) and fdt@shop (listen.web.address)") || !h.have("fdt-listen-shop@tcp*.socket", "fdt-listen@unix-etc-*.socket") || h.have("fdt-listen@tcp*.socket") {
+		t.Errorf("while the other has it open: code %d: %s", code, said)
+	}
+}

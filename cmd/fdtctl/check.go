@@ -323,12 +323,15 @@ func (c *checked) try(ctx context.Context, box transient.Worker, places config.P
 	return nil
 }
 
-// contested are the addresses that another service of the host wants. What systemd has open for this one is its own.
+// contested are what another service of the host has. What systemd has open for this one is its own.
 func (c *checked) contested(ctx context.Context, places config.Places) (faults config.Faults) {
-	for _, w := range neighbour.All("/", own(), c.cfg) {
+	for _, w := range neighbour.Lost("/", own(), c.cfg) {
 		if !opened(ctx, w.Address) {
-			faults = append(faults, places.At(w.Path, w.What, neighbour.Hint))
+			faults = append(faults, places.At(w.Path, w.What, w.Hint))
 		}
+	}
+	for _, w := range neighbour.Won("/", own(), c.cfg) {
+		c.Warnings = append(c.Warnings, places.At(w.Path, w.What, w.Hint))
 	}
 	return faults
 }

@@ -55,7 +55,7 @@ func TestWanted(t *testing.T) {
 		}
 		return s
 	}
-	shop, bank, faulty, idle := named("shop"), named("bank"), named("faulty"), named("idle")
+	shop, bank, idle := named("shop"), named("bank"), named("idle")
 	load := func(text string) *config.Config {
 		t.Helper()
 		c, err := config.Parse([]config.Text{{Name: "config.yaml", Text: text}})
@@ -71,30 +71,51 @@ func TestWanted(t *testing.T) {
 	h.write("etc/fdt/faulty/config.yaml", "lisetn: {}")
 	h.write("etc/fdt/shop/config.yaml", "listen: {local: {address: /run/a}}")
 
+	h.write("var/lib/fdt@faulty/last-good/config.yaml", "listen: {x: {address: /run/kept}}")
 	for _, c := range []struct {
-		of           service.Service
-		text         string
-		serving, all string
+		of        service.Service
+		text      string
+		lost, won string
 	}{
 		{shop, "listen: {x: {address: /run/x}}", "", ""},
-		{shop, "listen: {x: {address: /run/a}}", "two services want /run/a: fdt@shop (listen.x.address) and fdt (listen.local.address)", "="},
-		{shop, "listen: {x: {address: '0.0.0.0:80', auth: program}}", "two services want 0.0.0.0:80 and 127.0.0.1:80: fdt@shop (listen.x.address) and fdt (listen.tcp.address)", "="},
-		{shop, "listen: {x: {address: '127.0.0.1:81', auth: program}}", "and fdt (listen.more.address)", "="},
-		{shop, "listen: {x: {address: ['[::1]:9', '127.0.0.1:9'], auth: program}}", "two services want [::1]:9 and [::]:9: fdt@shop (listen.x.address) and fdt (metrics.address)", "="},
-		{shop, "{listen: {x: {address: /run/x}}, metrics: {address: '127.0.0.1:80'}}", "fdt@shop (metrics.address) and fdt (listen.tcp.address)", "="},
+		{shop, "listen: {x: {address: /run/a}}", "two services want /run/a: fdt@shop (listen.x.address) and fdt (listen.local.address)", ""},
+		{shop, "listen: {x: {address: '0.0.0.0:80', auth: program}}", "two services want 0.0.0.0:80 and 127.0.0.1:80: fdt@shop (listen.x.address) and fdt (listen.tcp.address)", ""},
+		{shop, "listen: {x: {address: '127.0.0.1:81', auth: program}}", "and fdt (listen.more.address)", ""},
+		{shop, "listen: {x: {address: ['[::1]:9', '127.0.0.1:9'], auth: program}}", "two services want [::1]:9 and [::]:9: fdt@shop (listen.x.address) and fdt (metrics.address)", ""},
+		{shop, "{listen: {x: {address: /run/x}}, metrics: {address: '127.0.0.1:80'}}", "fdt@shop (metrics.address) and fdt (listen.tcp.address)", ""},
 		{shop, "listen: {x: {address: '127.0.0.1:1', auth: program}}", "", ""}, // fdt would like to have it, and does not
 		{shop, "listen: {x: {address: /run/gone}}", "", ""},                    // fdt is about to let go of it
-		{shop, "listen: {x: {address: /run/vault}}", "", "bank ("},             // which does not run
+		// What nobody serves is the first one's that is configured to have it.
+		{shop, "listen: {x: {address: /run/vault}}", "fdt@bank (listen.vault.address): give one", ""},
+		{service.Default, "listen: {x: {address: /run/vault}}", "", "fdt@bank (listen.vault.address): fdt@bank does not get it"},
+		{service.Default, "listen: {x: {address: /run/kept}}", "", "fdt@faulty (listen.x.address)"},
+		{shop, "listen: {x: {address: /run/kept}}", "fdt@faulty (listen.x.address)", ""},
+		{bank, "listen: {x: {address: /run/kept}}", "", "fdt@faulty (listen.x.address)"},
 		{service.Default, "listen: {x: {address: /run/a}}", "", "fdt@shop (listen.local.address)"},
-		{bank, "listen: {x: {address: [/run/vault, /run/a]}}", "/run/a: fdt@bank", "="},
-		{faulty, "", "", ""},
-		{idle, "listen: {x: {address: [/run/a, '127.0.0.1:80'], auth: program}}", "/run/a|127.0.0.1:80", "="},
+		{bank, "listen: {x: {address: [/run/vault, /run/a]}}", "/run/a: fdt@bank", ""},
+		{idle, "listen: {x: {address: [/run/a, '127.0.0.1:80'], auth: program}}", "/run/a|127.0.0.1:80", ""},
+		// The default address, and every other in a directory of another one.
+		{shop, "", "listen.local.address: /run/fdt/.s.PGSQL.7432 is in the directory of fdt, and not of fdt@shop: say address: /run/fdt@shop/.s.PGSQL.7432", ""},
+		{service.Default, "listen: {x: {address: /run/fdt@bank/s}}", "/run/fdt@bank/s is in the directory of fdt@bank, and not of fdt: say address: /run/fdt/s", ""},
+		{shop, "listen: {x: {address: /run/fdt@shop/s}}", "", ""},
 	} {
-		if c.all == "=" {
-			c.all = c.serving
-		}
-		expect(t, c.text, c.serving, Serving(h.root, c.of, load(c.text)))
-		expect(t, c.text, c.all, All(h.root, c.of, load(c.text)))
+		expect(t, c.text, c.lost, Lost(h.root, c.of, load(c.text)))
+		expect(t, c.text, c.won, Won(h.root, c.of, load(c.text)))
+	}
+
+	// Who serves it has it, also where the default service is configured to have it at its next start.
+	h.serve(shop, "listen: {x: {address: /run/later}}")
+	if err := snapshot.Dir(filepath.Join(h.root, "run/fdt")).WriteState(snapshot.State{Next: 9}); err != nil {
+		t.Fatal(err)
+	}
+	h.write("etc/fdt/config.yaml", "listen: {more: {address: [/run/later, /run/next]}}")
+	expect(t, "served", "", Lost(h.root, shop, load("listen: {x: {address: /run/later}}")))
+	expect(t, "served and more", "/run/next: fdt@shop", Lost(h.root, shop, load("listen: {x: {address: [/run/later, /run/next]}}")))
+	more := load("listen: {more: {address: [/run/later, /run/next]}}")
+	expect(t, "served by another", "/run/later: fdt (", Lost(h.root, service.Default, more))
+	got := Refuse(h.root, service.Default, more)
+	if want := "listen.more.address: two services want /run/later: fdt (listen.more.address) and fdt@shop (listen.x.address): give one of them another address"; got == nil || got.Error() != want {
+		t.Errorf("%v, want %s", got, want)
 	}
 }
 
@@ -110,7 +131,7 @@ func expect(t *testing.T, of, want string, got []Wanted) {
 		return
 	}
 	for i, text := range texts {
-		if !strings.Contains(got[i].What, text) || !strings.Contains(got[i].What, "("+got[i].Path+")") || !strings.Contains(got[i].What, got[i].Address.String()) {
+		if !strings.Contains(got[i].Error(), text) || !strings.Contains(got[i].What, got[i].Address.String()) {
 			t.Errorf("%s: %v, want %s", of, got[i], text)
 		}
 	}
