@@ -145,6 +145,11 @@ func (c *userCommand) plan(verb, name, verifier string) (string, error) {
 // write changes the file: one fdtctl at a time, and so that at any moment, a power cut included, there is the old text or the new.
 func (c *userCommand) write(verb, name, verifier string) (err error) {
 	dir, err := os.Open(filepath.Dir(c.path()))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeDirectory(filepath.Dir(c.path())); err == nil {
+			dir, err = os.Open(filepath.Dir(c.path()))
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -161,6 +166,19 @@ func (c *userCommand) write(verb, name, verifier string) (err error) {
 		err = dir.Sync()
 	}
 	return err
+}
+
+// makeDirectory makes a directory of a configuration for the user and the group of the one that it is in, and for nobody else.
+func makeDirectory(name string) error {
+	st, err := os.Stat(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	owner, _ := st.Sys().(*syscall.Stat_t)
+	if err = os.Mkdir(name, 0o700); err != nil {
+		return err // also of one that another has made just now, who is at it
+	}
+	return errors.Join(os.Chown(name, int(owner.Uid), int(owner.Gid)), os.Chmod(name, 0o750))
 }
 
 // replaceFile puts a text in the place of a file in dir, with its owner and mode; a new one is for root and the directory's group, as all

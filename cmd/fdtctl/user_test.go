@@ -124,6 +124,32 @@ func TestUserFirst(t *testing.T) {
 	}
 }
 
+// TestUserMakesDirectory: where there is no config.d yet, as in the directory of a further service, it is made, as closed as what it is in.
+func TestUserMakesDirectory(t *testing.T) {
+	etc := t.TempDir()
+	if err := errors.Join(os.WriteFile(etc+"/config.yaml", nil, 0o640), os.Chown(etc, 0, 7), os.Chmod(etc, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if code, said := users(t, etc, "secret\n", "add", "alice"); code != 0 || verifierOf(t, etc, "alice") == "" {
+		t.Fatal(code, said)
+	}
+	for name, mode := range map[string]fs.FileMode{"config.d": fs.ModeDir | 0o750, "config.d/users.yaml": 0o640} {
+		st, err := os.Stat(filepath.Join(etc, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner, ok := st.Sys().(*syscall.Stat_t); !ok || st.Mode() != mode || owner.Uid != 0 || owner.Gid != 7 {
+			t.Errorf("%s: %v, %v", name, st.Mode(), owner)
+		}
+	}
+	if err := errors.Join(os.RemoveAll(etc+"/config.d"), os.Symlink("nowhere", etc+"/config.d")); err != nil {
+		t.Fatal(err)
+	}
+	if code, said := users(t, etc, "secret\n", "add", "alice"); code != 1 || !strings.Contains(said, "config.d: file exists") {
+		t.Error(code, said)
+	}
+}
+
 // TestUserRefused: what cannot be done changes nothing, and no password is asked for.
 func TestUserRefused(t *testing.T) {
 	other := "workers: {count: 1}\nusers:\n  bob: " + scram.New("x").String() + "\n"
@@ -204,7 +230,7 @@ func TestUserFile(t *testing.T) {
 	if left, err := filepath.Glob(etc + "/config.d/.*"); err != nil || left != nil {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	if err := os.RemoveAll(etc + "/config.d"); err != nil {
+	if err := os.RemoveAll(etc); err != nil {
 		t.Fatal(err)
 	}
 	if err := replaceFile(c.path(), "", dir); !errors.Is(err, fs.ErrNotExist) {
