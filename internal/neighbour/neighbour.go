@@ -25,25 +25,45 @@ type Wanted struct {
 // Error is the fault in one line.
 func (w Wanted) Error() string { return w.Path + ": " + w.What + ": " + w.Hint }
 
-// place is an address of a configuration.
+// place is an address of a configuration, or the directory of a spool, whose messages one log of transactions knows of.
 type place struct {
-	path    string
-	address config.Address
+	path      string
+	address   config.Address
+	directory string
 }
 
-func (p place) String() string { return p.address.String() }
+func (p place) String() string { return p.address.String() + p.directory }
 
 // meets reports whether two services cannot both have their places.
-func (p place) meets(q place) bool { return p.address.Covers(q.address) }
+func (p place) meets(q place) bool {
+	if p.directory == "" || q.directory == "" {
+		return p.directory == q.directory && p.address.Covers(q.address)
+	}
+	mine, theirs := strings.TrimSuffix(p.directory, "/")+"/", strings.TrimSuffix(q.directory, "/")+"/"
+	return strings.HasPrefix(mine, theirs) || strings.HasPrefix(theirs, mine)
+}
+
+// hint is what to do.
+func (p place) hint() string {
+	if p.directory != "" {
+		return "give one of them another directory"
+	}
+	return "give one of them another address"
+}
 
 func places(c *config.Config) (all []place) {
 	for _, name := range slices.Sorted(maps.Keys(c.Listen)) {
 		for _, a := range c.Listen[name].Addresses {
-			all = append(all, place{"listen." + name + ".address", a})
+			all = append(all, place{path: "listen." + name + ".address", address: a})
 		}
 	}
 	if a := c.Metrics.Address; a != nil {
-		all = append(all, place{"metrics.address", *a})
+		all = append(all, place{path: "metrics.address", address: *a})
+	}
+	for _, n := range c.Named() {
+		if n.Directory {
+			all = append(all, place{path: n.Path, directory: n.Name})
+		}
 	}
 	return all
 }
@@ -56,18 +76,18 @@ func Lost(root string, own service.Service, c *config.Config) []Wanted {
 	has := placesOf(serving(root, own))
 	return compare(root, own, c, func(p place, other service.Service) (theirs []place, hint string) {
 		theirs = placesOf(serving(root, other))
-		if !slices.ContainsFunc(has, func(h place) bool { return h.address == p.address }) && other.Name() < own.Name() {
+		if !slices.ContainsFunc(has, func(h place) bool { return h.String() == p.String() }) && other.Name() < own.Name() {
 			theirs = append(theirs, idle(root, other)...)
 		}
-		return theirs, "give one of them another address"
+		return theirs, p.hint()
 	})
 }
 
 // Won returns what a configuration of a service has by the rule of [Lost] and another one, which does not run, is configured to have too.
 func Won(root string, own service.Service, c *config.Config) []Wanted {
 	lost := Lost(root, own, c)
-	all := compare(root, own, c, func(_ place, other service.Service) (theirs []place, hint string) {
-		return idle(root, other), other.String() + " does not get it: give one of them another address"
+	all := compare(root, own, c, func(p place, other service.Service) (theirs []place, hint string) {
+		return idle(root, other), other.String() + " does not get it: " + p.hint()
 	})
 	return slices.DeleteFunc(all, func(w Wanted) bool {
 		return slices.ContainsFunc(lost, func(l Wanted) bool { return l.Path == w.Path && l.Address == w.Address })

@@ -103,6 +103,21 @@ func TestWanted(t *testing.T) {
 		expect(t, c.text, c.won, Won(h.root, c.of, load(c.text)))
 	}
 
+	// A directory of messages has one log of transactions that knows of what is prepared there.
+	const outbox = "{listen: {x: {address: /run/x}}, resources: {outbox: {type: spool, directory: /srv/DIR}}}"
+	out := func(dir string) string { return strings.ReplaceAll(outbox, "DIR", dir) }
+	h.write("etc/fdt/clerk/config.yaml", strings.Replace(out("out/box"), "/run/x", "/run/clerk", 1))
+	for dir, want := range map[string]string{
+		"out/box":      "resources.outbox.directory: two services want /srv/out/box: fdt@shop (resources.outbox.directory) and fdt@clerk (resources.outbox.directory): give one of them another directory",
+		"out":          "two services want /srv/out and /srv/out/box: ",
+		"out/box/more": "two services want /srv/out/box/more and /srv/out/box: ",
+		"out/box2":     "",
+	} {
+		expect(t, dir, want, Lost(h.root, shop, load(out(dir))))
+		expect(t, dir, "", Lost(h.root, service.Default, load(out(dir))))
+	}
+	expect(t, "out/box", "fdt@clerk (resources.outbox.directory): fdt@clerk does not get it", Won(h.root, service.Default, load(out("out/box"))))
+
 	// Who serves it has it, also where the default service is configured to have it at its next start.
 	h.serve(shop, "listen: {x: {address: /run/later}}")
 	if err := snapshot.Dir(filepath.Join(h.root, "run/fdt")).WriteState(snapshot.State{Next: 9}); err != nil {
@@ -131,7 +146,7 @@ func expect(t *testing.T, of, want string, got []Wanted) {
 		return
 	}
 	for i, text := range texts {
-		if !strings.Contains(got[i].Error(), text) || !strings.Contains(got[i].What, got[i].Address.String()) {
+		if !strings.Contains(got[i].Error(), text) || !strings.Contains(got[i].What, got[i].Address.String()) || got[i].Address == (config.Address{}) != strings.HasSuffix(got[i].Path, ".directory") {
 			t.Errorf("%s: %v, want %s", of, got[i], text)
 		}
 	}
