@@ -301,7 +301,7 @@ func (m services) idle() {
 	m.must("timeout 120 systemctl reload fdt")
 	for _, c := range []struct{ text, words, socket string }{
 		{shopConfig("0.0.0.0:7500"), "two services want 0.0.0.0:7500 and 127.0.0.1:7500: fdt@shop (listen.web.address) and fdt (metrics.address)", "fdt-listen-shop@tcp4-0.0.0.0-7500.socket"},
-		{quick, "/run/fdt/.s.PGSQL.7432 is in the directory of fdt", "'fdt-listen-shop@unix-*.socket'"},
+		{quick, "say address: /run/fdt@shop/.s.PGSQL.7432", "'fdt-listen-shop@unix-*.socket'"},
 	} {
 		m.write("/etc/fdt/shop/config.yaml", c.text)
 		for _, fdt := range []string{"start", "stop"} {

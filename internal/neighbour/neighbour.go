@@ -149,6 +149,10 @@ func compare(root string, own service.Service, c *config.Config, has func(p plac
 				continue
 			}
 			theirs, hint := has(p, other)
+			theirOwn := p.address.Network == "unix" && strings.HasPrefix(p.address.Address, other.Run()+"/")
+			if theirOwn {
+				hint = "say address: " + filepath.Join(own.Run(), filepath.Base(p.address.Address))
+			}
 			if i := slices.IndexFunc(theirs, p.meets); i >= 0 {
 				at := p.String()
 				if q := theirs[i].String(); q != at {
@@ -157,9 +161,8 @@ func compare(root string, own service.Service, c *config.Config, has func(p plac
 				all = append(all, Wanted{p.path, p.address, fmt.Sprintf("two services want %s: %s (%s) and %s (%s)", at, own, p.path, other, theirs[i].path), hint})
 				break
 			}
-			if p.address.Network == "unix" && strings.HasPrefix(p.address.Address, other.Run()+"/") {
-				all = append(all, Wanted{p.path, p.address, fmt.Sprintf("%s is in the directory of %s, and not of %s", p, other, own),
-					"say address: " + filepath.Join(own.Run(), filepath.Base(p.address.Address))})
+			if theirOwn {
+				all = append(all, Wanted{p.path, p.address, fmt.Sprintf("%s is in the directory of %s, and not of %s", p, other, own), hint})
 				break
 			}
 		}
