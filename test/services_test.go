@@ -145,7 +145,7 @@ func (m services) start() {
 	if got := m.must("journalctl -b -q -u 'fdt*' -p warning"); got != "" {
 		m.Errorf("complaints: %s", got)
 	}
-	if out, err := m.try("fdtctl --service nobody status 2>&1"); err == nil || !strings.Contains(out, "systemctl status fdt@nobody") {
+	if out, err := m.try("fdtctl --service nobody status 2>&1"); err == nil || !strings.Contains(out, "there is no service nobody, as there is no /etc/fdt/nobody/config.yaml; there is fdt, fdt@bank, fdt@shop") {
 		m.Errorf("the status of no service: %v, %s", err, out)
 	}
 	if out, err := m.try("timeout 60 systemctl start fdt@nobody 2>&1"); err == nil || !strings.Contains(out, "Assertion failed") {
@@ -249,6 +249,7 @@ func (m services) contested() {
 		words                     []string
 	}{
 		{"shop", "/etc/fdt/shop/config.yaml", shopConfig("/run/fdt/.s.PGSQL.7432"), shopConfig(shopAddress), []string{"fdt@shop (listen.web.address)", "fdt (listen.local.address)"}},
+		{"shop", "/etc/fdt/shop/config.yaml", shopConfig(shopAddress) + "resources: {outbox: {type: spool, directory: /var/lib/fdt@bank/outbox}}\n", shopConfig(shopAddress), []string{"fdt@shop (resources.outbox.directory)", "fdt@bank (resources.outbox.directory)"}},
 		{"bank", "/etc/fdt/bank/config.yaml", strings.Replace(bankConfig("0.0.0.0:8080"), "auth: peer", "auth: program", 1), bankConfig(bankAddress), []string{"fdt@bank (listen.vault.address)", "fdt@shop (listen.web.address)"}},
 		{"", "/etc/fdt/config.d/30-more.yaml", "metrics: {address: \"127.0.0.1:9433\"}\n", "", []string{"fdt (metrics.address)", "fdt@bank (metrics.address)"}},
 	} {

@@ -7,10 +7,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -18,6 +21,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/notify"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/master"
 )
 
@@ -35,6 +39,20 @@ func silent() error { return fmt.Errorf("%w: systemctl status %s", errSilent, ow
 // masterLost is errMasterLost, with where to look.
 func masterLost() error {
 	return fmt.Errorf("%w; see fdtctl status and journalctl -u %s", errMasterLost, own())
+}
+
+// noMaster says that no master runs, or that there is no such service on the host with a root directory, and which there are.
+func noMaster(root string, s service.Service) error {
+	for _, dir := range []string{s.Etc(), s.Run(), s.Lib()} {
+		if _, err := os.Stat(filepath.Join(root, dir)); s == service.Default || !errors.Is(err, fs.ErrNotExist) { // the first is not for everybody
+			return fmt.Errorf("the master does not run: systemctl status %s", s)
+		}
+	}
+	var there []string
+	for _, other := range service.Known(root) {
+		there = append(there, other.String())
+	}
+	return fmt.Errorf("there is no service %s, as there is no %s/config.yaml; there is %s", s.Name(), s.Etc(), strings.Join(there, ", "))
 }
 
 // call calls the master. The error is its reason, in full, or that of the
@@ -60,7 +78,7 @@ func ask(ctx context.Context, method string, out any, args ...any) error {
 	if e, ok := errors.AsType[dbus.Error](c.Err); ok {
 		switch e.Name {
 		case "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
-			return fmt.Errorf("the master does not run: systemctl status %s", own())
+			return noMaster("/", own())
 		case "org.freedesktop.DBus.Error.NoReply", master.ErrorLeaving:
 			return masterLost()
 		case "org.freedesktop.DBus.Error.AccessDenied":

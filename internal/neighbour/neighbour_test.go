@@ -71,6 +71,7 @@ func TestWanted(t *testing.T) {
 	h.write("etc/fdt/faulty/config.yaml", "lisetn: {}")
 	h.write("etc/fdt/shop/config.yaml", "listen: {local: {address: /run/a}}")
 
+	h.write("etc/fdt/broken/config.yaml", "lisetn: {}")
 	h.write("var/lib/fdt@faulty/last-good/config.yaml", "listen: {x: {address: /run/kept}}")
 	for _, c := range []struct {
 		of        service.Service
