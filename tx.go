@@ -1,13 +1,11 @@
 package fdt
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -118,52 +116,21 @@ type Postgres struct {
 	resource string
 }
 
-// begin returns what runs a statement: a connection, or, of the first statement of a branch, its results, as it goes in one request with
-// what begins the transaction.
-func (p *Postgres) begin(ctx context.Context, sql string, args []any) (b *postgres.Branch, c *pgx.Conn, r *results, err error) {
+func (p *Postgres) conn(ctx context.Context, statements ...string) (b *postgres.Branch, c *pgx.Conn, err error) {
 	if b, err = Branch[*postgres.Branch](ctx, p.tx, p.resource); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	if b.Begun() || ownWay(args) {
-		c, err = b.For(ctx, sql)
-		return b, c, nil, err
+	for i := 0; i < len(statements) && err == nil; i++ {
+		c, err = b.For(ctx, statements[i])
 	}
-	batch := new(pgx.Batch)
-	batch.Queue(sql, args...)
-	r, err = p.send(ctx, b, batch)
-	return b, nil, r, err
-}
-
-// ownWay tells of arguments that say how the statement is to be run, which a batch does not know.
-func ownWay(args []any) bool {
-	return slices.ContainsFunc(args, func(a any) bool {
-		switch a.(type) {
-		case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
-			return true
-		}
-		return false
-	})
-}
-
-func (p *Postgres) send(ctx context.Context, b *postgres.Branch, batch *pgx.Batch) (*results, error) {
-	part := p.tx.session.Working(p.resource)
-	r, err := b.Batch(ctx, batch)
-	if err != nil {
-		part.End(err)
-		return nil, err
-	}
-	return &results{r, b, part}, nil
+	return b, c, err
 }
 
 // Exec is pgx.Tx's.
 func (p *Postgres) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	b, c, r, err := p.begin(ctx, sql, args)
+	b, c, err := p.conn(ctx, sql)
 	if err != nil {
 		return pgconn.CommandTag{}, err
-	}
-	if r != nil {
-		tag, err := r.Exec()
-		return tag, cmp.Or(err, r.Close())
 	}
 	part := p.tx.session.Working(p.resource)
 	tag, err := c.Exec(ctx, sql, args...)
@@ -173,31 +140,21 @@ func (p *Postgres) Exec(ctx context.Context, sql string, args ...any) (pgconn.Co
 
 // Query is pgx.Tx's. Close the rows before the next statement.
 func (p *Postgres) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	b, c, r, err := p.begin(ctx, sql, args)
+	b, c, err := p.conn(ctx, sql)
 	if err != nil {
 		return nil, err
 	}
-	if r != nil {
-		list, err := r.BatchResults.Query()
-		if err != nil {
-			r.end()
-		}
-		return rows{list, b, r.end}, b.Explain(err)
-	}
 	part := p.tx.session.Working(p.resource)
-	list, err := c.Query(ctx, sql, args...)
+	r, err := c.Query(ctx, sql, args...)
 	part.End(err)
-	return rows{list, b, func() {}}, b.Explain(err)
+	return rows{r, b}, b.Explain(err)
 }
 
 // QueryRow is pgx.Tx's: the error is Scan's, pgx.ErrNoRows if there is no row.
 func (p *Postgres) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	b, c, r, err := p.begin(ctx, sql, args)
+	b, c, err := p.conn(ctx, sql)
 	if err != nil {
 		return failed{err}
-	}
-	if r != nil {
-		return row{r.BatchResults.QueryRow(), b, func(error) { r.end() }}
 	}
 	return row{c.QueryRow(ctx, sql, args...), b, p.tx.session.Working(p.resource).End}
 }
@@ -205,14 +162,15 @@ func (p *Postgres) QueryRow(ctx context.Context, sql string, args ...any) pgx.Ro
 // SendBatch is pgx.Tx's: its statements go in one request, which spares their
 // round trips. Close the results before the next statement.
 func (p *Postgres) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
-	b, err := Branch[*postgres.Branch](ctx, p.tx, p.resource)
-	if err == nil {
-		var r *results
-		if r, err = p.send(ctx, b, batch); err == nil {
-			return r
-		}
+	statements := []string{"SELECT"} // there may be none
+	for _, q := range batch.QueuedQueries {
+		statements = append(statements, q.SQL)
 	}
-	return pgx.FailedBatchResults(batch, err)
+	b, c, err := p.conn(ctx, statements...)
+	if err != nil {
+		return pgx.FailedBatchResults(batch, err)
+	}
+	return &results{c.SendBatch(ctx, batch), b, p.tx.session.Working(p.resource)}
 }
 
 // results are those of a batch, whose errors say what a client may be told.
@@ -231,7 +189,7 @@ func (r *results) Exec() (pgconn.CommandTag, error) {
 // Query is pgx.BatchResults'.
 func (r *results) Query() (pgx.Rows, error) {
 	list, err := r.BatchResults.Query()
-	return rows{list, r.b, func() {}}, r.b.Explain(err)
+	return rows{list, r.b}, r.b.Explain(err)
 }
 
 // QueryRow is pgx.BatchResults'.
@@ -247,29 +205,10 @@ func (r *results) Close() error {
 	return r.b.Explain(err)
 }
 
-// end is Close where the error is known.
-func (r *results) end() { _ = r.Close() }
-
 // rows are rows whose error says what a client may be told.
 type rows struct {
 	pgx.Rows
-	b    *postgres.Branch
-	done func() // at their end, once or more
-}
-
-// Next is pgx.Rows'.
-func (r rows) Next() bool {
-	more := r.Rows.Next()
-	if !more {
-		r.done()
-	}
-	return more
-}
-
-// Close is pgx.Rows'.
-func (r rows) Close() {
-	r.Rows.Close()
-	r.done()
+	b *postgres.Branch
 }
 
 // Err is pgx.Rows'.

@@ -134,50 +134,6 @@ func (b *Branch) For(ctx context.Context, sql string) (*pgx.Conn, error) {
 	return b.c.pg, nil
 }
 
-// Begun reports whether the transaction has begun.
-func (b *Branch) Begun() bool { return b.opening == nil }
-
-// Batch is For of several statements, which it sends in one request, with what begins the transaction where that was not sent. Of one that
-// cannot be parsed nothing was run.
-func (b *Branch) Batch(ctx context.Context, batch *pgx.Batch) (pgx.BatchResults, error) {
-	for _, q := range batch.QueuedQueries {
-		if !harmless(q.SQL) || strings.Contains(q.SQL, ";") {
-			c, err := b.Conn(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return c.SendBatch(ctx, batch), nil
-		}
-	}
-	if err := b.check(); err != nil {
-		return nil, err
-	}
-	first := b.opening
-	b.opening, b.c.used = nil, true
-	all := new(pgx.Batch)
-	for _, s := range first {
-		all.Queue(s.SQL)
-	}
-	all.QueuedQueries = append(all.QueuedQueries, batch.QueuedQueries...)
-	r := b.c.pg.SendBatch(ctx, all)
-	for i := range first {
-		var err error
-		if i == len(first)-1 && !b.opt.ReadOnly {
-			var xid uint64
-			err = r.QueryRow().Scan(&xid)
-			b.xid = strconv.FormatUint(xid, 10)
-		} else {
-			_, err = r.Exec()
-		}
-		if err != nil {
-			_ = r.Close() // the same error
-			b.xid = ""
-			return nil, b.failure(ctx, err)
-		}
-	}
-	return r, nil
-}
-
 // Identity is that of the store which the branch is on.
 func (b *Branch) Identity() string { return b.store }
 
