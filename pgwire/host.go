@@ -88,7 +88,10 @@ func (h *host) Waits() map[int]tables.Waiting {
 		var w tables.Waiting
 		var texts []string
 		for n := range a.Waits {
-			w.Known = w.Known || a.Waits[n].Fault == ""
+			w.Known = w.Known || len(a.Waits[n].Holders) > 0
+			if a.Waits[n].Fault == "" && len(a.Waits[n].Holders) == 0 { // for somebody's, and it is not told whose
+				w.For = append(w.For, 0)
+			}
 			for k := range a.Waits[n].Holders {
 				holder := &a.Waits[n].Holders[k]
 				w.For = append(w.For, int(holder.Session))

@@ -2,6 +2,7 @@ package pgwire_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fdtserver/fdt/config"
+	"github.com/fdtserver/fdt/internal/testdb"
 	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/pgwire"
 	"github.com/fdtserver/fdt/txn"
@@ -186,4 +188,46 @@ func TestWaitText(t *testing.T) {
 			t.Errorf("%q, %q", a, b)
 		}
 	}
+}
+
+// TestWaitsOfMariaDB: where the database does not tell for whose lock a session waits, the columns do not say that it waits for none's.
+func TestWaitsOfMariaDB(t *testing.T) {
+	my, err := testdb.StartMariaDB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := my.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(my.Database(t.Context(), "bank"), my.Exec(t.Context(), "bank",
+		"CREATE TABLE account (id bigint PRIMARY KEY, balance bigint NOT NULL) ENGINE=InnoDB", "INSERT INTO account VALUES (1, 0)")); err != nil {
+		t.Fatal(err)
+	}
+	f := newFDT(t, bank{"mariadb", my.DSN("fdt", "bank"), lockProcedures})
+	holder, altering, viewer := f.connect("a"), make(chan error, 1), f.connect("a")
+	holder.want("BEGIN; CALL add(1, 1)", "C BEGIN", "C CALL", "Z T")
+	go func() { altering <- my.Exec(t.Context(), "bank", "ALTER TABLE account ADD COLUMN note text") }()
+	waiter := f.connect("a", "database", "waiter")
+	var told []string
+	testwait.Until(t, "the change of the table waits", func() bool {
+		return my.Exec(t.Context(), "bank", "SET STATEMENT lock_wait_timeout = 0 FOR SELECT * FROM account WHERE id = 1 FOR UPDATE SKIP LOCKED") != nil
+	})
+	waiter.front.Send(&pgproto3.Query{String: "CALL add(1, 1)"})
+	if err := waiter.front.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	testwait.Until(t, "it waits behind that", func() bool {
+		told = viewer.query("SELECT wait_event_type, wait_event, pg_blocking_pids(pid) FROM pg_stat_activity WHERE datname = 'waiter'")
+		return len(told) == 4 && told[1] != "D NULL|NULL|{}" && !strings.HasPrefix(told[1], "D Client")
+	})
+	if told[1] != "D Extension|bank: not told|{0}" {
+		t.Error(told)
+	}
+	holder.want("ROLLBACK", "C ROLLBACK", "Z I")
+	if err := testwait.For(t, "the change", altering); err != nil {
+		t.Error(err)
+	}
+	waiter.answers("let go", waiter.read(), "C CALL", "Z I")
 }
