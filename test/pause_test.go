@@ -59,6 +59,7 @@ func TestPause(t *testing.T) {
 	m.must("systemctl reload fdt")
 	m.Run("TakenBack", pauseTakenBack)
 	m.Run("Restart", pauseRestart)
+	m.Run("Unrehearsed", pauseUnrehearsed)
 	m.finish()
 }
 
@@ -144,7 +145,13 @@ func pauseRestart(m machine) {
 		}
 	}
 	m.eventually(`curl -s http://127.0.0.1:9432/metrics | grep -q 'fdt_resource_paused{resource="bank_a"} 1'`)
-	m.must("systemctl stop 'postgresql@*.service' && systemctl reload fdt") // what is paused is not asked
+	m.must("systemctl stop 'postgresql@*.service'")
+	if out := m.must("fdtctl reload 2>&1"); !strings.Contains(out, "bank_a is paused: it was not rehearsed") { // what is paused is not asked
+		m.Error(out)
+	}
+	if out := m.must("fdtctl check 2>&1"); !strings.Contains(out, "bank_a is paused: a reload does not rehearse it") {
+		m.Error(out)
+	}
 	if out := m.must("fdtctl status"); !strings.Contains(out, "paused") || strings.Contains(out, "unreachable") {
 		m.Error(out)
 	}
@@ -161,4 +168,22 @@ func pauseRestart(m machine) {
 	}
 	m.must(`test -z "$(ls /run/fdt/paused)"; journalctl -b -o cat | grep 'a resource is used again' >/dev/null`)
 	m.Logf("%d calls, none lost", len(books.Calls))
+}
+
+// pauseUnrehearsed: what a reload could not try is tried by who ends the pause, and a pause outlives its resource, of which is told.
+func pauseUnrehearsed(m machine) {
+	m.must("fdtctl pause bank_a && sed -i 's/dbname=bank/dbname=nope/' /etc/fdt/config.d/50-bank.yaml")
+	if out := m.must("fdtctl reload 2>&1"); !strings.Contains(out, "bank_a is paused: it was not rehearsed") {
+		m.Error(out)
+	}
+	if out := m.must("fdtctl resume bank_a 2>&1"); !strings.Contains(out, "warning: bank_a: transactions of generation ") || !strings.Contains(out, "nope") {
+		m.Error(out)
+	}
+	m.must("sed -i 's/dbname=nope/dbname=bank/' /etc/fdt/config.d/50-bank.yaml && fdtctl reload && fdtctl pause bank_a && mv /etc/fdt/config.d/50-bank.yaml /tmp")
+	for _, ask := range []string{"fdtctl reload 2>&1", "fdtctl status"} {
+		if out := strings.Join(strings.Fields(m.must(ask)), " "); !strings.Contains(out, "bank_a is paused, and no resource any more") {
+			m.Errorf("%s: %s", ask, out)
+		}
+	}
+	m.must("mv /tmp/50-bank.yaml /etc/fdt/config.d && fdtctl resume bank_a && fdtctl reload")
 }

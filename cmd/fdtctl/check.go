@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -25,6 +26,7 @@ import (
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/neighbour"
 	"github.com/fdtserver/fdt/internal/service"
+	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/internal/transient"
 	"github.com/fdtserver/fdt/internal/unit"
 )
@@ -129,6 +131,14 @@ func (c *checked) look(ctx context.Context, live bool) error {
 		return nil
 	}
 	c.cfg, c.Warnings = cfg, places.Warnings(cfg)
+	if c.Directory == own().Etc() {
+		paused, _ := snapshot.Dir(own().Run()).Pauses() // what cannot be read is told by who ends a pause
+		for _, name := range slices.Sorted(maps.Keys(paused)) {
+			if _, ok := cfg.Resources[name]; ok {
+				c.Warnings = append(c.Warnings, places.At("resources."+name, name+" is paused: a reload does not rehearse it", "fdtctl resume "+name+" does that"))
+			}
+		}
+	}
 	c.Faults = c.contested(ctx, places)
 	_, booted := os.Stat("/run/systemd/system") // sd_booted(3)
 	var box transient.Worker

@@ -22,6 +22,7 @@ import (
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/notify"
 	"github.com/fdtserver/fdt/internal/service"
+	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/master"
 )
 
@@ -160,6 +161,9 @@ func runStatus(args []string, stdout, stderr io.Writer) int {
 	}
 	_, columns := screenOf(stdout)
 	show(stdout, screen(s, columns, time.Now()))
+	for _, line := range stranded(snapshot.Dir(own().Run()), s.Resources) {
+		fmt.Fprint(stdout, "\n"+wrapped(line, columns, "  "))
+	}
 	return 0
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/journal"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/settle"
 	"github.com/fdtserver/fdt/internal/snapshot"
 )
@@ -39,7 +40,8 @@ resume ends them all.
 const resumeUsage = `Usage: fdtctl resume [--json] RESOURCE
        fdtctl resume [--json] --all
 
-Ends fdtctl pause: who waits for the RESOURCE goes on.
+Ends fdtctl pause: who waits for the RESOURCE goes on. It warns of what a transaction
+that is tried there then fails by.
 `
 
 // pauseLook is between two looks at what still uses a resource.
@@ -298,10 +300,74 @@ func (p *pausing) resume(ctx context.Context, args []string, stdout, stderr io.W
 	case err != nil:
 		return fail(stderr, "resume", err)
 	case *asJSON:
-		return printJSON("resume", names, stdout, stderr)
+		code = printJSON("resume", names, stdout, stderr)
+	default:
+		for _, name := range names {
+			fmt.Fprintf(stdout, "%s is used again: who waited goes on.\n", name)
+		}
 	}
-	for _, name := range names {
-		fmt.Fprintf(stdout, "%s is used again: who waited goes on.\n", name)
+	for _, w := range p.rehearse(ctx, names) {
+		fmt.Fprintf(stderr, "warning: %s\n", w)
 	}
-	return 0
+	return code
+}
+
+// rehearse has a worker of each generation try its resources, as no reload does while they are paused, and returns what is wrong with these.
+func (p *pausing) rehearse(ctx context.Context, names []string) []string {
+	ctx, cancel := context.WithTimeoutCause(ctx, control.CheckTimeout, fmt.Errorf("no answer within %s", control.CheckTimeout))
+	defer cancel()
+	tried, found := map[int]bool{}, map[string]bool{}
+	var mu sync.Mutex
+	err := eachWorker(filepath.Join(string(p.dir), "worker"), func(worker, socket string) error {
+		gen, _, _ := service.ParseInstance(worker)
+		mu.Lock()
+		first := !tried[gen]
+		tried[gen] = true
+		mu.Unlock()
+		if !first {
+			return nil
+		}
+		var answer control.Check
+		err := control.Call(ctx, socket, control.OpCheck, nil, &answer)
+		if errors.Is(err, control.ErrUnknownOp) {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, name := range names {
+			if fault := answer.Faults[name]; fault != "" {
+				found[fmt.Sprintf("%s: transactions of generation %d fail there: %s", name, gen, fault)] = true
+			}
+		}
+		return err
+	})
+	if err != nil {
+		found["not rehearsed: "+err.Error()] = true
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// unrehearsed tells which of the applied resources a reload has not tried, as they are paused.
+func unrehearsed(dir snapshot.Dir, applied []control.Resource) (lines []string) {
+	paused, err := dir.Pauses()
+	for _, r := range applied {
+		if _, is := paused[r.Name]; is {
+			lines = append(lines, fmt.Sprintf("%s is paused: it was not rehearsed; fdtctl resume %s does that", r.Name, r.Name))
+		}
+	}
+	if err != nil {
+		lines = append(lines, "what is paused cannot be read: "+err.Error())
+	}
+	return append(lines, stranded(dir, applied)...)
+}
+
+// stranded tells what is paused that is none of the applied resources, if these are known.
+func stranded(dir snapshot.Dir, applied []control.Resource) (lines []string) {
+	paused, _ := dir.Pauses() // workers and resume tell of what cannot be read
+	for _, name := range slices.Sorted(maps.Keys(paused)) {
+		if len(applied) > 0 && !slices.ContainsFunc(applied, func(r control.Resource) bool { return r.Name == name }) {
+			lines = append(lines, fmt.Sprintf("%s is paused, and no resource any more: should one have the name again, it is paused until fdtctl resume %s", name, name))
+		}
+	}
+	return lines
 }

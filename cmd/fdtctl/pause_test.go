@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,6 +27,7 @@ type counter struct {
 	stuck    atomic.Bool  // none of them ends
 	silent   atomic.Int64 // so many looks fail while something is paused
 	looked   func()       // when something is paused; nil: nothing
+	fault    error        // of a rehearsal of the bank; nil: none
 }
 
 func (c *counter) uses(context.Context, json.RawMessage) (any, error) {
@@ -51,11 +53,24 @@ func (c *counter) uses(context.Context, json.RawMessage) (any, error) {
 	return map[string]control.Use{"bank": bank, "store": {}}, nil
 }
 
+func (c *counter) check(context.Context, json.RawMessage) (any, error) {
+	if errors.Is(c.fault, os.ErrDeadlineExceeded) {
+		return nil, c.fault
+	}
+	answer := control.Check{Faults: map[string]string{"store": "down, too"}}
+	if c.fault != nil {
+		answer.Faults["bank"] = c.fault.Error()
+	}
+	return answer, nil
+}
+
 // counting serves such a worker, and one of another program.
 func counting(t *testing.T) *counter {
 	t.Helper()
 	c := new(counter)
-	sockets := workers(t, map[string]control.Handlers{"7-1": {control.OpUses: c.uses}, "7-2": {}})
+	sockets := workers(t, map[string]control.Handlers{
+		"7-1": {control.OpUses: c.uses, control.OpCheck: c.check}, "7-2": {control.OpCheck: c.check}, "8-1": {},
+	})
 	c.run = snapshot.Dir(t.TempDir())
 	if err := os.Symlink(sockets, filepath.Join(string(c.run), "worker")); err != nil {
 		t.Fatal(err)
@@ -241,6 +256,41 @@ func TestPauseUnheard(t *testing.T) {
 	}
 	if all := c.names(t); len(all) != 0 {
 		t.Errorf("%+v", all)
+	}
+}
+
+// TestResumeRehearses: what no reload has tried is tried then, once for each generation.
+func TestResumeRehearses(t *testing.T) {
+	c := counting(t)
+	for _, is := range []struct {
+		fault error
+		says  string
+	}{
+		{nil, ""}, {errors.New("no such database"), "warning: bank: transactions of generation 7 fail there: no such database\n"},
+		{os.ErrDeadlineExceeded, "warning: not rehearsed: worker 7-"},
+	} {
+		c.wants(t, "pause bank", 0, "bank is paused")
+		c.fault = is.fault
+		code, out, told := c.runs("resume bank")
+		if code != 0 || out != "bank is used again: who waited goes on.\n" || !strings.HasPrefix(told, is.says) || strings.Count(told, "\n") > 1 || is.says == "" && told != "" {
+			t.Errorf("%d %s%s", code, out, told)
+		}
+	}
+	c.wants(t, "pause --all", 0, "store is paused")
+	applied := []control.Resource{{Name: "bank"}, {Name: "other"}}
+	want := []string{"bank is paused: it was not rehearsed; fdtctl resume bank does that",
+		"store is paused, and no resource any more: should one have the name again, it is paused until fdtctl resume store"}
+	if got := unrehearsed(c.run, applied); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if got := stranded(c.run, nil); len(got) > 0 {
+		t.Errorf("no worker tells: %q", got)
+	}
+	if err := os.WriteFile(filepath.Join(string(c.run), "paused", "z.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := unrehearsed(c.run, applied); len(got) != 3 || !strings.HasPrefix(got[1], "what is paused cannot be read: ") {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fdtserver/fdt/internal/printable"
+	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/master"
 )
 
@@ -66,7 +67,7 @@ func rollout(name, method string, args []string, stdout, stderr io.Writer) int {
 	}
 	done := rolledOut{Generation: gen}
 	if s, err := status(ctx); err == nil { // else it is told by who asks for the status
-		done.Warnings = cautions(s)
+		done.Warnings = append(cautions(s), unrehearsed(snapshot.Dir(own().Run()), s.Resources)...)
 	}
 	if !*asJSON {
 		_, columns := screenOf(stdout)
