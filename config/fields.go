@@ -249,6 +249,9 @@ func checkEndpoint(text string) error {
 	case u.RawQuery != "" || u.Fragment != "":
 		return errors.New("the URL of a collector has no ? and no #")
 	}
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || n == 0) {
+		return fmt.Errorf("%q is no port; write a number from 1 to 65535", u.Port())
+	}
 	return nil
 }
 

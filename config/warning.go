@@ -41,6 +41,9 @@ func (c *Config) Warnings() []Warning {
 				"leave mode out to let in the group " + ClientGroup})
 		}
 	}
+	if c.Trace.Sample > 0 && c.Trace.Endpoint == "" {
+		all = append(all, Warning{"trace.sample", "nothing is traced without trace.endpoint", "give trace the key endpoint, or leave sample out"})
+	}
 	return all
 }
 

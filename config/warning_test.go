@@ -19,6 +19,7 @@ listen:
   proxied: {address: "127.0.0.1:5", auth: scram, proxy: [10.0.0.0/8, "::/0"]}
   trusted: {address: /run/fdt/a, auth: trust}
   world: {address: /run/fdt/b, auth: trust, mode: 0666}
+trace: {sample: 10}
 `, "\n")
 	dir := write(t, "config.yaml", text, "config.yml", "", "draft.YAML", "", "README", "", ".hidden.yaml", "")
 	cfg, places, err := LoadPlaced(dir)
@@ -37,13 +38,14 @@ listen:
 		"config.yaml:8:88: clients may use [::]:4 without encryption; leave it out to let nobody do so",
 		"config.yaml:9:57: whoever connects must begin with a PROXY header, and may claim any address by it; name the proxies' addresses",
 		"config.yaml:11:51: whoever has an account on this host may connect, and is taken for any user without a proof (auth: trust, mode: 0666); leave mode out to let in the group fdt-client",
+		"config.yaml:12:17: nothing is traced without trace.endpoint; give trace the key endpoint, or leave sample out",
 		"config.yml: it is not read: only config.yaml and config.d/*.yaml are; move it to config.d, or away",
 		"draft.YAML: it is not read: only config.yaml and config.d/*.yaml are; move it to config.d, or away",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if all := cfg.Warnings(); len(all) != 4 || !strings.HasPrefix(all[0].String(), "listen.open.address: what clients send") {
+	if all := cfg.Warnings(); len(all) != 5 || !strings.HasPrefix(all[0].String(), "listen.open.address: what clients send") {
 		t.Errorf("%v", all)
 	}
 }

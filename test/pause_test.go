@@ -179,11 +179,11 @@ func pauseUnrehearsed(m machine) {
 	if out := m.must("fdtctl resume bank_a 2>&1"); !strings.Contains(out, "warning: bank_a: transactions of generation ") || !strings.Contains(out, "nope") {
 		m.Error(out)
 	}
-	m.must("sed -i 's/dbname=nope/dbname=bank/' /etc/fdt/config.d/50-bank.yaml && fdtctl reload && fdtctl pause bank_a && mv /etc/fdt/config.d/50-bank.yaml /tmp")
+	m.must("sed -i 's/dbname=nope/dbname=bank/' /etc/fdt/config.d/50-bank.yaml && fdtctl reload && fdtctl pause bank_a && mv /etc/fdt/config.d/50-bank.yaml /tmp && echo 'procedures: {}' >/etc/fdt/config.d/50-none.yaml")
 	for _, ask := range []string{"fdtctl reload 2>&1", "fdtctl status"} {
 		if out := strings.Join(strings.Fields(m.must(ask)), " "); !strings.Contains(out, "bank_a is paused, and no resource any more") {
 			m.Errorf("%s: %s", ask, out)
 		}
 	}
-	m.must("mv /tmp/50-bank.yaml /etc/fdt/config.d && fdtctl resume bank_a && fdtctl reload")
+	m.must("rm /etc/fdt/config.d/50-none.yaml && mv /tmp/50-bank.yaml /etc/fdt/config.d && fdtctl resume bank_a && fdtctl reload")
 }
