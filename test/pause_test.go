@@ -97,7 +97,8 @@ func pauseTakenBack(m machine) {
 	for command, want := range map[string]string{
 		"fdtctl pause outbox":                      "there is no postgres or mariadb",
 		"fdtctl resume bank_a":                     "bank_a is not paused",
-		"runuser -u nobody -- fdtctl pause bank_a": "ermission denied",
+		"runuser -u nobody -- fdtctl pause bank_a": "fdtctl pause: this is for root: ",
+		"runuser -u nobody -- fdtctl sessions":     "fdtctl sessions: this is for root: ",
 	} {
 		if out, err := m.try(command + " 2>&1"); err == nil || !strings.Contains(out, want) {
 			m.Errorf("%s: %v, %s", command, err, out)

@@ -2,10 +2,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"strings"
 
 	"github.com/fdtserver/fdt/internal/cli"
+	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/service"
 )
 
@@ -42,10 +46,17 @@ func own() service.Service {
 // What all commands have in common, here by short names.
 var (
 	parse = cli.Parse
-	fail  = cli.Fail
 	span  = cli.Span
 	dash  = cli.Dash
 	plain = cli.Plain
 )
+
+// fail prints why a command has failed, with what would have helped, and returns its exit code.
+func fail(stderr io.Writer, what string, err error) int {
+	if (errors.Is(err, fs.ErrPermission) || errors.Is(err, control.ErrDenied)) && os.Geteuid() != 0 {
+		err = fmt.Errorf("this is for root: %w", err)
+	}
+	return cli.Fail(stderr, what, err)
+}
 
 const anyNumber = cli.AnyNumber
