@@ -94,6 +94,10 @@ func Timeout(d time.Duration) Option {
 // string or a pgtype.Numeric. A null needs a pointer, or a type of database/sql
 // or pgtype that knows nulls; for another field it is refused (22004).
 //
+// The context ends with the call's time, with the client, and when an operator
+// says so. Pass it on to whatever waits: a call that goes on without it keeps
+// what its transaction has locked until it returns or the worker ends.
+//
 // An error of f fails the caller's transaction, and so does a panic, which is
 // logged with its stack. What is wrong with name, P or R fails the start of the
 // worker, with the line of the call of Procedure.
