@@ -1,8 +1,11 @@
 package test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt/test/scenario"
 )
@@ -11,6 +14,12 @@ import (
 func (m machine) stand(unit string) {
 	m.Helper()
 	m.must(scenario.Stand + "stand $(systemctl show -P MainPID " + unit + ")")
+}
+
+// serves is the unit of the worker that has a session.
+func (m machine) serves(conn *pgconn.PgConn) string {
+	m.Helper()
+	return "fdt-worker@" + m.must(fmt.Sprintf(`fdtctl sessions --json | python3 -c 'import json, sys; print(*(s["worker"] for s in json.load(sys.stdin) if s["id"] == %d))'`, conn.PID())) + ".service"
 }
 
 // gone waits until none of the units is there any more.
@@ -34,19 +43,14 @@ func TestFrozenWorkers(t *testing.T) {
 
 		// In the middle of a drain that has ten minutes.
 		drains := func(begin string) {
-			m.open()
+			busy := m.serves(m.open())
 			m.must(begin)
-			m.eventually("systemctl list-units --plain --no-legend --state=deactivating 'fdt-worker@*' | grep -q .")
-			busy := strings.Fields(m.must("systemctl list-units --plain --no-legend --state=deactivating 'fdt-worker@*' | awk '{print $1}'"))
-			for _, w := range busy {
-				m.stand(w)
-			}
-			m.gone(busy)
+			m.eventually("[ $(systemctl show -P ActiveState " + busy + ") = deactivating ]")
+			m.stand(busy)
+			m.gone([]string{busy})
 			said := m.must("journalctl --sync; journalctl -q -o cat --since=-3min SYSLOG_IDENTIFIER=fdt SYSLOG_IDENTIFIER=fdt-master SYSLOG_IDENTIFIER=fdtctl")
-			for _, w := range busy {
-				if !strings.Contains(said, "stands still, and is killed: unit="+w) {
-					m.Errorf("nothing tells that %s was killed: %s", w, said)
-				}
+			if !strings.Contains(said, "stands still, and is killed: unit="+busy) {
+				m.Errorf("nothing tells that %s was killed: %s", busy, said)
 			}
 		}
 		drains("timeout 60 fdtctl reload")

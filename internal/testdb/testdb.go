@@ -19,8 +19,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // patience bounds the start and the stop of one server.
@@ -71,7 +69,7 @@ func account(name string) (*syscall.Credential, error) {
 
 // directory makes a short-named directory (sun_path holds 107 bytes) that belongs to cred.
 func directory(prefix string, cred *syscall.Credential) (string, error) {
-	dir, err := os.MkdirTemp(memory(), prefix)
+	dir, err := os.MkdirTemp("", prefix)
 	if err != nil {
 		return "", err
 	}
@@ -81,17 +79,6 @@ func directory(prefix string, cred *syscall.Credential) (string, error) {
 		}
 	}
 	return dir, nil
-}
-
-// memory is a file system in memory, if there is one with room: here servers are killed, and machines are not, so that it does not matter
-// what was forced to a disk.
-func memory() string {
-	const dir, room = "/dev/shm", 4 << 30
-	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) != nil || st.Type != unix.TMPFS_MAGIC || st.Bavail*uint64(st.Bsize) < room { //nolint:gosec // not negative
-		return ""
-	}
-	return dir
 }
 
 // environ is the environment of a server's programs. mariadbd deletes other servers' temporary tables from a directory that they share.
