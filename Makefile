@@ -82,7 +82,7 @@ integration: deb
 	$(call need,$(BED_PACKAGES))
 	@echo '== tests in booted systemd'
 	@FDT_BED=1 FDT_DEB=$(CURDIR)/$(DEB) FDT_RELEASE_DEB=$(CURDIR)/$(DEB) \
-		go test -count=1 -timeout=40m -p=2 $(if $(RUN),-run '$(RUN)') $(or $(PKG),./internal/bed/... ./test/...)
+		go test -count=1 -timeout=40m -p=2 $(if $(RUN),-run '$(RUN)') $(or $(PKG),./internal/bed/... ./test ./test/clients ./test/generator)
 
 test: deb cover-deb
 	$(call need,$(UNIT_PACKAGES) $(BED_PACKAGES))

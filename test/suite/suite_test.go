@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -183,5 +187,31 @@ func TestRun(t *testing.T) {
 	bad.args = []string{"-mod=nonsense", "."}
 	if err := run(t.Context(), &got, &out, []part{bad}, dir); err == nil {
 		t.Error("no error")
+	}
+}
+
+// TestBedPackages: every package with tests that ask for booted systemd is in the part that has it.
+func TestBedPackages(t *testing.T) {
+	var bed []string
+	for _, p := range parts(t.TempDir()) {
+		if slices.Contains(p.env, "FDT_BED=1") {
+			bed = p.args
+		}
+	}
+	root := os.DirFS("../..")
+	files, err := fs.Glob(root, "*/*_test.go")
+	deeper, derr := fs.Glob(root, "*/*/*_test.go")
+	if err := errors.Join(err, derr); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, deeper...) {
+		text, err := fs.ReadFile(root, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pkg := "./" + path.Dir(file)
+		if pkg != "./test/suite" && strings.Contains(string(text), "FDT_BED") && !slices.Contains(bed, pkg) && !slices.Contains(bed, pkg+"/...") {
+			t.Errorf("%s asks for systemd, and gets none: %s", file, bed)
+		}
 	}
 }
