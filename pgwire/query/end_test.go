@@ -20,6 +20,8 @@ import (
 // alone is a session that is the only one.
 type alone struct{}
 
+var _ catalog.Session = alone{}
+
 func (alone) User() string                                    { return "alice" }
 func (alone) Database() string                                { return "shop" }
 func (alone) Allowed(*procedure.Procedure) bool               { return true }
@@ -27,6 +29,7 @@ func (alone) Settings() []catalog.Setting                     { return []catalog
 func (alone) Prepared(*query.Run) ([]catalog.Prepared, error) { return nil, nil }
 func (alone) Statements() []catalog.Statement                 { return nil }
 
+func (alone) Waits() map[int]catalog.Waiting { return nil }
 func (alone) Activity() []catalog.Activity {
 	null := value.Timestamptz.Null()
 	return []catalog.Activity{{PID: 1, User: "alice", Database: "shop", State: "active", Started: null, Transaction: null, Query: null, Changed: null}}
