@@ -34,7 +34,7 @@ type Activity struct {
 	GID         string    `json:"transaction_id,omitempty"` // the open transaction's, once a resource is used
 
 	Places []txn.Place `json:"places,omitempty"` // where the open transaction has branches
-	Waits  []txn.Wait  `json:"waits,omitempty"`  // for locks, see [Server.Waits]
+	Waits  []txn.Wait  `json:"waits,omitempty"`  // what its statement waits for; for locks only by [Server.Waits]
 }
 
 // Bounds of what is told of sessions.
@@ -126,6 +126,9 @@ func (s *Server) Activity() []Activity {
 	for i := range list {
 		list[i] = all[i].activity.read()
 		list[i].Places = all[i].txn.Places()
+		if w, ok := all[i].txn.Waiting(); ok {
+			list[i].Waits = []txn.Wait{w}
+		}
 	}
 	return list
 }

@@ -67,7 +67,7 @@ func (h *host) Activity() []tables.Activity {
 	return h.all
 }
 
-// Waits tells, by their numbers, which sessions wait for whose locks, of those of which more may be told than that they are there.
+// Waits tells, by their numbers, which sessions wait for whose locks or for what else, of those of which more may be told than that they are there.
 func (h *host) Waits() map[int]tables.Waiting {
 	if h.waits != nil {
 		return h.waits
@@ -89,7 +89,7 @@ func (h *host) Waits() map[int]tables.Waiting {
 		var texts []string
 		for n := range a.Waits {
 			w.Known = w.Known || len(a.Waits[n].Holders) > 0
-			if a.Waits[n].Fault == "" && len(a.Waits[n].Holders) == 0 { // for somebody's, and it is not told whose
+			if on := &a.Waits[n]; on.For == txn.ForLock && on.Fault == "" && len(on.Holders) == 0 { // for somebody's, and it is not told whose
 				w.For = append(w.For, 0)
 			}
 			for k := range a.Waits[n].Holders {

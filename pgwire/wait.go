@@ -73,7 +73,7 @@ func (w *waiting) ask(ctx context.Context, m *txn.Manager, at []txn.Place) map[t
 func faultAt(at []txn.Place, why error) map[txn.Place]txn.Wait {
 	all := map[txn.Place]txn.Wait{}
 	for _, p := range at {
-		all[p] = txn.Wait{Resource: p.Resource, Backend: p.Backend, Fault: why.Error()}
+		all[p] = txn.Wait{Resource: p.Resource, For: txn.ForLock, Backend: p.Backend, Fault: why.Error()}
 	}
 	return all
 }
@@ -82,9 +82,10 @@ func faultAt(at []txn.Place, why error) map[txn.Place]txn.Wait {
 // a lock is known as the resource knows it: see Join.
 func (s *Server) Waits(ctx context.Context) []Activity {
 	list := s.Activity()
+	maybe := func(a *Activity) bool { return a.State == "active" && len(a.Waits) == 0 } // nothing else is what it waits for
 	var at []txn.Place
 	for i := range list {
-		if a := &list[i]; a.State == "active" && time.Since(a.Query) >= waitsAfter {
+		if a := &list[i]; maybe(a) && time.Since(a.Query) >= waitsAfter {
 			at = append(at, a.Places...)
 		}
 	}
@@ -93,9 +94,13 @@ func (s *Server) Waits(ctx context.Context) []Activity {
 	}
 	waits := s.waiting.ask(ctx, s.Manager, at)
 	for i := range list {
-		for _, p := range list[i].Places {
-			if w, ok := waits[p]; ok && list[i].State == "active" {
-				list[i].Waits = append(list[i].Waits, w)
+		a := &list[i]
+		if !maybe(a) {
+			continue
+		}
+		for _, p := range a.Places {
+			if w, ok := waits[p]; ok {
+				a.Waits = append(a.Waits, w)
 			}
 		}
 	}
@@ -175,8 +180,14 @@ func HolderText(h *txn.Holder, operator bool) string {
 	return fmt.Sprintf("backend %d (%s)", h.Backend, strings.Join(about, ", "))
 }
 
-// WaitText says for whose lock a wait is.
+// WaitText says what a wait is for: whose lock, or what else.
 func WaitText(w *txn.Wait, operator bool) string {
+	switch w.For {
+	case txn.ForConnection:
+		return "a connection (" + w.Why + ")"
+	case txn.ForResume:
+		return "the end of a pause"
+	}
 	var who []string
 	for i := range w.Holders {
 		who = append(who, HolderText(&w.Holders[i], operator))

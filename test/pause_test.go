@@ -139,6 +139,7 @@ func pauseRestart(m machine) {
 		m.Errorf("%s sessions on the paused PostgreSQL", n)
 	}
 	m.eventually(`fdtctl status --json | python3 -c 'import json, sys; sys.exit(not any(r["name"] == "bank_a" and r["state"] == "paused" and r["waiting"] == 32 for r in json.load(sys.stdin)["resources"]))'`)
+	m.eventually(`fdtctl sessions --json | python3 -c 'import json, sys; w = [s.get("waits", [{}])[0] for s in json.load(sys.stdin)]; sys.exit([(x.get("resource"), x.get("for")) for x in w] != 32 * [("bank_a", "resume")])'`)
 	m.eventually("systemctl show -P StatusText fdt | grep -q 'resource bank_a paused'")
 	for _, ask := range []string{"fdtctl ready", "runuser -u nobody -- fdtctl ready", "curl -sf http://127.0.0.1:9432/ready"} {
 		if out := m.must(ask); out != "ready; paused: bank_a" {

@@ -14,6 +14,7 @@ const waitsBank = `
 resources:
   bank_a: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt"}
   bank_b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/bank"}
+  narrow: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt", pool: 1}
 procedures:
   enqueue:
     parameters: {body: text}
@@ -24,10 +25,13 @@ procedures:
   note_b:
     parameters: {body: text}
     steps: [{on: bank_b, sql: "INSERT INTO note VALUES (:body)", rows: 1}]
+  note_narrow:
+    parameters: {body: text}
+    steps: [{on: narrow, sql: "INSERT INTO note VALUES (:body)", rows: 1}]
 `
 
 // TestWaits has a session wait for a lock in PostgreSQL and in MariaDB, behind another session, a transaction in doubt and somebody who uses
-// the database directly, and looks who is named, by fdtctl sessions and through the wire.
+// the database directly, and for the only connection of a pool, and looks who or what is named, by fdtctl sessions and through the wire.
 func TestWaits(t *testing.T) {
 	t.Parallel()
 	for _, release := range releases() {
@@ -45,8 +49,28 @@ func TestWaits(t *testing.T) {
 				m.waits("note_b", "bank_b", "mariadb --unbuffered bank", "(user root, database bank, from localhost)",
 					`mariadb -N -e 'SELECT trx_rows_modified FROM information_schema.INNODB_TRX' | grep -q 1`)
 			})
+			m.Run("Pool", machine.waitsForPool)
 			m.finish()
 		})
+	}
+}
+
+// waitsForPool has a session wait for a connection that another has. It is in the same worker, or in another.
+func (m machine) waitsForPool() {
+	holder, waiter := m.connect(), m.connect()
+	if err := m.exec(holder, "BEGIN; CALL note_narrow('has it')"); err != nil {
+		m.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- m.exec(waiter, "BEGIN; CALL note_narrow('wants it'); ROLLBACK") }()
+	m.eventually(`fdtctl sessions | grep -E "waits [0-9]+s on narrow for a connection \((the worker's share|the service's pool) of 1 is used up\)"`)
+	m.eventually(`psql -X -At 'host=/run/fdt port=7432 dbname=fdt' -c "SELECT wait_event_type, wait_event FROM pg_stat_activity" | grep '^Extension|narrow: a connection (.* of 1 is used up)'`)
+	m.eventually(`fdtctl status --json | python3 -c 'import json, sys; sys.exit(not any(r["name"] == "narrow" and r["waiting"] == 1 for r in json.load(sys.stdin)["resources"]))'`)
+	if err := m.exec(holder, "ROLLBACK"); err != nil {
+		m.Error(err)
+	}
+	if err := <-done; err != nil {
+		m.Error(err)
 	}
 }
 

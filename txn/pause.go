@@ -60,6 +60,8 @@ func (s *Session) pass(ctx context.Context, resource string) error {
 		ctx, stop = context.WithDeadlineCause(ctx, at, ErrTimeout)
 		defer stop()
 	}
+	s.places.awaits(Wait{Resource: resource, For: ForResume})
+	defer s.places.awaits(Wait{})
 	if err := g.enter(ctx, s.tx.awaited); err != nil {
 		if late := s.late(); late != nil {
 			return late

@@ -54,6 +54,9 @@ type BranchOptions struct {
 	ReadOnly    bool
 	Deferrable  bool
 	LockTimeout time.Duration // longest wait for one lock; 0 means the resource's default
+
+	// Waiting is to be called by an Enlist that has to wait for a connection, with why there is none yet. Nil: nobody wants to know.
+	Waiting func(why string)
 }
 
 // PreparedBranch is one branch that a resource holds in doubt.

@@ -188,7 +188,9 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 	b, err := r.Enlist(within, BranchOptions{
 		GID: t.gid, Isolation: t.opt.Isolation, ReadOnly: t.opt.ReadOnly, Deferrable: t.opt.Deferrable,
 		LockTimeout: stricter(s.m.opt.Limits.Lock, s.lock),
+		Waiting:     func(why string) { s.places.awaits(Wait{Resource: r.Name(), For: ForConnection, Why: why}) },
 	})
+	s.places.awaits(Wait{})
 	part.End(err)
 	if err != nil {
 		if errors.Is(err, ErrExhausted) {

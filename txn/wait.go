@@ -35,14 +35,23 @@ type KnownBranch struct {
 	Proof Proof
 }
 
-// Wait is a session of a resource that waits for a lock.
+// What a Wait is for.
+const (
+	ForLock       = "lock"       // of the resource
+	ForConnection = "connection" // to the resource, of those that its pool may have
+	ForResume     = "resume"     // of the resource, which an operator has paused
+)
+
+// Wait is what a transaction waits for at a resource.
 type Wait struct {
 	Resource string    `json:"resource"`
-	Backend  uint64    `json:"backend"`
-	Lock     string    `json:"lock,omitempty"`  // what is locked, in the words of PostgreSQL's pg_locks.locktype
-	Since    time.Time `json:"since,omitzero"`  // zero if the resource does not tell
-	Holders  []Holder  `json:"holders"`         // who has the lock, or waits for it in front; none if the resource does not tell
-	Fault    string    `json:"fault,omitempty"` // why nothing is told of a session that may wait
+	For      string    `json:"for"`
+	Since    time.Time `json:"since,omitzero"`    // zero if the resource does not tell
+	Why      string    `json:"why,omitempty"`     // there is no connection yet
+	Backend  uint64    `json:"backend,omitempty"` // the resource's number of the session that waits for a lock
+	Lock     string    `json:"lock,omitempty"`    // what is locked, in the words of PostgreSQL's pg_locks.locktype
+	Holders  []Holder  `json:"holders,omitempty"` // who has the lock, or waits for it in front; none if the resource does not tell
+	Fault    string    `json:"fault,omitempty"`   // why nothing is told of a session that may wait for a lock
 }
 
 // Holder is who has what others wait for, as far as the resource tells.
@@ -60,11 +69,12 @@ type Holder struct {
 	Address     string `json:"address,omitempty"`     // of the resource's client
 }
 
-// places are where a session's open transaction has branches. Others may ask
-// for them at any time.
+// places are where a session's open transaction has branches, and what it waits
+// for before it has another. Others may ask for them at any time.
 type places struct {
 	mu   sync.Mutex
 	list []Place
+	wait Wait // zero: for nothing
 }
 
 func (p *places) enter(resource string, b Branch) {
@@ -89,6 +99,27 @@ func (s *Session) Places() []Place {
 	s.places.mu.Lock()
 	defer s.places.mu.Unlock()
 	return slices.Clone(s.places.list)
+}
+
+// awaits notes what the transaction waits for; the zero Wait is that it does so no more.
+func (p *places) awaits(w Wait) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.Since = time.Now(); w.For == "" {
+		w.Since = time.Time{}
+	} else if p.wait.For == w.For { // for another reason
+		w.Since = p.wait.Since
+	}
+	p.wait = w
+}
+
+// Waiting returns what the open transaction waits for before it is begun on a
+// resource, if it does: a connection, or the end of a pause. As Places it may be
+// called by anybody at any time.
+func (s *Session) Waiting() (w Wait, waits bool) {
+	s.places.mu.Lock()
+	defer s.places.mu.Unlock()
+	return s.places.wait, s.places.wait.For != ""
 }
 
 // Waits asks the resources at once for whose locks the branches at these places
@@ -121,7 +152,7 @@ func (m *Manager) Waits(ctx context.Context, at []Place) []Wait {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, w := range waits {
-				w.Resource = name
+				w.Resource, w.For = name, ForLock
 				list = append(list, w)
 			}
 		})

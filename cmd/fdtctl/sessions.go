@@ -57,7 +57,7 @@ type session struct {
 	GID         string    `json:"gid,omitempty"`              // of the open transaction
 
 	Places []txn.Place `json:"places,omitempty"` // where that has branches
-	Waits  []txn.Wait  `json:"waits,omitempty"`  // for locks there
+	Waits  []txn.Wait  `json:"waits,omitempty"`  // what its statement waits for
 }
 
 // stateWords are shorter than PostgreSQL's in pg_stat_activity, for a column.
@@ -200,7 +200,7 @@ func sessionScreen(list []session, width int, now time.Time) string {
 	return b.String()
 }
 
-// waitLine says since when, where and for whose lock a session waits.
+// waitLine says since when, where and for what a session waits.
 func waitLine(w *txn.Wait, now time.Time) string {
 	if w.Fault != "" {
 		return "  may wait on " + w.Resource + ": " + printable.Line(w.Fault)
@@ -209,7 +209,7 @@ func waitLine(w *txn.Wait, now time.Time) string {
 	if !w.Since.IsZero() {
 		line += sinceThen(w.Since, now) + " "
 	}
-	if len(w.Holders) == 0 {
+	if w.For == txn.ForLock && len(w.Holders) == 0 {
 		return line + "on " + w.Resource + ", which does not tell for whose lock"
 	}
 	return line + "on " + w.Resource + " for " + printable.Line(pgwire.WaitText(w, true))

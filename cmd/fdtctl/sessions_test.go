@@ -28,11 +28,13 @@ func guests() map[string][]pgwire.Activity {
 				Changed: ago(12 * time.Second), Transaction: ago(12 * time.Second), Query: ago(12 * time.Second), Text: "CALL transfer(1, 2, 50)", Procedure: "transfer",
 				Places: []txn.Place{{Resource: "bank", Backend: 4711, Since: ago(12 * time.Second)}, {Resource: "shop", Backend: 4712, Since: ago(12 * time.Second)}},
 				Waits: []txn.Wait{
-					{Resource: "bank", Backend: 4711, Lock: "transactionid", Since: ago(11 * time.Second), Holders: []txn.Holder{{Backend: 77}, {GID: doubtful}}},
-					{Resource: "ledger", Backend: 4713, Holders: []txn.Holder{{Backend: 78, User: "postgres", Database: "ledger", Application: "psql", Address: "10.0.0.9"}, {Prepared: "x\ny"}}},
-					{Resource: "shop", Backend: 4712, Lock: "tuple", Holders: []txn.Holder{{OneOf: 3}}},
-					{Resource: "stock", Backend: 4714, Lock: "relation"},
-					{Resource: "till", Backend: 4715, Fault: "no answer within 2s"},
+					{Resource: "bank", For: txn.ForLock, Backend: 4711, Lock: "transactionid", Since: ago(11 * time.Second), Holders: []txn.Holder{{Backend: 77}, {GID: doubtful}}},
+					{Resource: "ledger", For: txn.ForLock, Backend: 4713, Holders: []txn.Holder{{Backend: 78, User: "postgres", Database: "ledger", Application: "psql", Address: "10.0.0.9"}, {Prepared: "x\ny"}}},
+					{Resource: "shop", For: txn.ForLock, Backend: 4712, Lock: "tuple", Holders: []txn.Holder{{OneOf: 3}}},
+					{Resource: "stock", For: txn.ForLock, Backend: 4714, Lock: "relation"},
+					{Resource: "store", For: txn.ForConnection, Since: ago(3 * time.Second), Why: "the service's pool of 8 is used up"},
+					{Resource: "vault", For: txn.ForResume, Since: ago(2 * time.Minute)},
+					{Resource: "till", For: txn.ForLock, Backend: 4715, Fault: "no answer within 2s"},
 				}},
 			{PID: 0x1c01<<16 | 2, Principal: "peer:a_long_name_of_a_batch_job", User: "a_long_name_of_a_batch_job", Database: "shop", Application: "psql", Peer: "unix:uid=1000,pid=4194304",
 				Listener: "local", State: "idle in transaction", Places: []txn.Place{{Resource: "bank", Backend: 77, Since: ago(time.Minute)}}, Began: ago(3 * time.Hour), Changed: ago(4 * time.Minute), Transaction: ago(5 * time.Minute), Procedure: "move_goods_between_stores",
@@ -133,7 +135,7 @@ func TestSessions(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if code := sessionsIn(dir, nil, &out, &out); code != 0 || !strings.HasPrefix(out.String(), "ID ") || strings.Count(out.String(), "\n") != 12 {
+	if code := sessionsIn(dir, nil, &out, &out); code != 0 || !strings.HasPrefix(out.String(), "ID ") || strings.Count(out.String(), "\n") != 14 {
 		t.Errorf("exit %d: %s", code, out.String())
 	}
 	if len(orders) != len(sessionOrders) {

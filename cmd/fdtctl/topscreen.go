@@ -164,12 +164,12 @@ func countsLine(list []session) string {
 		counts = append(counts, fmt.Sprintf("%d %s", states[state], state))
 	}
 	if n := waiters(list); n > 0 {
-		counts[0] += fmt.Sprintf(" (%d waiting for locks)", n)
+		counts[0] += fmt.Sprintf(" (%d waiting)", n)
 	}
 	return fmt.Sprintf("sessions %d: ", len(list)) + strings.Join(counts, ", ")
 }
 
-// waiters is how many are known to wait for locks.
+// waiters is how many are known to wait for a lock, or something else.
 func waiters(list []session) (n int) {
 	for i := range list {
 		if slices.ContainsFunc(list[i].Waits, func(w txn.Wait) bool { return w.Fault == "" }) {

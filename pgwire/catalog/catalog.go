@@ -46,7 +46,7 @@ type Session interface {
 	Allowed(p *procedure.Procedure) bool
 	Settings() []Setting
 	Activity() []Activity
-	// Waits tells, by their numbers, which sessions wait for whose locks.
+	// Waits tells, by their numbers, which sessions wait for whose locks, or for what else.
 	Waits() map[int]Waiting
 	// Prepared lists the prepared transactions that the user may settle.
 	Prepared(r *query.Run) ([]Prepared, error)
@@ -73,9 +73,9 @@ type Activity struct {
 
 // Waiting is for whose lock a session waits.
 type Waiting struct {
-	For   []int  // numbers of sessions; 0 for what is none, as a prepared transaction
-	Text  string // the same in words
-	Known bool   // else it may not wait at all
+	For   []int  // numbers of sessions that have the lock; 0 for what is none, as a prepared transaction
+	Text  string // the same in words, or what else it waits for
+	Known bool   // it is a lock, and not only possible
 }
 
 // Prepared is a prepared transaction.

@@ -125,7 +125,7 @@ func settings(s Session) []row {
 	return list
 }
 
-// activity has in wait_event, where PostgreSQL names the kind of a lock, whose lock a session waits for.
+// activity has in wait_event, where PostgreSQL names the kind of a lock, whose lock a session waits for, or what else.
 func activity(s Session) []row {
 	waits := s.Waits()
 	var list []row

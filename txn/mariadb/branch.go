@@ -38,7 +38,7 @@ type Branch struct {
 func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branch, error) {
 	key := lockPrefix(opt.GID.Log, opt.GID.Incarnation)
 	for {
-		c, used, err := r.pool.Get(ctx, key)
+		c, used, err := r.pool.Get(ctx, key, opt.Waiting)
 		switch {
 		case err != nil:
 			return nil, r.unavailable(err)

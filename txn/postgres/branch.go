@@ -41,7 +41,7 @@ type Branch struct {
 func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branch, error) {
 	app := appName(opt.GID.Log, opt.GID.Incarnation)
 	for {
-		c, used, err := r.pool.Get(ctx, app)
+		c, used, err := r.pool.Get(ctx, app, opt.Waiting)
 		switch {
 		case err != nil:
 			return nil, r.unavailable(err)

@@ -228,7 +228,7 @@ func (r *Resource) judge(s settings) (warnings []string, err error) {
 // privileged runs f on a recovery connection, once more on a fresh one if an idle one turns out to be dead. f must be repeatable.
 func (r *Resource) privileged(ctx context.Context, f func(*conn) error) error {
 	for {
-		c, used, err := r.recover.Get(ctx, recoveryApp)
+		c, used, err := r.recover.Get(ctx, recoveryApp, nil)
 		if err != nil {
 			return r.unavailable(err)
 		}

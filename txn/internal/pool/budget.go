@@ -42,19 +42,25 @@ func OpenBudget(path string, limit int) (*Budget, error) {
 	return &Budget{file: f, held: make([]bool, limit)}, nil
 }
 
+// limit is how many places this process knows.
+func (b *Budget) limit() int { return len(b.held) }
+
+// takeNow takes a place if there is one and nobody waits for it.
+func (b *Budget) takeNow() (bool, error) {
+	if b.wanted() {
+		return false, nil
+	}
+	return b.try()
+}
+
 // take takes a place, for which it waits until ctx ends, then the error is txn.ErrExhausted. Meanwhile other processes give up idle ones.
 func (b *Budget) take(ctx context.Context) error {
-	if !b.wanted() { // else behind those that wait
-		if ok, err := b.try(); ok || err != nil {
-			return err
-		}
-	}
 	b.wait(+1)
 	defer b.wait(-1)
 	for {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: all %d of the service are open (%w)", txn.ErrExhausted, len(b.held), context.Cause(ctx))
+			return fmt.Errorf("%w: all %d of the service are open (%w)", txn.ErrExhausted, b.limit(), context.Cause(ctx))
 		case <-time.After(lookAgain/2 + rand.N(lookAgain)):
 		}
 		if ok, err := b.try(); ok || err != nil {

@@ -37,8 +37,14 @@ func TestBudget(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, _, err := young.Get(ctx, "k"); !errors.Is(err, txn.ErrExhausted) || !errors.Is(err, context.DeadlineExceeded) {
+		why, waiting := "", 0
+		told := func(s string) { why = s }
+		time.AfterFunc(time.Second/2, func() { waiting = young.Waiting() })
+		if _, _, err := young.Get(ctx, "k", told); !errors.Is(err, txn.ErrExhausted) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("beyond the budget: %v", err)
+		}
+		if why != "the service's pool of 3 is used up" || waiting != 1 || young.Waiting() != 0 {
+			t.Errorf("it waits, as %q, and is counted as %d, then %d", why, waiting, young.Waiting())
 		}
 		old.Put("k", 1) // nobody waits any more: it stays
 		if gone := oldConns.gone(); len(gone) != 0 {
@@ -55,7 +61,7 @@ func TestBudget(t *testing.T) {
 		get(t, old, "k", 3, false)
 		got := make(chan error, 1)
 		go func() {
-			_, _, err := young.Get(t.Context(), "k")
+			_, _, err := young.Get(t.Context(), "k", nil)
 			got <- err
 		}()
 		synctest.Wait()
@@ -88,7 +94,7 @@ func TestBudgetParts(t *testing.T) {
 		get(t, a, "k", 7, true)
 		conns.fail = errors.New("down")
 		a.Drop(7)
-		if _, _, err := a.Get(t.Context(), "k"); !errors.Is(err, conns.fail) {
+		if _, _, err := a.Get(t.Context(), "k", nil); !errors.Is(err, conns.fail) {
 			t.Errorf("got %v", err)
 		}
 		get(t, b, "k", 2, false) // a gave its place back

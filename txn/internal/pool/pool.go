@@ -47,17 +47,7 @@ func New[C any](limit int, open func(ctx context.Context, key string) (C, error)
 
 // Within has the pool keep to a budget, which it owns, before it is used.
 func (p *Pool[C]) Within(b *Budget) *Pool[C] {
-	inner := p.open
 	p.budget = b
-	p.open = func(ctx context.Context, key string) (conn C, err error) {
-		if err := b.take(ctx); err != nil {
-			return conn, err
-		}
-		if conn, err = inner(ctx, key); err != nil {
-			b.give()
-		}
-		return conn, err
-	}
 	p.close = func(conn C) {
 		p.end(conn)
 		b.give()
@@ -85,15 +75,19 @@ func (p *Pool[C]) yield() {
 }
 
 // Get returns a connection for key and whether it has been used before. It waits for a free one until ctx ends, then the error is
-// txn.ErrExhausted; while the pool is held it is txn.ErrPaused. The caller gives the connection to Put or Drop.
-func (p *Pool[C]) Get(ctx context.Context, key string) (conn C, used bool, err error) {
+// txn.ErrExhausted; while the pool is held it is txn.ErrPaused. The caller gives the connection to Put or Drop. Before it waits it calls
+// waiting with what for, unless that is nil.
+func (p *Pool[C]) Get(ctx context.Context, key string, waiting func(why string)) (conn C, used bool, err error) {
 	var none C
+	if waiting == nil {
+		waiting = func(string) {}
+	}
 	select {
 	case <-p.done:
 		return none, false, ErrClosed
 	default:
 	}
-	if err := p.slot(ctx); err != nil {
+	if err := p.slot(ctx, waiting); err != nil {
 		return none, false, err
 	}
 	p.mu.Lock()
@@ -113,7 +107,7 @@ func (p *Pool[C]) Get(ctx context.Context, key string) (conn C, used bool, err e
 		}
 		p.close(e.conn)
 	}
-	conn, err = p.open(ctx, key)
+	conn, err = p.fresh(ctx, key, waiting)
 	if err != nil {
 		<-p.slots
 		return none, false, err
@@ -122,7 +116,13 @@ func (p *Pool[C]) Get(ctx context.Context, key string) (conn C, used bool, err e
 }
 
 // slot waits for a place of one connection.
-func (p *Pool[C]) slot(ctx context.Context) error {
+func (p *Pool[C]) slot(ctx context.Context, waiting func(why string)) error {
+	select {
+	case p.slots <- struct{}{}: // nobody waits
+		return nil
+	default:
+	}
+	waiting(fmt.Sprintf("the worker's share of %d is used up", cap(p.slots)))
 	p.queue.Add(1)
 	defer p.queue.Add(-1)
 	select {
@@ -133,6 +133,33 @@ func (p *Pool[C]) slot(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: all %d are in use (%w)", txn.ErrExhausted, cap(p.slots), context.Cause(ctx))
 	}
+}
+
+// fresh opens a connection, as far as the budget lets it.
+func (p *Pool[C]) fresh(ctx context.Context, key string, waiting func(why string)) (conn C, err error) {
+	if err := p.afford(ctx, waiting); err != nil {
+		return conn, err
+	}
+	waiting("it is being opened")
+	conn, err = p.open(ctx, key)
+	if err != nil && p.budget != nil {
+		p.budget.give()
+	}
+	return conn, err
+}
+
+// afford waits for a place in the budget, if there is one.
+func (p *Pool[C]) afford(ctx context.Context, waiting func(why string)) error {
+	if p.budget == nil {
+		return nil
+	}
+	if ok, err := p.budget.takeNow(); ok || err != nil {
+		return err
+	}
+	waiting(fmt.Sprintf("the service's pool of %d is used up", p.budget.limit()))
+	p.queue.Add(1)
+	defer p.queue.Add(-1)
+	return p.budget.take(ctx)
 }
 
 func (p *Pool[C]) pop() (entry[C], bool) {

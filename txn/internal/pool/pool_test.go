@@ -42,7 +42,7 @@ func (c *counted) gone() []int {
 
 func get(t *testing.T, p *Pool[int], key string, want int, wantUsed bool) int {
 	t.Helper()
-	got, used, err := p.Get(t.Context(), key)
+	got, used, err := p.Get(t.Context(), key, nil)
 	if err != nil || got != want || used != wantUsed {
 		t.Fatalf("Get(%q) = %d, %v, %v; want %d, %v", key, got, used, err, want, wantUsed)
 	}
@@ -76,8 +76,9 @@ func TestExhausted(t *testing.T) {
 		late := errors.New("no time left")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, late)
 		defer cancel()
-		if _, _, err := p.Get(ctx, "k"); !errors.Is(err, txn.ErrExhausted) || !errors.Is(err, late) {
-			t.Fatalf("Get of a full pool: %v, want ErrExhausted and the cause", err)
+		why := ""
+		if _, _, err := p.Get(ctx, "k", func(s string) { why = s }); !errors.Is(err, txn.ErrExhausted) || !errors.Is(err, late) || why != "the worker's share of 1 is used up" {
+			t.Fatalf("Get of a full pool: %v, want ErrExhausted and the cause; it waits, as %s", err, why)
 		}
 		go func() {
 			time.Sleep(time.Second)
@@ -91,7 +92,7 @@ func TestOpenFails(t *testing.T) {
 	c := &counted{fail: errors.New("down")}
 	p := New(1, c.open, c.close)
 	for range 3 { // the place is free again
-		if _, _, err := p.Get(t.Context(), "k"); !errors.Is(err, c.fail) {
+		if _, _, err := p.Get(t.Context(), "k", nil); !errors.Is(err, c.fail) {
 			t.Fatalf("Get: %v, want %v", err, c.fail)
 		}
 	}
@@ -104,7 +105,7 @@ func TestClose(t *testing.T) {
 		a, b := get(t, p, "k", 1, false), get(t, p, "k", 2, false)
 		waits := make(chan error, 1)
 		go func() {
-			_, _, err := p.Get(t.Context(), "k")
+			_, _, err := p.Get(t.Context(), "k", nil)
 			waits <- err
 		}()
 		synctest.Wait()
@@ -115,7 +116,7 @@ func TestClose(t *testing.T) {
 		}
 		p.Put("k", a)
 		p.Drop(b)
-		if _, _, err := p.Get(t.Context(), "k"); !errors.Is(err, ErrClosed) {
+		if _, _, err := p.Get(t.Context(), "k", nil); !errors.Is(err, ErrClosed) {
 			t.Errorf("Get after Close: %v, want ErrClosed", err)
 		}
 		if want := []int{1, 2}; !slices.Equal(c.closed, want) {
@@ -167,7 +168,7 @@ func TestHold(t *testing.T) {
 		t.Errorf("%d connections, want 2", n)
 	}
 	p.Hold()
-	if _, _, err := p.Get(t.Context(), "k"); !errors.Is(err, txn.ErrPaused) {
+	if _, _, err := p.Get(t.Context(), "k", nil); !errors.Is(err, txn.ErrPaused) {
 		t.Errorf("Get: %v, want ErrPaused", err)
 	}
 	p.Put("k", a)
