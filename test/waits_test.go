@@ -47,7 +47,8 @@ func TestWaits(t *testing.T) {
 			})
 			m.Run("MariaDB", func(m machine) {
 				m.waits("note_b", "bank_b", "mariadb --unbuffered bank", "(user root, database bank, from localhost)",
-					`mariadb -N -e 'SELECT trx_rows_modified FROM information_schema.INNODB_TRX' | grep -q 1`)
+					// Of its own connection: the server may show the transactions of a tenth of a second ago, in which others have rows.
+					`mariadb -N -e "SELECT trx_rows_modified FROM information_schema.INNODB_TRX JOIN information_schema.PROCESSLIST ON ID = trx_mysql_thread_id WHERE USER = 'root'" | grep -q 1`)
 			})
 			m.Run("Pool", machine.waitsForPool)
 			m.finish()
@@ -114,9 +115,20 @@ func (m machine) waits(procedure, resource, client, known, has string) {
 
 	say("BEGIN; " + call)
 	say("PREPARE TRANSACTION 'doubt-" + procedure + "'")
+	m.toldInDoubt(1) // at once, by whatever worker
 	waiting("behind a transaction in doubt", `prepared "doubt-`+procedure+`"`, func() { m.must("fdtctl txn rollback doubt-" + procedure) })
+	m.toldInDoubt(0)
 
 	m.must(`systemd-run -q --unit=stranger-` + procedure + ` sh -c "(echo \"BEGIN; INSERT INTO note VALUES ('contended');\"; exec sleep infinity) | ` + client + `"`)
 	m.eventually(has)
 	waiting("behind a stranger", known, func() { m.must("systemctl stop stranger-" + procedure) })
+}
+
+// toldInDoubt has all workers and the master tell of so many transactions in doubt.
+func (m machine) toldInDoubt(n int) {
+	m.Helper()
+	ask := `fdtctl status --json | python3 -c 'import json, sys; s = json.load(sys.stdin); print(s["in_doubt"], sorted({r["in_doubt"] for r in s["resources"]})[-1])'`
+	if got, want := m.must(ask), fmt.Sprint(n, n); got != want {
+		m.Errorf("in doubt, and at a resource: %s, not %s", got, want)
+	}
 }

@@ -270,7 +270,6 @@ func (w *errand) read(j *job, n uint64, in *input) error {
 // publish writes what the rules say into the claim, and with it all that they do not look at.
 func (w *errand) publish(j *job, f facts) error {
 	st := w.c.State
-	was := st
 	st.Phase, st.Claimant, st.Deciding, st.DecidingBy = f.phase, f.claimant, f.deciding, f.decidingBy
 	st.Decision, st.Heuristic, st.ForgottenBy = f.decision, f.operator, f.forgotten
 	switch h := w.said; {
@@ -289,12 +288,8 @@ func (w *errand) publish(j *job, f facts) error {
 	if err := w.c.Set(st); err != nil {
 		return err
 	}
-	switch {
-	case j.at == atDoubt:
-		w.m.doubted(&st.Transaction, 1)
+	if j.at == atDoubt {
 		w.m.oldest.CompareAndSwap(0, st.Since.UnixNano())
-	case j.at == atDeciding && was.Phase == Prepared && st.Phase != Prepared:
-		w.m.doubted(&st.Transaction, -1)
 	}
 	return nil
 }

@@ -61,7 +61,10 @@ func Rebind(dir, machine string) {
 }
 
 // ReadCount takes over what the recovering process has counted.
-func ReadCount(m *Manager) error { return m.readCount() }
+func ReadCount(m *Manager) error { return m.readCounted() }
+
+// OldestInDoubt is since when the oldest is in doubt, in nanoseconds since 1970, as the last scan of any process has it.
+func OldestInDoubt(m *Manager) int64 { return m.oldest.Load() }
 
 // KeepRoom keeps the operator's room now.
 func KeepRoom(m *Manager) { m.files.KeepRoom() }

@@ -78,12 +78,10 @@ type Manager struct {
 	aside       asides
 	admitted    admission
 	floods      floods
-	unexplained atomic.Int64             // as of the last scan
-	waiting     atomic.Int64             // of those, how many an operator has to decide about
-	inDoubt     atomic.Int64             // as of the last scan or list
-	oldest      atomic.Int64             // of those, in nanoseconds since 1970; 0 if there is none
-	doubtOn     map[string]*atomic.Int64 // of inDoubt, those with a branch on a resource
-	gates       map[string]*gate         // by resource
+	unexplained atomic.Int64     // as of the last scan
+	waiting     atomic.Int64     // of those, how many an operator has to decide about
+	oldest      atomic.Int64     // of those, in nanoseconds since 1970; 0 if there is none
+	gates       map[string]*gate // by resource
 	work        work
 	pending     *pending.Queue
 	swept       sweeper
@@ -100,13 +98,13 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	opt.Limits.defaults()
-	m := &Manager{opt: opt, log: opt.Logger, resources: map[string]Resource{}, doubtOn: map[string]*atomic.Int64{}, gates: map[string]*gate{}, pending: pending.NewQueue()}
+	m := &Manager{opt: opt, log: opt.Logger, resources: map[string]Resource{}, gates: map[string]*gate{}, pending: pending.NewQueue()}
 	m.swept.init()
 	for _, r := range opt.Resources {
 		if m.resources[r.Name()] != nil {
 			return nil, fmt.Errorf("two resources are named %q", r.Name())
 		}
-		m.resources[r.Name()], m.doubtOn[r.Name()], m.gates[r.Name()] = r, new(atomic.Int64), new(gate)
+		m.resources[r.Name()], m.gates[r.Name()] = r, new(gate)
 	}
 	if opt.Decider != "" {
 		var ok bool
@@ -223,7 +221,7 @@ func (m *Manager) NewSession(p Principal) *Session { return &Session{m: m, who: 
 
 // Counts returns a snapshot; it reads memory only.
 func (m *Manager) Counts() Counts {
-	c := Counts{Active: int(m.active.Load()), InDoubt: int(max(0, m.inDoubt.Load())), Pending: m.pending.Count(), Aside: int(m.waiting.Load()), Unexplained: int(m.unexplained.Load())}
+	c := Counts{Active: int(m.active.Load()), InDoubt: m.files.InDoubt(), Pending: m.pending.Count(), Aside: int(m.waiting.Load()), Unexplained: int(m.unexplained.Load())}
 	if at := m.oldest.Load(); c.InDoubt > 0 && at != 0 {
 		c.Oldest = time.Unix(0, at)
 	}
@@ -233,12 +231,12 @@ func (m *Manager) Counts() Counts {
 // Counts is a snapshot of one Manager's work.
 type Counts struct {
 	Active  int // open transactions of its sessions
-	InDoubt int // transactions of all workers that wait for a decision, as of the last scan, and what this one did since
+	InDoubt int // transactions of all workers that wait for a decision
 	// Unexplained is how many branches a resource holds that nothing explains, see Manager.Unexplained.
 	Unexplained int
 	Aside       int       // logs that were put aside, hold open transactions, and wait for an operator's word
 	Pending     int       // decided, and a resource not told yet
-	Oldest      time.Time // since when the oldest of InDoubt waits, likewise; zero if none does
+	Oldest      time.Time // since when the oldest of InDoubt waits, as of the last scan and what this one did since; zero if none does
 }
 
 // List returns every transaction that is in doubt, decided but not finished,
@@ -246,12 +244,12 @@ type Counts struct {
 // what cannot be read; the list has the rest.
 func (m *Manager) List(ctx context.Context) ([]Transaction, error) {
 	all := []Transaction{}
-	var d doubt
+	oldest := int64(0)
 	bad, err := m.ledger.Each(ctx, func(st *ledger.State) {
 		if st.Forgotten() {
 			return
 		}
-		d.add(&st.Transaction)
+		older(&oldest, &st.Transaction)
 		all = append(all, shown(st))
 	})
 	if err != nil {
@@ -260,7 +258,7 @@ func (m *Manager) List(ctx context.Context) ([]Transaction, error) {
 	if bad != nil {
 		bad = fmt.Errorf("list transactions: %w", bad)
 	}
-	m.doubt(d)
+	m.oldest.Store(oldest)
 	slices.SortStableFunc(all, func(a, b Transaction) int { return a.Since.Compare(b.Since) })
 	return all, bad
 }

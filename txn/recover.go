@@ -132,7 +132,7 @@ func (m *Manager) tryScan(ctx context.Context) (mine bool, err error) {
 		return errors.Join(m.scan(ctx), m.trim(ctx))
 	})
 	if !mine && err == nil {
-		err = m.readCount()
+		err = m.readCounted()
 	}
 	return mine, err
 }

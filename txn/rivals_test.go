@@ -312,7 +312,7 @@ func TestScanUnfinished(t *testing.T) {
 	if ok, err := ofd.TryLock(rival); !ok {
 		t.Fatal("the lock is held", err)
 	}
-	wantErr(t, os.WriteFile(p.dir("claims/in-doubt"), []byte("1 0\n"), 0o600), nil)
+	wantErr(t, os.WriteFile(p.dir("claims/counted"), []byte("1\n"), 0o600), nil)
 	recover := func(until func(m *txn.Manager) bool) {
 		t.Helper()
 		m := p.open(t, func(o *txn.Options) { o.Limits.Scan = 1000 * time.Hour })
@@ -326,17 +326,17 @@ func TestScanUnfinished(t *testing.T) {
 	}
 	told, freed := false, false
 	recover(func(m *txn.Manager) bool {
-		if m.Counts().InDoubt == 1 && !told { // it has found the other at work
+		if txn.OldestInDoubt(m) == 1 && !told { // it has found the other at work
 			told = true
-			wantErr(t, os.WriteFile(p.dir("claims/in-doubt"), []byte("3 0\n"), 0o600), nil)
+			wantErr(t, os.WriteFile(p.dir("claims/counted"), []byte("3\n"), 0o600), nil)
 		}
-		return m.Counts().InDoubt == 3
+		return txn.OldestInDoubt(m) == 3
 	})
 	if len(p.messages(t)) == 0 {
 		t.Error("scanned beside another")
 	}
 	recover(func(m *txn.Manager) bool {
-		if m.Counts().InDoubt == 3 && !freed {
+		if txn.OldestInDoubt(m) == 3 && !freed {
 			freed = true
 			wantErr(t, ofd.Close(rival), nil)
 		}

@@ -23,7 +23,7 @@ type recovery struct {
 	other map[string][]PreparedBranch // of logs that are not here
 	s     *ledger.Contents
 	last  ledger.DeadLog       // of what the dead have noted
-	doubt doubt                // of the claims that say no more than that they are prepared
+	since int64                // when the oldest in doubt was prepared, in nanoseconds since 1970; 0: there is none
 	held  map[GID]ledger.State // the others that are open, as they were
 
 	decided decided
@@ -74,7 +74,12 @@ func (m *Manager) scan(ctx context.Context) error {
 // look reads all claims, and keeps those that something may be done about. One
 // that cannot be read is reported, and the scan goes on with the others.
 func (r *recovery) look(ctx context.Context) error {
+	again, err := r.m.files.NewRecount()
+	if err != nil {
+		return err
+	}
 	bad, err := r.m.ledger.Each(ctx, func(st *ledger.State) {
+		again.Add(st)
 		h := r.s.Histories[st.GID]
 		if h != nil {
 			h.Claimed = true
@@ -94,6 +99,9 @@ func (r *recovery) look(ctx context.Context) error {
 			r.held[st.GID] = *st
 		}
 	})
+	if err == nil {
+		again.Done()
+	}
 	r.add(bad)
 	r.missed(ctx)
 	return err
@@ -112,19 +120,18 @@ func (r *recovery) missed(ctx context.Context) {
 	}
 }
 
-// count counts what is in doubt, and reports what has been for long.
+// count takes note of what is in doubt, and reports what has been for long.
 func (r *recovery) count(ctx context.Context, st *ledger.State) {
-	r.doubt.add(&st.Transaction)
+	older(&r.since, &st.Transaction)
 	r.m.waitsLong(ctx, &st.Transaction)
 }
 
-// tell tells everybody how many are in doubt.
+// tell tells everybody since when the oldest is in doubt.
 func (r *recovery) tell(ctx context.Context) {
 	for _, st := range r.held {
 		r.count(ctx, &st)
 	}
-	r.m.doubt(r.doubt)
-	r.add(errors.Join(r.m.writeCount(r.doubt), r.m.countUnexplained()))
+	r.add(errors.Join(r.m.writeCounted(r.since), r.m.countUnexplained()))
 }
 
 // find asks every resource for its branches, and fences every dead incarnation

@@ -110,7 +110,7 @@ func TestUnexplainedUnreadable(t *testing.T) {
 	p.recover(t, m)
 	file := p.dir("claims/unexplained")
 	wantErr(t, os.WriteFile(file, []byte("["), 0o600), nil)
-	wantErr(t, os.WriteFile(p.dir("claims/in-doubt"), []byte("0 0\n"), 0o600), nil)
+	wantErr(t, os.WriteFile(p.dir("claims/counted"), []byte("0\n"), 0o600), nil)
 	if _, err := m.Unexplained(); err == nil {
 		t.Error("read")
 	}

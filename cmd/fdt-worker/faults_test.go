@@ -185,7 +185,7 @@ func (f *faults) rehearse() (spots []spot) {
 			if strings.HasPrefix(s.path, "socket:") || strings.HasPrefix(s.path, "b/") || strings.HasPrefix(s.path, "run/txn/new-") {
 				continue // a socket, the other spool, and a name that is new each time
 			}
-			if s.path == "lib/txn/recovery" || s.path == "lib/txn/seal" || strings.HasPrefix(s.path, "run/txn/in-doubt") {
+			if s.path == "lib/txn/recovery" || s.path == "lib/txn/seal" || strings.HasPrefix(s.path, "run/txn/counted") {
 				continue // a scan's, which comes by when it likes, and not the transaction's
 			}
 			seen[s]++

@@ -213,9 +213,7 @@ func (c *claimFile) write(was, is State) error {
 	if err := c.append(is); err != nil {
 		return err
 	}
-	if was.Phase.Terminal() != is.Phase.Terminal() || was.Forgotten() != is.Forgotten() || was.Owner != is.Owner {
-		c.tally.moved(&was, &is)
-	}
+	c.tally.moved(&was, &is)
 	return nil
 }
 

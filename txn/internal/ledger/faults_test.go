@@ -231,7 +231,7 @@ func TestSpoiltDirectory(t *testing.T) {
 				if _, _, known := f.Counted("alice"); known {
 					t.Error("a directory counts")
 				}
-				if _, ok := f.claims.tally.owner("alice"); ok {
+				if _, ok := f.claims.tally.named(byOwner, "alice"); ok {
 					t.Error("a directory has owners")
 				}
 				return f.Recount()
@@ -369,11 +369,11 @@ func TestTallyFull(t *testing.T) {
 	f, _ := opened(t)
 	f.claims.tally.zero()
 	for i := range tallyMost {
-		n, err := f.claims.tally.at(tallyOwners + 2*i)
+		n, err := f.claims.tally.at(tallyPairs + 2*i)
 		must(t, err)
 		n.Store(math.MaxInt64 - 1) // even, as no owner's is
 	}
-	if i, ok := f.claims.tally.owner("alice"); ok {
+	if i, ok := f.claims.tally.named(byOwner, "alice"); ok {
 		t.Errorf("a place for one more: %d", i)
 	}
 }

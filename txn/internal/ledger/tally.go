@@ -9,18 +9,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fdtserver/fdt/txn/xa"
 )
 
-// tally counts the claims of all processes, in all and by owner, without looking at them: numbers
+// tally counts the claims of all processes, in all, by owner and by resource, without looking at them: numbers
 // in memory that the processes share. A process that dies in between leaves a
 // number too high, never too low for long: whoever would refuse something for it counts
-// the claims first, and sets it right.
+// the claims first, and sets it right, as each scan does.
 type tally struct {
 	path string
 
@@ -28,23 +31,30 @@ type tally struct {
 	raw []byte // the file, mapped; nil until it is needed
 }
 
-// Places of the numbers. Behind the first two come pairs, the hash of an owner and the number of
-// its transactions that have not ended; a pair is never freed before the next boot.
+// Places of the numbers. Behind the first come pairs, the hash of a name and the number of what counts for it; a pair is never freed
+// before the next boot.
 const (
-	tallyOpen   = 0 // transactions that have not ended
-	tallyKept   = 1 // outcomes
-	tallyOwners = 2
-	tallyLen    = tallyOwners + 2*tallyMost
-	tallyMost   = 4095 // owners; of further ones none is counted, and no limit of theirs holds
+	tallyOpen  = 0 // transactions that have not ended
+	tallyKept  = 1 // outcomes
+	tallyDoubt = 2 // transactions that wait for a decision
+	tallyPairs = 3
+	tallyLen   = tallyPairs + 2*tallyMost
+	tallyMost  = 4094 // names; of further ones none is counted, and no limit of theirs holds
 )
 
-// owner returns the place of an owner's number; false if there is none left.
-func (t *tally) owner(name string) (int, bool) {
+// What is counted by name.
+const (
+	byOwner    = ""     // transactions that have not ended
+	byResource = "\x00" // transactions in doubt with a branch there
+)
+
+// named returns the place of a name's number; false if there is none left.
+func (t *tally) named(by, name string) (int, bool) {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(name)) // never fails, hash.Hash
-	key := int64(h.Sum64() | 1)  //nolint:gosec // any bits will do, but not zero
+	_, _ = h.Write([]byte(by + name)) // never fails, hash.Hash
+	key := int64(h.Sum64() | 1)       //nolint:gosec // any bits will do, but not zero
 	for n := range tallyMost {
-		i := tallyOwners + 2*int((uint64(key)>>1+uint64(n))%tallyMost) //nolint:gosec // below tallyMost
+		i := tallyPairs + 2*int((uint64(key)>>1+uint64(n))%tallyMost) //nolint:gosec // below tallyMost
 		is, err := t.at(i)
 		if err != nil {
 			return 0, false
@@ -54,6 +64,30 @@ func (t *tally) owner(name string) (int, bool) {
 		}
 	}
 	return 0, false
+}
+
+// counts are the places of the numbers in which a claim counts; nil is none.
+func (t *tally) counts(st *State) (in []int) {
+	add := func(by, name string) {
+		if i, ok := t.named(by, name); ok {
+			in = append(in, i)
+		}
+	}
+	switch {
+	case st == nil || st.Forgotten():
+		return nil
+	case st.Phase.Terminal():
+		return []int{tallyKept}
+	}
+	in = append(in, tallyOpen)
+	add(byOwner, st.Owner)
+	if st.Phase == xa.Prepared {
+		in = append(in, tallyDoubt)
+		for i := range st.Branches {
+			add(byResource, st.Branches[i].Resource)
+		}
+	}
+	return in
 }
 
 // at returns one of the numbers.
@@ -120,20 +154,15 @@ func (t *tally) close() error {
 // moved notes that a claim was made (nil before), changed, or removed (nil after).
 // Numbers that cannot be kept are only ever too low, and limits then let more in.
 func (t *tally) moved(before, after *State) {
-	for _, c := range []struct {
-		st *State
-		by int64
-	}{{before, -1}, {after, 1}} {
-		switch {
-		case c.st == nil || c.st.Forgotten():
-		case c.st.Phase.Terminal():
-			t.add(tallyKept, c.by)
-		default:
-			t.add(tallyOpen, c.by)
-			if i, ok := t.owner(c.st.Owner); ok {
-				t.add(i, c.by)
-			}
-		}
+	was, is := t.counts(before), t.counts(after)
+	if slices.Equal(was, is) {
+		return
+	}
+	for _, i := range was {
+		t.add(i, -1)
+	}
+	for _, i := range is {
+		t.add(i, 1)
 	}
 }
 
@@ -163,41 +192,41 @@ func (t *tally) zero() {
 	}
 }
 
-// recount counts the claims, and corrects the numbers by what they were off when it began.
-func (c claims) recount() error {
-	is := map[int]int64{}
-	was := map[int]int64{}
+// Recount sets the numbers right by the claims that there are, as somebody reads them.
+type Recount struct {
+	tally   *tally
+	was, is map[int]int64
+}
+
+// NewRecount begins before the first claim is read.
+func (f *Files) NewRecount() (*Recount, error) {
+	r := &Recount{tally: f.claims.tally, was: map[int]int64{}, is: map[int]int64{}}
 	for i := range tallyLen {
-		if i == tallyOpen || i == tallyKept || i > tallyOwners && (i-tallyOwners)%2 == 1 {
-			n, err := c.tally.get(i)
+		if i < tallyPairs || (i-tallyPairs)%2 == 1 {
+			n, err := r.tally.get(i)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			was[i] = n
+			r.was[i] = n
 		}
 	}
-	_, err := c.each(func(st *State) { // one that cannot be read is nobody's
-		switch {
-		case st.Forgotten():
-			return
-		case st.Phase.Terminal():
-			is[tallyKept]++
-			return
-		}
-		is[tallyOpen]++
-		if i, ok := c.tally.owner(st.Owner); ok {
-			is[i]++
-		}
-	})
-	if err != nil {
-		return err
+	return r, nil
+}
+
+// Add counts a claim.
+func (r *Recount) Add(st *State) {
+	for _, i := range r.tally.counts(st) {
+		r.is[i]++
 	}
-	for i, n := range was {
-		if by := is[i] - n; by != 0 {
-			c.tally.add(i, by)
+}
+
+// Done corrects the numbers, when all claims were read, by what they were off when it began.
+func (r *Recount) Done() {
+	for i, n := range r.was {
+		if by := r.is[i] - n; by != 0 {
+			r.tally.add(i, by)
 		}
 	}
-	return nil
 }
 
 // Counted returns how many transactions have not ended, in all and of one owner; not known: there are no numbers, so no
@@ -207,7 +236,7 @@ func (f *Files) Counted(owner string) (all, mine int64, known bool) {
 	if err != nil {
 		return 0, 0, false
 	}
-	if i, ok := f.claims.tally.owner(owner); ok {
+	if i, ok := f.claims.tally.named(byOwner, owner); ok {
 		mine, err = f.claims.tally.get(i)
 	}
 	return all, mine, err == nil
@@ -216,7 +245,35 @@ func (f *Files) Counted(owner string) (all, mine int64, known bool) {
 // Kept returns how many outcomes there are.
 func (f *Files) Kept() (int64, error) { return f.claims.tally.get(tallyKept) }
 
-// Recount sets the numbers right by the claims that there are.
-func (f *Files) Recount() error { return f.claims.recount() }
+// InDoubt returns how many transactions wait for a decision.
+func (f *Files) InDoubt() int { return f.claims.tally.atLeastNone(tallyDoubt) }
 
-func newTally(dir string) *tally { return &tally{path: filepath.Join(dir, "tally")} }
+// InDoubtOn returns how many of those have a branch on a resource.
+func (f *Files) InDoubtOn(resource string) int {
+	i, ok := f.claims.tally.named(byResource, resource)
+	if !ok {
+		return 0
+	}
+	return f.claims.tally.atLeastNone(i)
+}
+
+// atLeastNone is a number, and zero where it is not known.
+func (t *tally) atLeastNone(i int) int {
+	n, _ := t.get(i)
+	return int(max(0, n))
+}
+
+// Recount reads all claims and sets the numbers right.
+func (f *Files) Recount() error {
+	r, err := f.NewRecount()
+	if err != nil {
+		return err
+	}
+	if _, err := f.claims.each(r.Add); err != nil { // one that cannot be read is nobody's
+		return err
+	}
+	r.Done()
+	return nil
+}
+
+func newTally(dir string) *tally { return &tally{path: filepath.Join(dir, "counts")} }
