@@ -73,21 +73,15 @@ func places(c *config.Config) (all []place) {
 // default service before the others and these by name. So nobody takes what another only does not use at the moment. A path in the
 // directory of another service is that one's whatever its configuration says.
 func Lost(root string, own service.Service, c *config.Config) []Wanted {
-	has := placesOf(serving(root, own))
-	return compare(root, own, c, func(p place, other service.Service) (theirs []place, hint string) {
-		theirs = placesOf(serving(root, other))
-		if !slices.ContainsFunc(has, func(h place) bool { return h.String() == p.String() }) && other.Name() < own.Name() {
-			theirs = append(theirs, idle(root, other)...)
-		}
-		return theirs, p.hint()
-	})
+	return look(root, own).lost(c)
 }
 
 // Won returns what a configuration of a service has by the rule of [Lost] and another one, which does not run, is configured to have too.
 func Won(root string, own service.Service, c *config.Config) []Wanted {
-	lost := Lost(root, own, c)
-	all := compare(root, own, c, func(p place, other service.Service) (theirs []place, hint string) {
-		return idle(root, other), other.String() + " does not get it: " + p.hint()
+	h := look(root, own)
+	lost := h.lost(c)
+	all := h.compare(c, func(_ place, other one) (theirs []place, hint string) {
+		return other.idle, other.String() + " does not get it: "
 	})
 	return slices.DeleteFunc(all, func(w Wanted) bool {
 		return slices.ContainsFunc(lost, func(l Wanted) bool { return l.Path == w.Path && l.Address == w.Address })
@@ -103,66 +97,86 @@ func Refuse(root string, own service.Service, c *config.Config) error {
 	return errors.Join(errs...)
 }
 
-func placesOf(configs []*config.Config) (all []place) {
-	for _, c := range configs {
-		all = append(all, places(c)...)
-	}
-	return all
+// one is a service of the host, and what it has and wants.
+type one struct {
+	service.Service
+	serving []place // it has open
+	idle    []place // it would have at its start; none of one that serves: what that would like to have at a reload is its own affair
 }
 
-// serving are the configurations of what a service has open. One that cannot be read wants nothing: whoever may not read it finds out when
-// systemd cannot listen.
-func serving(root string, s service.Service) (all []*config.Config) {
+// neighbourhood is a service and the others of its host, as their files are at one time.
+type neighbourhood struct {
+	own    one
+	others []one // in the order of their names, the default service first
+}
+
+func look(root string, own service.Service) neighbourhood {
+	h := neighbourhood{own: read(root, own)}
+	for _, s := range service.Known(root) {
+		if s != own {
+			h.others = append(h.others, read(root, s))
+		}
+	}
+	return h
+}
+
+// read looks at the files of a service. A configuration that cannot be read wants nothing: whoever may not read it finds out when systemd
+// cannot listen.
+func read(root string, s service.Service) one {
+	is := one{Service: s}
 	dir := snapshot.Dir(filepath.Join(root, s.Run()))
 	state, _ := dir.ReadState() // without one it serves nothing
+	serves := false
 	for _, gen := range []int{state.Applied, state.Pending} {
 		c, err := dir.Load(gen)
 		if err != nil { // after an upgrade
 			c, err = dir.LoadResolved(gen)
 		}
 		if err == nil {
-			all = append(all, c)
+			serves, is.serving = true, append(is.serving, places(c)...)
 		}
-	}
-	return all
-}
-
-// idle is what a service that does not serve would have at its start. What one that serves would like to have when it is reloaded is its
-// own affair.
-func idle(root string, s service.Service) []place {
-	if len(serving(root, s)) > 0 {
-		return nil
 	}
 	for _, dir := range []string{s.Etc(), s.LastGood()} { // a fault is told where that service is looked at
-		if c, err := config.Load(filepath.Join(root, dir)); err == nil {
-			return places(c)
+		if c, err := config.Load(filepath.Join(root, dir)); err == nil && !serves {
+			is.idle = places(c)
+			break
 		}
 	}
-	return nil
+	return is
 }
 
-// compare returns each place of a configuration that is another service's, once.
-func compare(root string, own service.Service, c *config.Config, has func(p place, other service.Service) (theirs []place, hint string)) (all []Wanted) {
+// lost is [Lost].
+func (h neighbourhood) lost(c *config.Config) []Wanted {
+	return h.compare(c, func(p place, other one) (theirs []place, hint string) {
+		theirs = other.serving
+		if has := func(q place) bool { return q.String() == p.String() }; !slices.ContainsFunc(h.own.serving, has) && other.Name() < h.own.Name() {
+			theirs = slices.Concat(theirs, other.idle)
+		}
+		return theirs, ""
+	})
+}
+
+// compare returns each place of a configuration that is another service's, once. has tells what of a service counts, and what its hint
+// begins with.
+func (h neighbourhood) compare(c *config.Config, has func(p place, other one) (theirs []place, hint string)) (all []Wanted) {
 	for _, p := range places(c) {
-		for _, other := range service.Known(root) {
-			if other == own {
-				continue
-			}
+		for _, other := range h.others {
 			theirs, hint := has(p, other)
+			hint += p.hint()
 			theirOwn := p.address.Network == "unix" && strings.HasPrefix(p.address.Address, other.Run()+"/")
 			if theirOwn {
-				hint = "say address: " + filepath.Join(own.Run(), filepath.Base(p.address.Address))
+				hint = "say address: " + filepath.Join(h.own.Run(), filepath.Base(p.address.Address))
 			}
 			if i := slices.IndexFunc(theirs, p.meets); i >= 0 {
 				at := p.String()
 				if q := theirs[i].String(); q != at {
 					at += " and " + q
 				}
-				all = append(all, Wanted{p.path, p.address, fmt.Sprintf("two services want %s: %s (%s) and %s (%s)", at, own, p.path, other, theirs[i].path), hint})
+				all = append(all, Wanted{p.path, p.address, fmt.Sprintf("two services want %s: %s (%s) and %s (%s)", at, h.own, p.path, other, theirs[i].path), hint})
 				break
 			}
 			if theirOwn {
-				all = append(all, Wanted{p.path, p.address, fmt.Sprintf("%s is in the directory of %s, and not of %s", p, other, own), hint})
+				all = append(all, Wanted{p.path, p.address, fmt.Sprintf("%s is in the directory of %s, and not of %s", p, other, h.own), hint})
 				break
 			}
 		}
