@@ -53,10 +53,15 @@ var (
 
 // fail prints why a command has failed, with what would have helped, and returns its exit code.
 func fail(stderr io.Writer, what string, err error) int {
-	if (errors.Is(err, fs.ErrPermission) || errors.Is(err, control.ErrDenied)) && os.Geteuid() != 0 {
-		err = fmt.Errorf("this is for root: %w", err)
+	return cli.Fail(stderr, what, forRoot(err, os.Geteuid()))
+}
+
+// forRoot says of what was denied to a user that it is for root.
+func forRoot(err error, uid int) error {
+	if uid != 0 && (errors.Is(err, fs.ErrPermission) || errors.Is(err, control.ErrDenied)) {
+		return fmt.Errorf("this is for root: %w", err)
 	}
-	return cli.Fail(stderr, what, err)
+	return err
 }
 
 const anyNumber = cli.AnyNumber

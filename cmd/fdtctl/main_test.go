@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/control"
 	"github.com/fdtserver/fdt/internal/printable"
 	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/master"
@@ -107,4 +109,22 @@ func TestAway(t *testing.T) {
 			t.Error(took)
 		}
 	})
+}
+
+// TestForRoot: only what another user was denied is said to be for root.
+func TestForRoot(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		uid  int
+		want string
+	}{
+		{fs.ErrPermission, 65534, "this is for root: permission denied"},
+		{control.ErrDenied, 65534, "this is for root: " + control.ErrDenied.Error()},
+		{fs.ErrPermission, 0, "permission denied"},
+		{fs.ErrNotExist, 65534, "file does not exist"},
+	} {
+		if got := forRoot(c.err, c.uid).Error(); got != c.want {
+			t.Errorf("%s, not %s", got, c.want)
+		}
+	}
 }

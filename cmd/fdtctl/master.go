@@ -161,7 +161,8 @@ func runStatus(args []string, stdout, stderr io.Writer) int {
 	}
 	_, columns := screenOf(stdout)
 	show(stdout, screen(s, columns, time.Now()))
-	for _, line := range stranded(snapshot.Dir(own().Run()), s.Resources) {
+	paused, _ := snapshot.Dir(own().Run()).Pauses() // workers and resume tell of what cannot be read
+	for _, line := range stranded(paused, s.Resources) {
 		fmt.Fprint(stdout, "\n"+wrapped(line, columns, "  "))
 	}
 	return 0

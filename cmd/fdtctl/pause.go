@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -138,9 +137,7 @@ func (p *pausing) report(names []string, asJSON bool, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		out := json.NewEncoder(stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(paused)
+		return encode(stdout, paused)
 	}
 	for _, name := range names {
 		if _, err := fmt.Fprintf(stdout, "%s is paused: nothing uses it, and fdt has no connection to it. fdtctl resume %s ends that.\n", name, name); err != nil {
@@ -154,7 +151,7 @@ func (p *pausing) report(names []string, asJSON bool, stdout io.Writer) error {
 // command has asked for.
 func (p *pausing) reach(ctx context.Context, name string, tell func(string) error) (names []string, err error) {
 	uses, err := p.uses(ctx)
-	if err != nil {
+	if err != nil { // also if what is paused cannot be read
 		return nil, err
 	}
 	names = slices.Sorted(maps.Keys(uses))
@@ -165,9 +162,6 @@ func (p *pausing) reach(ctx context.Context, name string, tell func(string) erro
 		return nil, fmt.Errorf("there is no postgres or mariadb %q that a worker uses: there is %s", name, strings.Join(names, ", "))
 	case name != "":
 		names = []string{name}
-	}
-	if _, err := p.dir.Pauses(); err != nil {
-		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -358,12 +352,11 @@ func unrehearsed(dir snapshot.Dir, applied []control.Resource) (lines []string) 
 	if err != nil {
 		lines = append(lines, "what is paused cannot be read: "+err.Error())
 	}
-	return append(lines, stranded(dir, applied)...)
+	return append(lines, stranded(paused, applied)...)
 }
 
 // stranded tells what is paused that is none of the applied resources, if these are known.
-func stranded(dir snapshot.Dir, applied []control.Resource) (lines []string) {
-	paused, _ := dir.Pauses() // workers and resume tell of what cannot be read
+func stranded(paused map[string]snapshot.Pause, applied []control.Resource) (lines []string) {
 	for _, name := range slices.Sorted(maps.Keys(paused)) {
 		if len(applied) > 0 && !slices.ContainsFunc(applied, func(r control.Resource) bool { return r.Name == name }) {
 			lines = append(lines, fmt.Sprintf("%s is paused, and no resource any more: should one have the name again, it is paused until fdtctl resume %s", name, name))

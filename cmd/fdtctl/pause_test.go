@@ -145,6 +145,19 @@ func TestPauseTakenBack(t *testing.T) {
 	c.wants(t, "pause outbox", 1, `there is no postgres or mariadb "outbox" that a worker uses: there is bank, store`)
 	c.stuck.Store(false)
 
+	// What is paused cannot be read any more when all is as asked for.
+	other := filepath.Join(string(c.run), "paused", "other.json")
+	c.looked = func() {
+		if c.names(t)["bank"].Detached {
+			_ = os.WriteFile(other, []byte("{"), 0o600)
+		}
+	}
+	c.wants(t, "pause --json bank", 1, "other.json: unexpected end of JSON input")
+	if err := os.Remove(other); err != nil {
+		t.Error(err)
+	}
+	c.looked = nil
+
 	// A directory in the way of the file, at first and when it is to say that nothing is open any more.
 	way := filepath.Join(string(c.run), "paused", "bank.json.new")
 	inTheWay := func() { _ = os.MkdirAll(way, 0o700) }
@@ -157,7 +170,7 @@ func TestPauseTakenBack(t *testing.T) {
 	}
 	c.looked = nil
 
-	if err := os.WriteFile(filepath.Join(string(c.run), "paused", "other.json"), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(other, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range []string{"pause bank", "resume bank", "resume --all"} {
@@ -283,7 +296,7 @@ func TestResumeRehearses(t *testing.T) {
 	if got := unrehearsed(c.run, applied); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	if got := stranded(c.run, nil); len(got) > 0 {
+	if got := stranded(c.names(t), nil); len(got) > 0 {
 		t.Errorf("no worker tells: %q", got)
 	}
 	if err := os.WriteFile(filepath.Join(string(c.run), "paused", "z.json"), nil, 0o600); err != nil {

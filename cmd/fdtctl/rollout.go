@@ -107,12 +107,17 @@ func (r rolledOut) text(width int) string {
 
 // printJSON prints the outcome of a command for programs, in the words in which it is told to people.
 func printJSON(name string, v any, stdout, stderr io.Writer) int {
-	out := json.NewEncoder(stdout)
-	out.SetIndent("", "  ")
-	if err := out.Encode(v); err != nil {
+	if err := encode(stdout, v); err != nil {
 		return fail(stderr, name, err)
 	}
 	return 0
+}
+
+// encode writes JSON as all commands do.
+func encode(w io.Writer, v any) error {
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(v)
 }
 
 // cautions is what an operator who has just rolled something out should know: resources that transactions cannot use, settings of

@@ -105,15 +105,22 @@ const room = 8 << 10
 // replace puts a file in the place of another at once. It leaves name.new behind, with room for the next one: so a file of
 // that size can be replaced again where the disk, or the memory behind /run, is full.
 func replace(name string, text []byte, mode fs.FileMode) error {
-	temp := name + ".new"
-	if err := fill(temp, text, mode); err != nil {
+	if err := swap(name, text, mode); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, name); err != nil {
-		return err
-	}
-	_ = fill(temp, make([]byte, room), mode) // without it the next one needs room of its own
+	_ = fill(name+unfinished, make([]byte, room), mode) // without it the next one needs room of its own
 	return nil
+}
+
+// unfinished is behind the name of a file that is being written.
+const unfinished = ".new"
+
+// swap puts a whole file in the place of another, if there is one. After an error there may be an unfinished one beside it.
+func swap(name string, text []byte, mode fs.FileMode) error {
+	if err := fill(name+unfinished, text, mode); err != nil {
+		return err
+	}
+	return os.Rename(name+unfinished, name)
 }
 
 // fill writes a file from its beginning, in the room that it has.

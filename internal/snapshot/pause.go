@@ -104,24 +104,27 @@ func (d Dir) Ask(resource string, a Asker) error {
 
 // Asks is nil while a resource is paused for an asker, and a [*ResumedError] when that is over.
 func (d Dir) Asks(resource, asker string) error {
+	_, err := d.asked(resource, asker)
+	return err
+}
+
+// asked reads the pause that an asker has asked for, with the errors of Asks.
+func (d Dir) asked(resource, asker string) (Pause, error) {
 	p, err := d.pause(resource)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !p.askedBy(asker) {
 		over := ResumedError{Resource: resource}
 		if b, err := os.ReadFile(d.endPath(resource)); err == nil {
 			_ = json.Unmarshal(b, &over) // that it made
 		}
-		return &over
+		return Pause{}, &over
 	}
-	return err
+	return p, err
 }
 
 // Detach says that nothing uses a resource any more which is paused for an asker, so that no connection to it stays.
 func (d Dir) Detach(resource, asker string) error {
 	return d.alone(func() error {
-		if err := d.Asks(resource, asker); err != nil {
-			return err
-		}
-		p, err := d.pause(resource)
+		p, err := d.asked(resource, asker)
 		if err != nil || p.Detached {
 			return err
 		}
@@ -186,12 +189,12 @@ func (d Dir) alone(do func() error) error {
 	if err == nil { // nobody but its owner can open it, so nobody else can keep it locked
 		lock, err = os.OpenFile(filepath.Join(d.pauses(), ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	}
+	if err == nil {
+		defer lock.Close()
+		err = os.NewSyscallError("flock", unix.Flock(int(lock.Fd()), unix.LOCK_EX))
+	}
 	if err != nil {
 		return err
-	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("%s: %w", lock.Name(), err)
 	}
 	return do()
 }
@@ -203,13 +206,9 @@ func (d Dir) put(resource string, p Pause) error {
 
 // put replaces a file, and leaves nothing beside it.
 func put(name string, text []byte, mode fs.FileMode) error {
-	temp := name + ".new"
-	err := fill(temp, append(text, '\n'), mode)
-	if err == nil {
-		err = os.Rename(temp, name)
-	}
+	err := swap(name, append(text, '\n'), mode)
 	if err != nil {
-		_ = os.Remove(temp)
+		_ = os.Remove(name + unfinished)
 	}
 	return err
 }
