@@ -106,6 +106,44 @@ func installed(t *testing.T, o bed.Options) machine {
 	return m
 }
 
+// bankSetup makes two databases with a table, and bankResources are they.
+const (
+	bankSetup = `
+printf 'max_prepared_transactions = 200\nmax_connections = 200\n' >$(echo /etc/postgresql/*/main/conf.d)/bank.conf
+systemctl restart 'postgresql@*.service'
+cd /
+su postgres -c 'psql -q -v ON_ERROR_STOP=1' <<-END
+	CREATE ROLE root LOGIN SUPERUSER;
+	CREATE ROLE fdt LOGIN;
+	GRANT pg_read_all_stats, pg_signal_backend TO fdt;
+	CREATE DATABASE bank OWNER fdt;
+END
+mariadb <<-END
+	CREATE DATABASE bank;
+	CREATE USER fdt@localhost IDENTIFIED VIA unix_socket;
+	GRANT PROCESS ON *.* TO fdt@localhost;
+	GRANT ALL ON bank.* TO fdt@localhost;
+END
+psql -q -v ON_ERROR_STOP=1 bank -c "CREATE TABLE note (body text PRIMARY KEY); GRANT ALL ON note TO fdt"
+mariadb bank -e "CREATE TABLE note (body varchar(80) PRIMARY KEY)"
+`
+	bankResources = `
+resources:
+  bank_a: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt"}
+  bank_b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/bank"}
+`
+)
+
+// bank boots a machine with such databases, and has fdt serve them, with what more the configuration is to have behind its resources.
+func bank(t *testing.T, release, more string) machine {
+	t.Helper()
+	m := installed(t, bed.Options{Release: release, Databases: true})
+	m.must(bankSetup + "sed -i '/^procedures:/,$d' /etc/fdt/config.yaml")
+	m.configure("50-bank", bankResources+more)
+	m.must("systemctl reload fdt")
+	return m
+}
+
 func (m machine) install(path string) {
 	m.Helper()
 	if out, err := m.bed.Install(m.Context(), path); err != nil {

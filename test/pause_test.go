@@ -15,11 +15,8 @@ import (
 	"github.com/fdtserver/fdt/test/load"
 )
 
-// pauseBank is a PostgreSQL and a MariaDB that every call writes to.
+// pauseBank has every call write to both databases of a bank.
 const pauseBank = `
-resources:
-  bank_a: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt"}
-  bank_b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/bank"}
 procedures:
   enqueue:
     parameters: {body: text}
@@ -30,37 +27,19 @@ procedures:
 metrics: {address: "127.0.0.1:9432"}
 `
 
-const pauseSetup = `
-printf 'max_prepared_transactions = 200\nmax_connections = 200\n' >$(echo /etc/postgresql/*/main/conf.d)/pause.conf
-systemctl restart 'postgresql@*.service'
-cd /
-su postgres -c 'psql -q -v ON_ERROR_STOP=1' <<-END
-	CREATE ROLE root LOGIN SUPERUSER;
-	CREATE ROLE fdt LOGIN;
-	GRANT pg_read_all_stats, pg_signal_backend TO fdt;
-	CREATE DATABASE bank OWNER fdt;
-END
-mariadb <<-END
-	CREATE DATABASE bank;
-	CREATE USER fdt@localhost IDENTIFIED VIA unix_socket;
-	GRANT PROCESS ON *.* TO fdt@localhost;
-	GRANT ALL ON bank.* TO fdt@localhost;
-END
-psql -q -v ON_ERROR_STOP=1 bank -c "CREATE TABLE note (body text PRIMARY KEY); GRANT ALL ON note TO fdt"
-mariadb bank -e "CREATE TABLE note (body varchar(80) PRIMARY KEY)"
-`
-
 // TestPause restarts databases under load, between fdtctl pause and resume, and no client is told an error.
 func TestPause(t *testing.T) {
 	t.Parallel()
-	m := installed(t, bed.Options{Release: "trixie", Databases: true})
-	m.must(pauseSetup + "sed -i '/^procedures:/,$d' /etc/fdt/config.yaml")
-	m.configure("50-bank", pauseBank)
-	m.must("systemctl reload fdt")
-	m.Run("TakenBack", pauseTakenBack)
-	m.Run("Restart", pauseRestart)
-	m.Run("Unrehearsed", pauseUnrehearsed)
-	m.finish()
+	for _, release := range releases() {
+		t.Run(release, func(t *testing.T) {
+			t.Parallel()
+			m := bank(t, release, pauseBank)
+			m.Run("TakenBack", pauseTakenBack)
+			m.Run("Restart", pauseRestart)
+			m.Run("Unrehearsed", pauseUnrehearsed)
+			m.finish()
+		})
+	}
 }
 
 // pauseTakenBack: a pause that has to wait for longer than it may, or that is interrupted, leaves all as it was.

@@ -5,15 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fdtserver/fdt/internal/bed"
 	"github.com/fdtserver/fdt/internal/testwait"
 )
 
-// waitsBank has a procedure for each database, so that one can wait in either.
+// waitsBank has a procedure for each database, so that one can wait in either, and one more resource, with one connection.
 const waitsBank = `
-resources:
-  bank_a: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt"}
-  bank_b: {type: mariadb, dsn: "fdt@unix(/run/mysqld/mysqld.sock)/bank"}
   narrow: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt", pool: 1}
 procedures:
   enqueue:
@@ -37,10 +33,7 @@ func TestWaits(t *testing.T) {
 	for _, release := range releases() {
 		t.Run(release, func(t *testing.T) {
 			t.Parallel()
-			m := installed(t, bed.Options{Release: release, Databases: true})
-			m.must(pauseSetup + "sed -i '/^procedures:/,$d' /etc/fdt/config.yaml")
-			m.configure("50-bank", waitsBank)
-			m.must("systemctl reload fdt")
+			m := bank(t, release, waitsBank)
 			m.Run("PostgreSQL", func(m machine) {
 				m.waits("note_a", "bank_a", "psql -X -q bank", "(user root, database bank, application psql)",
 					`psql -X -At bank -c "SELECT state FROM pg_stat_activity WHERE query LIKE 'INSERT%' AND application_name = 'psql'" | grep -q 'idle in transaction'`)
