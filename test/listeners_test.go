@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fdtserver/fdt/internal/bed"
+	"github.com/fdtserver/fdt/internal/scram"
 )
 
 // TestManyListeners has one reload open 200 listeners, each of which answers, and another close them.
@@ -21,12 +22,12 @@ func TestManyListeners(t *testing.T) {
 			t.Parallel()
 			m := installed(t, bed.Options{Release: release})
 			var text strings.Builder
-			text.WriteString("listen:\n")
+			fmt.Fprintf(&text, "users: {alice: %q}\nlisten:\n", scram.New("secret").String())
 			addresses := map[string]string{}
 			for i := range 100 {
 				socket, port := fmt.Sprintf("/run/fdt/many-%d.sock", i), fmt.Sprintf("127.0.0.1:%d", 20000+i)
 				addresses[socket], addresses[port] = "unix", "tcp"
-				fmt.Fprintf(&text, "  unix%d: {address: %s, auth: trust}\n  tcp%d: {address: %q, auth: trust}\n", i, socket, i, port)
+				fmt.Fprintf(&text, "  unix%d: {address: %s, auth: trust}\n  tcp%d: {address: %q, auth: scram}\n", i, socket, i, port)
 			}
 			m.configure("50-many", text.String())
 			begun := time.Now()
@@ -49,7 +50,7 @@ func TestManyListeners(t *testing.T) {
 
 // answers connects to a listener and has a query answered.
 func (m machine) answers(network, address string) error {
-	config, err := pgconn.ParseConfig("host=127.0.0.1 user=alice database=fdt sslmode=disable connect_timeout=30")
+	config, err := pgconn.ParseConfig("host=127.0.0.1 user=alice password=secret database=fdt sslmode=disable connect_timeout=30")
 	if err != nil {
 		return err
 	}
