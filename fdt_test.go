@@ -42,8 +42,10 @@ func run(m *testing.M) int {
 	defer func() { _ = my.Close() }()
 	ctx := context.Background()
 	if err := errors.Join(my.Database(ctx, "b"),
-		pg.Exec(ctx, "postgres", "CREATE TABLE account (id int PRIMARY KEY, balance numeric CHECK (balance >= 0))", "INSERT INTO account VALUES (1, 100)"),
-		my.Exec(ctx, "b", "CREATE TABLE account (id int PRIMARY KEY, balance decimal(20,2)) ENGINE=InnoDB", "INSERT INTO account VALUES (2, 0)"),
+		pg.Exec(ctx, "postgres", "CREATE TABLE account (id int PRIMARY KEY, balance numeric CHECK (balance >= 0))", "INSERT INTO account VALUES (1, 100)",
+			"CREATE TABLE deaf (id int PRIMARY KEY, balance numeric)"),
+		my.Exec(ctx, "b", "CREATE TABLE account (id int PRIMARY KEY, balance decimal(20,2)) ENGINE=InnoDB", "INSERT INTO account VALUES (2, 0)",
+			"CREATE TABLE deaf (id int PRIMARY KEY, balance decimal(20,2)) ENGINE=InnoDB"),
 	); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

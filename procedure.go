@@ -95,8 +95,11 @@ func Timeout(d time.Duration) Option {
 // or pgtype that knows nulls; for another field it is refused (22004).
 //
 // The context ends with the call's time, with the client, and when an operator
-// says so. Pass it on to whatever waits: a call that goes on without it keeps
-// what its transaction has locked until it returns or the worker ends.
+// says so. Pass it on to whatever waits: from a call that goes on for five
+// seconds after that its transaction is taken. The connections to PostgreSQL and
+// MariaDB are cut, which roll back and free what it has locked; whatever it still
+// does with tx fails with txn.ErrCutOff, and the journal names it. Its client
+// waits for its return all the same.
 //
 // An error of f fails the caller's transaction, and so does a panic, which is
 // logged with its stack. What is wrong with name, P or R fails the start of the

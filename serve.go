@@ -10,7 +10,9 @@ import (
 
 // HTTP has h serve the listeners with serve: name, by HTTP/1.1, and with tls: by
 // HTTP/2, too. Each connection is one of the workers' threads. [TxFrom] is the
-// request's transaction; its answer should be written after [Tx.Commit].
+// request's transaction; its answer should be written after [Tx.Commit]. From a
+// handler that goes on after its context has ended, or its transaction's time is
+// up, the transaction is taken as from a [Procedure].
 //
 // When the worker drains, requests that were read are answered. A panic is
 // logged with its stack, and ends the connection.
@@ -22,8 +24,9 @@ func HTTP(name string, h http.Handler) Part {
 // Stream has f serve the connections of the listeners with serve: name, in any
 // protocol, one call for each. Its context ends when the client hangs up, or the
 // drain's time is up, while a request is in hand; [TxFrom] is the connection's
-// transaction. What is not committed is rolled back when f returns, and the
-// connection is closed when the client has read what was written last.
+// transaction, and is taken from f as from a [Procedure] if it goes on then. What
+// is not committed is rolled back when f returns, and the connection is closed
+// when the client has read what was written last.
 //
 // An error of f is logged, but for those of [Conn.Next] that are no failure; a
 // panic is, with its stack.

@@ -347,7 +347,7 @@ func TxFrom(ctx context.Context) *Tx { return &Tx{session: scope(ctx).Session()}
 // Do runs f in a transaction of its own, and commits it if f returns nil: see
 // [Tx.Commit] for the errors. The context is a handler's, or one made of it.
 func Do(ctx context.Context, f func(context.Context, *Tx) error) (err error) {
-	s := scope(ctx).Another()
+	s := scope(ctx).Another(ctx)
 	defer func() { err = errors.Join(err, s.Close(ctx)) }()
 	tx := &Tx{session: s.Session()}
 	if err := f(ctx, tx); err != nil {

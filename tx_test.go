@@ -316,13 +316,8 @@ func TestRehearsal(t *testing.T) {
 	app := fdt.Test(t, text, fdt.Rehearse(func(ctx context.Context, tx *fdt.Tx) error {
 		return errors.Join(tx.Put(ctx, "outbox", []byte("x")), tx.Commit(ctx), errors.New("no such table"))
 	}))
-	host, _, _ := strings.Cut(strings.TrimPrefix(app.DSN("alice"), "host="), " ")
-	sockets, err := filepath.Glob(filepath.Join(host, "run", "worker", "*.sock"))
-	if err != nil || len(sockets) != 1 {
-		t.Fatal(sockets, err)
-	}
 	var found control.Check
-	err = control.Call(t.Context(), sockets[0], control.OpCheck, nil, &found)
+	err := control.Call(t.Context(), socket(t, app), control.OpCheck, nil, &found)
 	if err != nil || len(found.Program) != 1 || !strings.HasPrefix(found.Program[0], "tx_test.go:") || !strings.Contains(found.Program[0], "no such table") ||
 		!strings.Contains(found.Program[0], fdt.ErrNotYours.Error()) {
 		t.Errorf("%+v, %v", found, err)

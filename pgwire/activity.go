@@ -119,6 +119,13 @@ func (se *session) rests(status byte) {
 	}
 }
 
+// ends notes that the session has no transaction any more, and says its last words.
+func (a *activities) ends() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.gid, a.Transaction = txn.GID{}, time.Time{}
+}
+
 // Activity lists the sessions of this server, at most 4,096, in the order of their numbers.
 func (s *Server) Activity() []Activity {
 	all := s.sessions.list()

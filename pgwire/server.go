@@ -323,6 +323,7 @@ func (se *session) finish(err error) {
 	if cerr := se.txn.Close(ctx); cerr != nil {
 		se.log().Warn("rolling back a session's transaction failed", "error", cerr)
 	}
+	se.activity.ends()
 	if errors.Is(err, errMoved) {
 		return // nothing is here any more to be read or written
 	}

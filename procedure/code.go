@@ -42,6 +42,7 @@ func (p *Procedure) Many() bool { return p.many }
 
 // runCode runs the code.
 func (p *Procedure) runCode(ctx context.Context, s *txn.Session, bound []value.Value, emit Emit) error {
+	defer s.Guard(ctx, "procedure "+p.name)()
 	err := p.code(ctx, s, bound, emit)
 	if err == nil {
 		return nil

@@ -30,6 +30,7 @@ const (
 	eventNoRoom      = "bbca64c48ae05e558b5db4bdb95d7d0d"
 	eventTrimmed     = "5d382d6b51c45d54a8a13e8bd1af9746"
 	eventForgotten   = "adff28fe3aa557b38df845fa3777303b"
+	eventCutOff      = "15b9ed2aceca4b28b4b4ba3b39a93d22"
 )
 
 func event(id string) slog.Attr { return slog.String("message_id", id) }

@@ -63,11 +63,17 @@ func (s *Session) ready(ctx context.Context) error {
 		if err := s.late(); err != nil || i == len(s.tx.before) {
 			return err
 		}
-		if err := s.tx.before[i](ctx); err != nil {
+		if err := s.hook(ctx, i); err != nil {
 			return fmt.Errorf("%w: %w", err, ErrRolledBack)
 		}
 	}
 	return nil
+}
+
+// hook calls a hook before completion.
+func (s *Session) hook(ctx context.Context, i int) error {
+	defer s.Guard(ctx, "a hook before completion")()
+	return s.tx.before[i](ctx)
 }
 
 // done calls the hooks after completion, and returns err: that of an attempt to

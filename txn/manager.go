@@ -40,6 +40,7 @@ type Limits struct {
 	Prepared        int           // transactions that are prepared and have not ended, of all users; 0 unlimited
 	PreparedPerUser int           // likewise, of each user
 	Kept            int           // outcomes that nobody acknowledged; 0 unlimited
+	Grace           time.Duration // how long code may go on with a transaction whose context or time has ended, before it is taken from it; default 5 s
 	Doubt           time.Duration // how long a transaction may be in doubt before it is reported; default 10 min
 }
 
@@ -176,7 +177,7 @@ func (l *Limits) defaults() {
 		then time.Duration
 	}{
 		{&l.Enlist, 5 * time.Second}, {&l.Phase, 30 * time.Second}, {&l.Tell, 10 * time.Second}, {&l.Ask, 5 * time.Second}, {&l.Retain, 7 * 24 * time.Hour},
-		{&l.Scan, 30 * time.Second}, {&l.Doubt, 10 * time.Minute},
+		{&l.Scan, 30 * time.Second}, {&l.Doubt, 10 * time.Minute}, {&l.Grace, 5 * time.Second},
 	} {
 		if *d.of == 0 {
 			*d.of = d.then

@@ -59,6 +59,7 @@ func (m *Manager) rehearse(ctx context.Context, resource string, try func(contex
 	if d, ok := m.resources[resource].(Decider); ok && resource == m.opt.Decider {
 		return d.CanDecide(ctx) // it prepares nothing of what it decides
 	}
+	_ = s.leash.letGo()
 	w := &errand{m: m, t: t, who: t.who}
 	return w.run(ctx, job{task: taskRehearse, gid: t.gid})
 }

@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ type TxOptions struct {
 
 // Session is one connection's transactions. It is not safe for concurrent
 // use. It does not watch the connection: cancel the context of a call when the
-// client is gone.
+// client is gone. Code that may not look at its context is called under a Guard.
 type Session struct {
 	m        *Manager
 	who      Principal
@@ -40,6 +41,7 @@ type Session struct {
 	observer Observer // nil: nobody
 
 	places places // where the transaction has branches
+	leash  leash  // by which it is taken from code that goes on with it
 }
 
 // settled returns when all know the outcome of the session's last transaction,
@@ -95,10 +97,6 @@ func (s *Session) Deadline() (time.Time, bool) {
 	return s.tx.began.Add(limit), true
 }
 
-// Limit sets limits of the session's own beside those of Manager: the stricter hold, and zero is none. That of a
-// transaction holds for the open one, too; that of waiting for a lock for resources that are enlisted from now on.
-func (s *Session) Limit(transaction, lock time.Duration) { s.transaction, s.lock = transaction, lock }
-
 // OwnLock tells whether waiting for a lock is bounded by the session's own limit, as that is stricter than Manager's.
 func (s *Session) OwnLock() bool {
 	return s.lock > 0 && stricter(s.m.opt.Limits.Lock, s.lock) != s.m.opt.Limits.Lock
@@ -125,17 +123,24 @@ func (s *Session) late() error {
 }
 
 // step moves the state on, or says why not.
-func (s *Session) step(e Event) (err error) {
-	s.state, err = s.state.next(e)
+func (s *Session) step(e Event) error {
+	to, err := s.state.next(e)
+	if err == nil && e == EventUse {
+		err = s.leash.over()
+	}
+	if err == nil {
+		s.state = to
+	}
 	return err
 }
 
-// take ends the session's hold of its transaction.
-func (s *Session) take() *transaction {
-	t := s.tx
+// take ends the session's hold of its transaction. The error is why it must not
+// be completed, as it was cut off.
+func (s *Session) take() (t *transaction, cut error) {
+	t = s.tx
 	s.tx = nil
 	s.m.active.Add(-1)
-	return t
+	return t, s.leash.letGo()
 }
 
 // Begin starts a transaction. ErrActiveTransaction, ErrFailedTransaction.
@@ -206,6 +211,9 @@ func (s *Session) enlist(ctx context.Context, r Resource) (Branch, error) {
 	} else if e.id.Identity, err = r.Identity(within); err != nil {
 		return nil, err
 	}
+	if err := s.hold(e); err != nil {
+		return nil, err
+	}
 	for _, sp := range t.savepoints { // as if it had been there from the start
 		if err := b.Savepoint(ctx, sp.internal); err != nil {
 			return nil, err
@@ -222,6 +230,7 @@ func (s *Session) Fail(err error) {
 	if s.tx != nil && s.state == Active {
 		s.tx.failure = err
 		if len(s.tx.savepoints) == 0 {
+			_ = s.leash.letGo() // of what is rolled back in any case
 			if err := s.tx.rollback(context.Background()); err != nil {
 				s.m.log.Warn("a failed transaction cannot be rolled back yet; recovery tries again",
 					slog.String("gid", s.tx.gid.String()), slog.Any("error", err))
@@ -286,6 +295,9 @@ func (s *Session) RollbackTo(ctx context.Context, name string) error {
 	}
 	at, err := s.tx.find(name)
 	if err == nil {
+		err = s.leash.over()
+	}
+	if err == nil {
 		internal := s.tx.savepoints[at].internal
 		err = s.tx.each(func(e *enlisted) error { return e.branch.RollbackTo(ctx, internal) })
 	}
@@ -307,11 +319,12 @@ func (s *Session) Commit(ctx context.Context) error {
 	if err := s.step(EventCommit); err != nil {
 		return err
 	}
-	t := s.take()
+	t, cut := s.take()
 	defer s.places.leave()
 	if t.named {
 		s.ended = t.gid
 	}
+	refusal = cmp.Or(refusal, cut)
 	if failed {
 		refusal = fmt.Errorf("%w: because of: %w", ErrFailedTransaction, t.failure)
 	}
@@ -332,7 +345,7 @@ func (s *Session) Rollback(ctx context.Context) error {
 	if err := s.step(EventRollback); err != nil {
 		return err
 	}
-	t := s.take()
+	t, _ := s.take()
 	defer s.places.leave()
 	if t.named {
 		s.ended = t.gid
@@ -354,9 +367,9 @@ func (s *Session) Prepare(ctx context.Context, gid string) error {
 	if refusal == nil {
 		_, refusal = s.number(ctx) // PostgreSQL prepares empty transactions, too
 	}
-	t := s.take()
+	t, cut := s.take()
 	defer s.places.leave()
-	if refusal != nil {
+	if refusal = cmp.Or(refusal, cut); refusal != nil {
 		return t.done(EndRolledBack, errors.Join(refusal, t.rollback(ctx)))
 	}
 	return t.done(EndPrepared, s.m.vote(ctx, t, gid))
@@ -426,7 +439,7 @@ func (s *Session) Close(ctx context.Context) error {
 	if err := s.step(EventClose); err != nil || !open {
 		return err
 	}
-	t := s.take()
+	t, _ := s.take()
 	defer s.places.leave()
 	return t.done(EndRolledBack, t.rollback(ctx))
 }

@@ -19,6 +19,8 @@ type Place struct {
 	Resource string    `json:"resource"`
 	Backend  uint64    `json:"backend"` // see Located
 	Since    time.Time `json:"since"`   // the resource gives one number to many, one after the other
+
+	Cut time.Time `json:"cut,omitzero"` // when the branch was taken from its code, which goes on: see Session.Guard
 }
 
 // Watched is a Resource that can tell for whose locks its sessions wait.
@@ -84,7 +86,18 @@ func (p *places) enter(resource string, b Branch) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.list = append(p.list, Place{resource, at.Backend(), time.Now()})
+	p.list = append(p.list, Place{Resource: resource, Backend: at.Backend(), Since: time.Now()})
+}
+
+// cut notes that a branch was cut off.
+func (p *places) cut(resource string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.list {
+		if at := &p.list[i]; at.Resource == resource && at.Cut.IsZero() {
+			at.Cut = time.Now()
+		}
+	}
 }
 
 func (p *places) leave() {

@@ -77,6 +77,7 @@ var (
 	ErrNoRoom     = xa.ErrNoRoom
 	ErrTimeout    = xa.ErrTimeout
 	ErrReadOnly   = xa.ErrReadOnly
+	ErrCutOff     = xa.ErrCutOff
 )
 
 // At PREPARE TRANSACTION; the transaction has been rolled back.

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -172,8 +174,16 @@ func TestSession(t *testing.T) {
 	var mu sync.Mutex
 	asked := map[control.Interrupt]int{}
 	all := guests()
+	looks := 0
 	handlers := func(list []pgwire.Activity) control.Handlers {
-		return control.Handlers{control.OpInterrupt: func(_ context.Context, args json.RawMessage) (any, error) {
+		return control.Handlers{control.OpSessions: func(context.Context, json.RawMessage) (any, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if looks++; looks < 3 { // it takes its time
+				return list, nil
+			}
+			return slices.DeleteFunc(slices.Clone(list), func(a pgwire.Activity) bool { return !a.Transaction.IsZero() }), nil
+		}, control.OpInterrupt: func(_ context.Context, args json.RawMessage) (any, error) {
 			var i control.Interrupt
 			if err := json.Unmarshal(args, &i); err != nil {
 				return nil, err
@@ -196,7 +206,7 @@ func TestSession(t *testing.T) {
 	}{
 		{"cancel 469827585", "session 469827585 of alice was told to cancel its statement\n", 0},
 		{"kill 402784257", "session 402784257 of \"bob the builder\" was told to end; what it has not prepared is rolled back\n", 0},
-		{"kill --json 402784258", `"state": "aborted"`, 0},
+		{"kill --json 402784258", `"ended": true`, 0},
 		{"cancel 402784257", "fdtctl session cancel: the session is idle: there is no statement to cancel\n", 1},
 		{"cancel 402784299", "fdtctl session cancel: there is no such session: see fdtctl sessions\n", 1},
 		{fmt.Sprint("kill ", 0x1401<<16|1), "fdtctl session kill: worker 5-1: control: 5-1.sock interrupt: unknown operation\n", 1},
@@ -216,5 +226,54 @@ func TestSession(t *testing.T) {
 		if n != 2 || i.By == "" {
 			t.Errorf("%+v was asked of %d workers", i, n)
 		}
+	}
+}
+
+// TestSessionGoesOn says what becomes of a session that was told to end while code is at it.
+func TestSessionGoesOn(t *testing.T) {
+	cut := func(a *pgwire.Activity) {
+		for i := range a.Places {
+			a.Places[i].Cut = noon
+		}
+	}
+	for name, c := range map[string]struct {
+		args  string
+		after func(*pgwire.Activity)             // a look, of what the next one shows
+		look  func(context.Context) (any, error) // nil: it works
+		says  string
+		code  int
+	}{
+		"cut off":      {"kill 469827585", cut, nil, "session 469827585 of alice was told to end; the code of procedure transfer goes on, but without bank, shop, which rolls back what it did there\n", 0},
+		"cut off json": {"kill --json 469827585", cut, nil, `"ended": false`, 0},
+		"a statement":  {"kill 469827585", func(a *pgwire.Activity) { a.Procedure = ""; cut(a) }, nil, "the code of its last statement goes on", 0},
+		"goes on": {"kill 469827585", func(*pgwire.Activity) {}, nil,
+			"fdtctl session kill: session 469827585 of alice was told to end, and has not within 8s: procedure transfer goes on, as a commit does; see fdtctl sessions\n", 1},
+		"goes on json": {"kill --json 469827585", func(*pgwire.Activity) {}, nil, `"ended": false`, 1},
+		"refused": {"kill 469827585", nil, func(context.Context) (any, error) { return nil, errors.New("no") },
+			"session 469827585 of alice was told to end, and whether it has nobody says: control: 7-1.sock sessions: no\n", 1},
+		"silent": {"kill 469827585", nil, func(ctx context.Context) (any, error) { <-ctx.Done(); return nil, ctx.Err() }, "has not within 8s", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := guests()["7-1"][0]
+			var mu sync.Mutex
+			dir := workers(t, map[string]control.Handlers{"7-1": {
+				control.OpInterrupt: func(context.Context, json.RawMessage) (any, error) { return a, nil },
+				control.OpSessions: func(ctx context.Context, _ json.RawMessage) (any, error) {
+					if c.look != nil {
+						return c.look(ctx)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					shown, err := json.Marshal([]pgwire.Activity{a})
+					c.after(&a)
+					return json.RawMessage(shown), err
+				},
+			}})
+			var out bytes.Buffer
+			if code := sessionIn(dir, strings.Fields(c.args), &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
+				t.Errorf("exit %d: %s", code, out.String())
+			}
+		})
 	}
 }

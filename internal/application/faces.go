@@ -63,7 +63,7 @@ type rehearsal struct {
 // rehearse returns what the rehearsals have found. Nothing of them stays.
 func (app *Application) rehearse(ctx context.Context, m *txn.Manager) (faults []string) {
 	for _, r := range app.rehearsals {
-		s := NewScope(m, txn.Principal{User: "fdt", Addr: "self-check"})
+		s := NewScope(ctx, m, txn.Principal{User: "fdt", Addr: "self-check"}, "rehearsal "+r.where)
 		err := errors.Join(r.try(ctx, s.Session()), s.Close(ctx))
 		if err != nil {
 			faults = append(faults, r.where+": "+err.Error())

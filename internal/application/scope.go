@@ -17,17 +17,24 @@ const rollbackTimeout = 30 * time.Second
 type Scope struct {
 	manager *txn.Manager
 	who     txn.Principal
-	session *txn.Session // nil until it is needed
-	span    *trace.Span  // within which its transactions are; nil: of none
+	ctx     context.Context // of the code that its transactions are for
+	by      string          // that code, for the journal
+	session *txn.Session    // nil until it is needed
+	release func()          // of that, when the code has returned
+	span    *trace.Span     // within which its transactions are; nil: of none
 }
 
-// NewScope returns a scope for whom its transactions belong to.
-func NewScope(m *txn.Manager, who txn.Principal) *Scope { return &Scope{manager: m, who: who} }
+// NewScope returns a scope for whom its transactions belong to. They are taken
+// from code that goes on after ctx has ended; by names the code.
+func NewScope(ctx context.Context, m *txn.Manager, who txn.Principal, by string) *Scope {
+	return &Scope{manager: m, who: who, ctx: ctx, by: by}
+}
 
 // Session is the scope's.
 func (s *Scope) Session() *txn.Session {
 	if s.session == nil {
 		s.session = s.manager.NewSession(s.who)
+		s.release = s.session.Guard(s.ctx, s.by)
 		s.observe(s.span)
 	}
 	return s.session
@@ -45,9 +52,9 @@ func (s *Scope) observe(span *trace.Span) {
 	}
 }
 
-// Another is a scope of its own for the same client.
-func (s *Scope) Another() *Scope {
-	other := NewScope(s.manager, s.who)
+// Another is a scope of its own for the same client, with a context of its own.
+func (s *Scope) Another(ctx context.Context) *Scope {
+	other := NewScope(ctx, s.manager, s.who, s.by)
 	other.span = s.span
 	return other
 }
@@ -60,6 +67,7 @@ func (s *Scope) Close(ctx context.Context) error {
 	if s.session == nil {
 		return nil
 	}
+	s.release()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
 	return s.session.Close(ctx)

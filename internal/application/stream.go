@@ -72,7 +72,7 @@ func (s *stream) handle(ctx context.Context, c *drain.Conn) {
 		conn.peer = tls.Server(c, cfg)
 	}
 	conn.Reader = bufio.NewReader(conn.peer)
-	conn.Scope = NewScope(s.manager, txn.Principal{User: s.name, Addr: c.Peer()})
+	conn.Scope = NewScope(ctx, s.manager, txn.Principal{User: s.name, Addr: c.Peer()}, "handler "+s.name)
 	log := s.log.With("listener", c.Listener(), "remote", c.Peer())
 	c.Begin(&conn.work)
 	err := s.run(conn.Scope.In(ctx), conn, log)

@@ -162,7 +162,7 @@ func (w *web) answer(rw http.ResponseWriter, r *http.Request) {
 	work := drain.Work{Face: w.name, Kind: r.Method, Name: r.URL.Path}
 	l.Begin(&work)
 	defer l.End(&work)
-	scope := NewScope(w.manager, txn.Principal{User: w.name, Addr: l.Peer()})
+	scope := NewScope(ctx, w.manager, txn.Principal{User: w.name, Addr: l.Peer()}, "handler "+w.name)
 	defer func() {
 		if err := scope.Close(ctx); err != nil {
 			w.log.WarnContext(ctx, "rolling back a request's transaction failed", "listener", l.Listener(), "remote", l.Peer(), "error", err)

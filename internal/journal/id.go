@@ -34,6 +34,7 @@ const (
 	LogAdopted          = "0a6b9154c7795dd885ac0c5d39f03cd7"
 	LogAbandoned        = "583bca4f73435d5e95b30d0fa521c910"
 	OutcomeForgotten    = "adff28fe3aa557b38df845fa3777303b"
+	CodeCutOff          = "15b9ed2aceca4b28b4b4ba3b39a93d22"
 	LogDamaged          = "03ccae3f4dd0405cb7d47738ef40cd7f"
 	TransactionLeft     = "8aee9be3871849afb88606f3151bf499"
 	ResourceUnreachable = "245b8b0373b4575b941a2859e4e6a3df"

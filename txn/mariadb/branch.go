@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/internal/pool"
 )
 
 // settle bounds what a branch does to end its session when the server did not answer.
@@ -30,6 +31,7 @@ type Branch struct {
 	idle     bool   // XA END was sent
 	failed   error  // why the branch must not commit
 	stranger error  // somebody else has a branch of its name
+	lease    pool.Lease
 }
 
 // Enlist takes a session for a branch, one that the server has not left; that there is no server is an error with SQLSTATE 08001. The
@@ -47,7 +49,9 @@ func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branc
 			r.pool.Flush() // the server was restarted: what idles is dead
 		default:
 			e := evidence{slot: c.slot, id: c.id, marked: r.opt.Marker != "" && !opt.ReadOnly}
-			return &Branch{r: r, c: c, opt: opt, xid: r.xid(opt.GID), marked: e.marked, proof: e.proof(), store: c.store, backend: c.id}, nil
+			b := &Branch{r: r, c: c, opt: opt, xid: r.xid(opt.GID), marked: e.marked, proof: e.proof(), store: c.store, backend: c.id}
+			b.lease.Hold(c.socket)
+			return b, nil
 		}
 	}
 }
@@ -165,6 +169,9 @@ func (b *Branch) Identity() string { return b.store }
 
 // Proof names the session that holds the branch, and tells whether a marker proves its commit.
 func (b *Branch) Proof() txn.Proof { return b.proof }
+
+// Cut closes the connection: see txn.Cuttable.
+func (b *Branch) Cut() (txn.Proof, bool) { return b.proof, b.lease.Cut() }
 
 var errOver = errors.New("the branch has ended")
 
@@ -425,7 +432,7 @@ func (b *Branch) savepoint(ctx context.Context, text string) error {
 
 // release gives the session, which is in no transaction, back, unless it may have state that its next begin would not take.
 func (b *Branch) release() {
-	if b.c.renewed() {
+	if b.lease.End() && b.c.renewed() {
 		b.r.pool.Put(b.c.key, b.c)
 	} else {
 		b.r.pool.Drop(b.c)

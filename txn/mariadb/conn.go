@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ const slots = 512
 // conn is one session of the server.
 type conn struct {
 	*sql.Conn
+	socket  net.Conn // beneath the driver; nil if a program dials itself
 	key     string   // of its pool, and the prefix of the lock that it holds for its life; empty for recovery
 	slot    uint32   // completes the lock's name
 	id      uint64   // connection_id()
@@ -57,16 +59,28 @@ var current = func() string {
 // dial opens a session. Its named lock is what a fence finds it by: ids of connections come back after a restart of the server, and then
 // are strangers'.
 func (r *Resource) dial(ctx context.Context, key string) (*conn, error) {
-	raw, err := r.db.Conn(ctx)
+	c := &conn{key: key, seconds: -1}
+	raw, err := r.db.Conn(context.WithValue(ctx, dialKey{}, c))
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, key: key, seconds: -1}
+	c.Conn = raw
 	if err := r.setup(ctx, c); err != nil {
 		c.close()
 		return nil, err
 	}
 	return c, nil
+}
+
+type dialKey struct{}
+
+// dialSocket is the driver's own way to connect, and tells the conn that is being dialled what its socket is.
+func dialSocket(ctx context.Context, network, address string) (net.Conn, error) {
+	socket, err := new(net.Dialer).DialContext(ctx, network, address)
+	if c, ok := ctx.Value(dialKey{}).(*conn); ok {
+		c.socket = socket
+	}
+	return socket, err
 }
 
 func (r *Resource) setup(ctx context.Context, c *conn) error {

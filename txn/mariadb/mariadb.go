@@ -76,6 +76,7 @@ var (
 	_ txn.LastExecer = (*Branch)(nil)
 	_ txn.Pooled     = (*Resource)(nil)
 	_ txn.Identified = (*Branch)(nil)
+	_ txn.Cuttable   = (*Branch)(nil)
 )
 
 // New checks the options; it does not connect.
@@ -110,7 +111,10 @@ func New(opt Options) (*Resource, error) {
 	config.MultiStatements = false
 	config.ClientFoundRows = true // rows that match, as in PostgreSQL, also where they already hold the value
 	config.ParseTime = false
-	config.Logger = &mysql.NopLogger{} // it would write to stderr; errors are returned
+	config.Logger = &mysql.NopLogger{}               // it would write to stderr; errors are returned
+	if config.Net == "tcp" || config.Net == "unix" { // else a program has registered how to dial
+		config.DialFunc = dialSocket
+	}
 	r := &Resource{opt: opt, parking: parking{limit: parkable(opt.Pool)}, census: census{turn: make(chan struct{}, 1)}}
 	var connector driver.Connector
 	err = config.Apply(mysql.BeforeConnect(r.password), mysql.Charset("utf8mb4", config.Collation))

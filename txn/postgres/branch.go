@@ -33,6 +33,7 @@ type Branch struct {
 	backend uint64          // its process
 	unsure  bool            // a statement may have ended the transaction and begun another
 	ended   error           // why the branch must not commit
+	lease   pool.Lease      // of its session
 }
 
 // Enlist takes a session for a branch, one that the server has not left; that there is no server is an error with SQLSTATE 08001. The
@@ -49,7 +50,9 @@ func (r *Resource) Enlist(ctx context.Context, opt txn.BranchOptions) (txn.Branc
 			r.pool.Drop(c)
 			r.pool.Flush() // the server was restarted: what idles is dead
 		default:
-			return &Branch{r: r, c: c, opt: opt, opening: opening(opt, r.opt.LockTimeout), store: c.identity, session: c.session, backend: uint64(c.pg.PgConn().PID()), era: c.era}, nil
+			b := &Branch{r: r, c: c, opt: opt, opening: opening(opt, r.opt.LockTimeout), store: c.identity, session: c.session, backend: uint64(c.pg.PgConn().PID()), era: c.era}
+			b.lease.Hold(c.socket())
+			return b, nil
 		}
 	}
 }
@@ -144,6 +147,10 @@ func (b *Branch) Proof() txn.Proof {
 	}
 	return b.era.proof(b.xid, b.session, b.durable)
 }
+
+// Cut closes the connection: see txn.Cuttable. The proof names the session, which cannot be anybody else's any more: whether the branch
+// has begun only its owner knows.
+func (b *Branch) Cut() (txn.Proof, bool) { return b.era.proof("", b.session, false), b.lease.Cut() }
 
 var errOver = errors.New("the branch has ended")
 
@@ -362,7 +369,7 @@ func (b *Branch) end(ctx context.Context, command string) error {
 func (b *Branch) release() {
 	c := b.c
 	b.c = nil
-	if c.pg.IsClosed() || c.pg.PgConn().TxStatus() != 'I' || c.cancelled || c.used && !c.reset() || c.pg.PgConn().ParameterStatus("application_name") != c.app {
+	if !b.lease.End() || c.pg.IsClosed() || c.pg.PgConn().TxStatus() != 'I' || c.cancelled || c.used && !c.reset() || c.pg.PgConn().ParameterStatus("application_name") != c.app {
 		b.r.pool.Drop(c)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 	"syscall"
@@ -96,16 +97,21 @@ func (c *conn) identify(ctx context.Context) error {
 	return nil
 }
 
-// left tells whether the server has said something to an idle session, which is its goodbye as a rule, or has closed the connection. It
-// must not wait to be who reads: the driver may be reading in the background, as it does when the server answered before a write returned,
-// and on an idle session that takes until the goodbye.
-func (c *conn) left() bool {
+// socket is the connection beneath the driver and its encryption.
+func (c *conn) socket() net.Conn {
 	raw := c.pg.PgConn().Conn()
 	if secure, ok := raw.(*tls.Conn); ok {
 		raw = secure.NetConn()
 	}
+	return raw
+}
+
+// left tells whether the server has said something to an idle session, which is its goodbye as a rule, or has closed the connection. It
+// must not wait to be who reads: the driver may be reading in the background, as it does when the server answered before a write returned,
+// and on an idle session that takes until the goodbye.
+func (c *conn) left() bool {
 	left := true
-	if sys, ok := raw.(syscall.Conn); ok {
+	if sys, ok := c.socket().(syscall.Conn); ok {
 		if socket, err := sys.SyscallConn(); err == nil {
 			_ = socket.Control(func(fd uintptr) {
 				_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)

@@ -70,6 +70,7 @@ var (
 	_ txn.LastExecer = (*Branch)(nil)
 	_ txn.Pooled     = (*Resource)(nil)
 	_ txn.Identified = (*Branch)(nil)
+	_ txn.Cuttable   = (*Branch)(nil)
 	_ txn.Decider    = (*Resource)(nil)
 	_ txn.Lister     = (*Resource)(nil)
 

@@ -81,6 +81,7 @@ func Run(t *testing.T, h Harness) {
 		{"CrashAfter", (*suite).crashAfter},
 		{"CrashUnderManager", (*suite).crashUnderManager},
 		{"Sessions", (*suite).sessions},
+		{"CutOff", (*suite).cutOff},
 		{"Frozen", (*suite).frozen},
 		{"Coordinated", (*suite).coordinated},
 		{"Recovered", (*suite).recovered},

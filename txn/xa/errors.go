@@ -52,6 +52,9 @@ var (
 	ErrNoRoom     = &Error{"53100", "there is no room for prepared transactions"}
 	ErrTimeout    = &Error{"25P04", "terminating transaction due to transaction timeout"}
 	ErrReadOnly   = &Error{"25006", "cannot write in a read-only transaction"}
+	// ErrCutOff: code went on with the transaction after the end of its context
+	// or its time, so that its branches were taken from it and rolled back.
+	ErrCutOff = &Error{"40000", "the transaction was cut off and rolled back, as code went on with it after its end"}
 )
 
 // At PREPARE TRANSACTION; the transaction has been rolled back.
