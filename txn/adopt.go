@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -38,13 +40,17 @@ type Watcher interface {
 // Two copies of one log that both go on would decide the same transactions
 // differently. So Adopt refuses with ErrNotAdopted if a resource shows that the
 // other copy lives or went on after this one was taken, or cannot be asked.
-// With force it adopts in spite of that.
+// With force it adopts in spite of that, but for a copy that another service of
+// this machine has as its own: that is certain.
 func (m *Manager) Adopt(ctx context.Context, who Principal, id LogID, force bool) (err error) {
 	if !who.Operator {
 		return ErrNotOwner
 	}
 	_, s, err := m.readAside(id)
 	if err != nil {
+		return err
+	}
+	if err := m.usedElsewhere(id); err != nil {
 		return err
 	}
 	if against := m.speaksAgainst(ctx, id, s); len(against) > 0 && !force {
@@ -55,6 +61,21 @@ func (m *Manager) Adopt(ctx context.Context, who Principal, id LogID, force bool
 	}
 	m.log.LogAttrs(ctx, slog.LevelInfo, "an operator adopted a transaction log", who.attrs(eventAdopted,
 		slog.String("log", id.String()), slog.Bool("forced", force))...)
+	return nil
+}
+
+// usedElsewhere tells whether another service of this machine has the log as its own.
+func (m *Manager) usedElsewhere(id LogID) error {
+	others := m.opt.Neighbours()
+	for _, dir := range slices.Sorted(maps.Keys(others)) {
+		switch own, _, err := m.files.Elsewhere(dir, id); {
+		case err != nil:
+			return fmt.Errorf("%w: whether it is the log of another service cannot be read: %w", ErrNotAdopted, err)
+		case own:
+			return fmt.Errorf("%w: it is the log of another service of this machine, in %s, which settles what it holds (%s): abandon this copy, or stop that service for good and delete %s",
+				ErrNotAdopted, dir, others[dir], filepath.Join(dir, "id"))
+		}
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
@@ -505,5 +506,103 @@ func TestDecidedBy(t *testing.T) {
 	wantErr(t, m.Forget(t.Context(), who, "x"), nil)
 	if text := journal.String(); !strings.Contains(text, "adff28fe3aa557b38df845fa3777303b") || !strings.Contains(text, `"terminal":"pts/3"`) {
 		t.Errorf("journal: %s", text)
+	}
+}
+
+// besides is what a Manager is told of other services of the machine.
+func besides(name string, others ...place) func(*txn.Options) {
+	return func(o *txn.Options) {
+		o.Limits.Doubt = time.Nanosecond
+		o.Neighbours = func() map[string]string {
+			logs := map[string]string{}
+			for _, p := range others {
+				logs[p.dir("log")] = name
+			}
+			return logs
+		}
+	}
+}
+
+// TestAdoptOfNeighbour: a copy of what another service of the machine writes is not adopted, whether that one runs or not; a copy that
+// lies about is nobody's.
+func TestAdoptOfNeighbour(t *testing.T) {
+	shop := newPlace(t)
+	live := shop.open(t)
+	prepared(t, live, "x")
+	copied, lying := shop.moved(t), shop.moved(t)
+	m := copied.open(t)
+	closeAll(t, m)
+	root := txn.Principal{User: "root", Operator: true}
+	adopt := func(force bool, others func(*txn.Options)) error {
+		m := copied.open(t, others)
+		defer closeAll(t, m)
+		return m.Adopt(t.Context(), root, onlyAside(t, m).ID, force)
+	}
+	for _, running := range []bool{true, false} {
+		for _, force := range []bool{false, true} {
+			err := adopt(force, besides("fdt@shop: fdtctl --service shop txn", lying, shop))
+			if !errors.Is(err, txn.ErrNotAdopted) || !strings.Contains(err.Error(), shop.dir("log")+", which settles what it holds (fdt@shop: fdtctl --service shop txn)") {
+				t.Errorf("running %t, force %t: %v", running, force, err)
+			}
+		}
+		if running {
+			closeAll(t, live)
+		}
+	}
+	broken := newPlace(t)
+	wantErr(t, os.WriteFile(broken.dir("log")+"/id", []byte("{"), 0o600), nil)
+	if err := adopt(true, besides("fdt@broken", broken)); !errors.Is(err, txn.ErrNotAdopted) || !strings.Contains(err.Error(), "cannot be read") {
+		t.Error(err)
+	}
+	wantErr(t, adopt(false, besides("fdt@lying", lying)), nil)
+}
+
+// TestBranchesOfNeighbour: what another service of the machine has prepared in the same resources is that one's to settle, and nothing
+// that is lost; so it is while its log waits to be adopted.
+func TestBranchesOfNeighbour(t *testing.T) {
+	p := newPlace(t)
+	m := p.open(t)
+	prepared(t, m, "x")
+	closeAll(t, m)
+	shop := p.moved(t)
+	own := place{t.TempDir()}
+	wantErr(t, errors.Join(os.Mkdir(own.dir("log"), 0o700), os.Mkdir(own.dir("claims"), 0o700)), nil)
+	for _, r := range []string{"a", "b"} {
+		wantErr(t, os.Symlink(p.dir(r), own.dir(r)), nil)
+	}
+	tell := func(others func(*txn.Options)) (why []string, counted int) {
+		var journal bytes.Buffer
+		m := own.open(t, others, logged(&journal))
+		defer closeAll(t, m)
+		for range 3 {
+			wantErr(t, m.Scan(t.Context()), nil)
+		}
+		all, err := m.Unexplained()
+		wantErr(t, err, nil)
+		for _, u := range all {
+			why = append(why, u.Why)
+		}
+		if alarmed := strings.Contains(journal.String(), "left alone"); alarmed != (m.Counts().Unexplained > 0) {
+			t.Errorf("alarmed: %t\n%s", alarmed, journal.String())
+		}
+		return why, m.Counts().Unexplained
+	}
+	for of, c := range map[string]struct {
+		others  func(*txn.Options)
+		why     string
+		counted int
+	}{
+		"nobody": {besides(""), "its log is not here: it is another machine's, or lost", 2},
+		"its own": {besides("fdt@shop: fdtctl --service shop txn", p),
+			"its log is that of another service of this machine, which settles it: fdt@shop: fdtctl --service shop txn", 0},
+	} {
+		if why, counted := tell(c.others); counted != c.counted || len(why) != 2 || why[0] != c.why || why[1] != c.why {
+			t.Errorf("%s: %d, %q", of, counted, why)
+		}
+	}
+	closeAll(t, shop.open(t)) // and finds that it is a copy
+	why, counted := tell(besides("fdt: fdtctl txn", shop))
+	if want := "its log was put aside by another service of this machine, where it is to be adopted or abandoned: fdt: fdtctl txn"; counted != 0 || len(why) != 2 || why[0] != want {
+		t.Errorf("%d, %q", counted, why)
 	}
 }

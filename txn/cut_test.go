@@ -34,7 +34,7 @@ func TestCutOff(t *testing.T) {
 		cancel(errGone)
 		time.Sleep(grace - 1)
 		put(t, s, "a", "cut, too") // it is its own affair yet
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		_, err := s.Branch(t.Context(), "a")
 		wantErr(t, err, txn.ErrCutOff)

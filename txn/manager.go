@@ -58,7 +58,10 @@ type Options struct {
 	// AnswerDecided has Commit return when a commit is decided and durable, not when all resources know it: the same session's
 	// next transaction waits for that, so it sees what this one did, while another's may not yet.
 	AnswerDecided bool
-	Decider       string // names the one of Resources, a Decider, that keeps the decisions of transactions it takes part in; empty: the log keeps all
+	// Neighbours returns the LogDir of each other service of this machine, with how an operator settles what is in there, as
+	// "fdt@shop: fdtctl --service shop txn"; nil: there are none.
+	Neighbours func() map[string]string
+	Decider    string // names the one of Resources, a Decider, that keeps the decisions of transactions it takes part in; empty: the log keeps all
 
 	fault  ledger.Fault
 	frozen time.Duration // frozenFor, but for tests
@@ -99,6 +102,9 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	opt.Limits.defaults()
+	if opt.Neighbours == nil {
+		opt.Neighbours = func() map[string]string { return nil }
+	}
 	m := &Manager{opt: opt, log: opt.Logger, resources: map[string]Resource{}, gates: map[string]*gate{}, pending: pending.NewQueue()}
 	m.swept.init()
 	for _, r := range opt.Resources {

@@ -21,6 +21,7 @@ type Unexplained struct {
 	Scans    int       `json:"scans"`             // that have met it, at least; one may be settled as soon as the first has
 	Alone    bool      `json:"alone"`             // it is left to an operator
 	Foreign  bool      `json:"foreign,omitempty"` // its log is not here: it is another machine's, or lost
+	Service  string    `json:"service,omitempty"` // of this machine, which has its log, and how that is settled: see Options.Neighbours
 }
 
 // stays tells whether the branch is not just about to be settled.
@@ -55,6 +56,7 @@ func (m *Manager) readUnexplained() (all []Unexplained, err error) {
 func (m *Manager) countUnexplained() error {
 	all, err := m.Unexplained()
 	if err == nil {
+		all = slices.DeleteFunc(all, func(u Unexplained) bool { return u.Service != "" }) // that tells of them
 		m.unexplained.Store(int64(len(all)))
 	}
 	return err
@@ -106,7 +108,8 @@ func (r *recovery) unexplained(ctx context.Context, actions []action, own uint64
 }
 
 // foreign meets the branches of logs that are not here. Such a log is another machine's, which is at work and soon ends what it has
-// prepared, or is lost: what has been prepared for Limits.Doubt is left to an operator. A log that was put aside is told by itself.
+// prepared, or is lost: what has been prepared for Limits.Doubt is left to an operator. A log that was put aside is told by itself. That
+// of another service of this machine is settled by that one.
 func (r *recovery) foreign(ctx context.Context, met func(Unexplained) *Unexplained) error {
 	asides, err := r.m.files.Asides()
 	left := mostUnexplained
@@ -116,15 +119,31 @@ func (r *recovery) foreign(ctx context.Context, met func(Unexplained) *Unexplain
 				continue
 			}
 			left--
-			u := met(Unexplained{GID: b.GID, Resource: name, Why: "its log is not here: it is another machine's, or lost", Foreign: true})
+			u := met(r.m.ofAnother(b.GID, name))
 			since := u.Since
 			if !b.Since.IsZero() && b.Since.Before(since) {
 				since = b.Since
 			}
-			if u.Alone = time.Since(since) >= r.m.opt.Limits.Doubt; u.Alone {
+			if u.Alone = time.Since(since) >= r.m.opt.Limits.Doubt; u.Alone && u.Service == "" {
 				r.m.alarm(ctx, action{gid: u.GID, resource: name, why: u.Why})
 			}
 		}
 	}
 	return err
+}
+
+// ofAnother is a branch whose log is not here.
+func (m *Manager) ofAnother(gid GID, resource string) Unexplained {
+	u := Unexplained{GID: gid, Resource: resource, Why: "its log is not here: it is another machine's, or lost", Foreign: true}
+	others := m.opt.Neighbours()
+	for _, dir := range slices.Sorted(maps.Keys(others)) {
+		own, aside, _ := m.files.Elsewhere(dir, gid.Log) // one that cannot be read does not explain it
+		switch {
+		case own:
+			u.Service, u.Why = others[dir], "its log is that of another service of this machine, which settles it: "+others[dir]
+		case aside:
+			u.Service, u.Why = others[dir], "its log was put aside by another service of this machine, where it is to be adopted or abandoned: "+others[dir]
+		}
+	}
+	return u
 }

@@ -257,3 +257,22 @@ func ParseInstance(instance string) (gen, slot int, ok bool) {
 	}
 	return gen, slot, true
 }
+
+// LogsBeside returns the directories of the transaction logs of all services whose directory of state is beside that one, a [Service.Lib],
+// but for its own; and of each the service, with the command by which its transactions are settled.
+func LogsBeside(lib string) map[string]string {
+	logs := map[string]string{}
+	found, _ := filepath.Glob(filepath.Join(filepath.Dir(lib), "fdt*", "txn")) // the pattern is sound
+	for _, dir := range found {
+		at := filepath.Base(filepath.Dir(dir))
+		name, further := strings.CutPrefix(at, "fdt@")
+		if filepath.Dir(dir) == lib || at != "fdt" && (!further || !names.MatchString(name)) {
+			continue
+		}
+		logs[dir] = "fdt: fdtctl txn"
+		if further {
+			logs[dir] = at + ": fdtctl --service " + name + " txn"
+		}
+	}
+	return logs
+}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -137,4 +138,23 @@ func FuzzParseWorker(f *testing.F) {
 			t.Errorf("%q is worker %d of generation %d", name, slot, gen)
 		}
 	})
+}
+
+func TestLogsBeside(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"fdt/txn", "fdt@shop/txn", "fdt@bank", "fdt@Shop-2/txn", "fdt-metrics/txn"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(name string) string { return filepath.Join(root, name) }
+	for lib, want := range map[string]map[string]string{
+		"fdt":      {at("fdt@shop/txn"): "fdt@shop: fdtctl --service shop txn"},
+		"fdt@shop": {at("fdt/txn"): "fdt: fdtctl txn"},
+		"none":     {at("fdt/txn"): "fdt: fdtctl txn", at("fdt@shop/txn"): "fdt@shop: fdtctl --service shop txn"},
+	} {
+		if got := LogsBeside(at(lib)); !maps.Equal(got, want) {
+			t.Errorf("beside %s: %v", lib, got)
+		}
+	}
 }

@@ -37,6 +37,10 @@ func (c *txnCommand) list(ctx context.Context, m *txn.Manager) error {
 	}
 	odd, oerr := m.Unexplained()
 	for _, u := range odd {
+		if u.Service != "" {
+			fmt.Fprintf(c.stderr, "Resource %s holds a branch of %s for %s: %s\n", u.Resource, u.GID, age(u.Since), printable.Line(u.Why))
+			continue
+		}
 		fmt.Fprintf(c.stderr, "Resource %s holds a branch of %s for %s, which nothing explains: %s\n", u.Resource, u.GID, age(u.Since), printable.Line(u.Why))
 	}
 	return errors.Join(err, aerr, oerr)

@@ -26,6 +26,7 @@ import (
 	"github.com/fdtserver/fdt/internal/journal"
 	"github.com/fdtserver/fdt/internal/lastlog"
 	"github.com/fdtserver/fdt/internal/resources"
+	"github.com/fdtserver/fdt/internal/service"
 	"github.com/fdtserver/fdt/internal/snapshot"
 	"github.com/fdtserver/fdt/txn"
 )
@@ -250,7 +251,8 @@ func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err er
 	}()
 	m, err := txn.Open(ctx, txn.Options{
 		LogDir: filepath.Join(c.lib, "txn"), ClaimDir: filepath.Join(c.run, "txn"), LastLog: filepath.Join(c.etc, filepath.Base(lastlog.File)), Resources: rms, Limits: limits, Program: "fdtctl", Operator: true,
-		Logger: slog.New(slog.NewMultiHandler(c.journal, notes{out: c.stderr})),
+		Neighbours: func() map[string]string { return service.LogsBeside(c.lib) },
+		Logger:     slog.New(slog.NewMultiHandler(c.journal, notes{out: c.stderr})),
 	})
 	if err != nil {
 		return err

@@ -190,14 +190,19 @@ func TestTxnUnexplained(t *testing.T) {
 	h := newHost(t)
 	h.prepare(t, "x")
 	gid := txn.GID{Log: txn.LogID{7}, Incarnation: 3, Sequence: 5, Role: xa.RoleLocal}
-	met, err := json.Marshal([]txn.Unexplained{{GID: gid, Resource: "outbox", Why: "no log knows it", Since: time.Now().Add(-50*time.Hour - 30*time.Minute), Scans: 2}})
+	since := time.Now().Add(-50*time.Hour - 30*time.Minute)
+	met, err := json.Marshal([]txn.Unexplained{
+		{GID: gid, Resource: "outbox", Why: "no log knows it", Since: since, Scans: 2},
+		{GID: gid, Resource: "bank", Why: "its log is that of fdt@shop", Since: since, Alone: true, Foreign: true, Service: "fdt@shop"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(h.run, "txn", "unexplained"), met, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	want := "Resource outbox holds a branch of " + gid.String() + " for 50h, which nothing explains: no log knows it\n"
+	want := "Resource outbox holds a branch of " + gid.String() + " for 50h, which nothing explains: no log knows it\n" +
+		"Resource bank holds a branch of " + gid.String() + " for 50h: its log is that of fdt@shop\n"
 	if out, err := h.says(t, "list"); err != nil || h.stderr.String() != want {
 		t.Errorf("%s%v, %s", out, err, h.stderr.String())
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/fdtserver/fdt/txn/xa"
@@ -50,6 +51,18 @@ func (f *Files) ReadAside(id xa.LogID) (s *Contents, dir, machine string, err er
 	}
 	s.Supersede(sealed)
 	return s, dir, old.machine(), nil
+}
+
+// Elsewhere tells whether a directory of another service on this machine has the log of that identity: as its own, or put aside. A copy
+// that the other service has not found to be one yet is neither.
+func (f *Files) Elsewhere(dir string, id xa.LogID) (own, aside bool, err error) {
+	other := &directory{dir: dir}
+	is, err := other.readIdentity(f.opt.Machine)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errForeignLog) {
+		is, err = xa.LogID{}, nil
+	}
+	asides, aerr := other.listAside()
+	return is == id, slices.Contains(asides, id), errors.Join(err, aerr)
 }
 
 // Abandon gives up a log that was put aside. What is said of it is kept there.
