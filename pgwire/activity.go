@@ -98,6 +98,13 @@ func (a *activities) calls(name string) {
 	a.Procedure = name
 }
 
+// awaits notes what the session waits for; nothing, if none is given.
+func (a *activities) awaits(list ...txn.Wait) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Waits = list
+}
+
 // numbered notes the name of the transaction, which is one of a single call's, too.
 func (a *activities) numbered(gid txn.GID) {
 	a.mu.Lock()

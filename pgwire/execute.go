@@ -268,17 +268,29 @@ func (se *session) implicitly(ctx context.Context) error {
 // open begins a transaction with the modes, and the session's defaults for
 // what they leave open. A connection that has no slot yet waits for one here.
 func (se *session) open(ctx context.Context, m statement.Modes) error {
-	se.turn.rest()
-	if err := se.conn.Acquire(ctx); err != nil {
+	if err := se.seat(ctx); err != nil {
 		return err
 	}
-	se.reserved = false
 	opt := txn.TxOptions{
 		Isolation:  txn.Isolation(se.settings.get("default_transaction_isolation")),
 		ReadOnly:   se.settings.get("default_transaction_read_only") == "on",
 		Deferrable: se.settings.get("default_transaction_deferrable") == "on",
 	}
 	return se.openWith(ctx, modes(opt, m))
+}
+
+// seat waits for a slot, if the connection has none.
+func (se *session) seat(ctx context.Context) error {
+	se.turn.rest()
+	if se.reserved {
+		se.activity.awaits(txn.Wait{For: ForSlot, Since: time.Now()})
+		defer se.activity.awaits()
+	}
+	err := se.conn.Acquire(ctx)
+	if err == nil {
+		se.reserved = false
+	}
+	return err
 }
 
 func modes(opt txn.TxOptions, m statement.Modes) txn.TxOptions {

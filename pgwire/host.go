@@ -99,7 +99,11 @@ func (h *host) Waits() map[int]tables.Waiting {
 					holder.ClientGID = ""
 				}
 			}
-			texts = append(texts, a.Waits[n].Resource+": "+WaitText(&a.Waits[n], se.identity.Operator))
+			text := WaitText(&a.Waits[n], se.identity.Operator)
+			if on := a.Waits[n].Resource; on != "" {
+				text = on + ": " + text
+			}
+			texts = append(texts, text)
 		}
 		if w.Text = strings.Join(texts, "; "); w.Text != "" {
 			h.waits[int(a.PID)] = w

@@ -19,6 +19,9 @@ const (
 	waitsFor   = 200 * time.Millisecond // a question of a client may take
 )
 
+// ForSlot is what a [txn.Wait] is for of who has no slot of the worker yet.
+const ForSlot = "slot"
+
 // waiting is what the resources have said of waits.
 type waiting struct {
 	mu     sync.Mutex
@@ -183,6 +186,8 @@ func HolderText(h *txn.Holder, operator bool) string {
 // WaitText says what a wait is for: whose lock, or what else.
 func WaitText(w *txn.Wait, operator bool) string {
 	switch w.For {
+	case ForSlot:
+		return "a slot (workers.threads)"
 	case txn.ForConnection:
 		return "a connection (" + w.Why + ")"
 	case txn.ForResume:

@@ -280,3 +280,27 @@ func TestWaitsBeforeLocks(t *testing.T) {
 	full := "the worker's share of 8 is used up"
 	told(txn.ForConnection, full, "a connection ("+full+")", func() { holders[3].want("ROLLBACK", "C ROLLBACK", "Z I") })
 }
+
+// TestWaitsForSlot: so is who waits for a slot.
+func TestWaitsForSlot(t *testing.T) {
+	f := newFDT(t, bank{}, func(f *fdt, _ *config.Config) {
+		f.server.Threads, f.server.Reserve, f.wire.ReserveTimeout = 1, 4, time.Hour
+	})
+	holder := f.connect("alice")
+	holder.want("BEGIN; CALL enqueue('x')", "C BEGIN", "C CALL", "Z T")
+	waiter, viewer := f.connect("alice", "database", "waiter"), f.connect("alice")
+	waiter.front.Send(&pgproto3.Query{String: "CALL enqueue('y')"})
+	if err := waiter.front.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	const told = "SELECT wait_event_type, wait_event, pg_blocking_pids(pid) FROM pg_stat_activity WHERE datname = 'waiter'"
+	testwait.Until(t, "told", func() bool { return viewer.query(told)[1] == "D Extension|a slot (workers.threads)|{}" })
+	holder.want("COMMIT", "C COMMIT", "Z I")
+	if err := holder.conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	waiter.answers("let go", waiter.read(), "C CALL", "Z I")
+	if got := viewer.query(told)[1]; got != "D Client|ClientRead|{}" {
+		t.Error(got)
+	}
+}

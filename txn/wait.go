@@ -44,9 +44,9 @@ const (
 	ForResume     = "resume"     // of the resource, which an operator has paused
 )
 
-// Wait is what a transaction waits for at a resource.
+// Wait is what a transaction waits for, as a rule at a resource.
 type Wait struct {
-	Resource string    `json:"resource"`
+	Resource string    `json:"resource,omitempty"` // empty: it is not for a resource
 	For      string    `json:"for"`
 	Since    time.Time `json:"since,omitzero"`    // zero if the resource does not tell
 	Why      string    `json:"why,omitempty"`     // there is no connection yet

@@ -209,6 +209,9 @@ func waitLine(w *txn.Wait, now time.Time) string {
 	if !w.Since.IsZero() {
 		line += sinceThen(w.Since, now) + " "
 	}
+	if w.Resource == "" {
+		return line + "for " + pgwire.WaitText(w, true)
+	}
 	if w.For == txn.ForLock && len(w.Holders) == 0 {
 		return line + "on " + w.Resource + ", which does not tell for whose lock"
 	}

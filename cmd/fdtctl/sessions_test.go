@@ -46,6 +46,8 @@ func guests() map[string][]pgwire.Activity {
 			{PID: 0x1802<<16 | 1, Principal: "scram:bob", User: "bob the builder", Database: "bob", Peer: "[fe80::dead:beef:dead:beef]:53412", Listener: "public", State: "idle", Began: ago(48 * time.Hour), Changed: ago(26 * time.Hour)},
 			{PID: 0x1802<<16 | 2, Principal: "scram:carol", User: "carol", Database: "shop", Peer: "10.0.0.8:1024", Listener: "public", State: "idle in transaction (aborted)", Began: ago(time.Minute),
 				Changed: ago(time.Second), Transaction: ago(time.Second), Procedure: "transfer", GID: "fdt1-0123456789abcdef0123456789abcdef-12346-1-L"},
+			{PID: 0x1802<<16 | 3, Principal: "scram:dave", User: "dave", Database: "shop", Peer: "10.0.0.9:1025", Listener: "public", State: "active", Began: ago(8 * time.Second),
+				Changed: ago(7 * time.Second), Query: ago(7 * time.Second), Waits: []txn.Wait{{For: pgwire.ForSlot, Since: ago(7 * time.Second)}}},
 		},
 	}
 }
@@ -120,14 +122,14 @@ func TestSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	orders := map[string]string{
-		"id": "bob carol alice a_long", "user": "a_long alice bob carol", "from": "alice carol bob a_long", "listener": "a_long bob carol alice",
-		"state": "carol alice bob a_long", "since": "bob a_long alice carol", "procedure": "bob a_long carol alice",
+		"id": "bob carol dave alice a_long", "user": "a_long alice bob carol dave", "from": "alice carol dave bob a_long", "listener": "a_long bob carol dave alice",
+		"state": "carol dave alice bob a_long", "since": "bob a_long alice dave carol", "procedure": "bob dave a_long carol alice",
 	}
 	for by, want := range orders {
 		var out bytes.Buffer
 		var got []session
 		code := sessionsIn(dir, []string{"--json", "--sort", by}, &out, &out)
-		if err := json.Unmarshal(out.Bytes(), &got); code != 0 || err != nil || len(got) != 4 {
+		if err := json.Unmarshal(out.Bytes(), &got); code != 0 || err != nil || len(got) != 5 {
 			t.Fatalf("exit %d, %v: %s", code, err, out.String())
 		}
 		for i, first := range strings.Fields(want) {
@@ -137,7 +139,7 @@ func TestSessions(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if code := sessionsIn(dir, nil, &out, &out); code != 0 || !strings.HasPrefix(out.String(), "ID ") || strings.Count(out.String(), "\n") != 14 {
+	if code := sessionsIn(dir, nil, &out, &out); code != 0 || !strings.HasPrefix(out.String(), "ID ") || strings.Count(out.String(), "\n") != 16 {
 		t.Errorf("exit %d: %s", code, out.String())
 	}
 	if len(orders) != len(sessionOrders) {
