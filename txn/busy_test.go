@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/ofd"
 	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
-	"github.com/fdtserver/fdt/txn/internal/ofd"
 )
 
 // atWork locks the only claim, as who works on the transaction does, until done.

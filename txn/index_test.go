@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/fdtserver/fdt/internal/ofd"
 	"github.com/fdtserver/fdt/internal/testwait"
 	"github.com/fdtserver/fdt/txn"
-	"github.com/fdtserver/fdt/txn/internal/ofd"
 )
 
 // locked holds one of the log directory's locks until the test ends or unlock is called.

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/fdtserver/fdt/internal/ofd"
 	"github.com/fdtserver/fdt/txn"
-	"github.com/fdtserver/fdt/txn/internal/ofd"
 	"github.com/fdtserver/fdt/txn/spool"
 )
 

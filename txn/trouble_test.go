@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fdtserver/fdt/internal/ofd"
 	"github.com/fdtserver/fdt/txn"
-	"github.com/fdtserver/fdt/txn/internal/ofd"
 )
 
 // started begins to use a resource, for which a worker needs a log.

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/fdtserver/fdt/txn/internal/ofd"
+	"github.com/fdtserver/fdt/internal/ofd"
 	"github.com/fdtserver/fdt/txn/internal/wal"
 	"github.com/fdtserver/fdt/txn/xa"
 )

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/fdtserver/fdt/txn/internal/ofd"
+	"github.com/fdtserver/fdt/internal/ofd"
 )
 
 // A lock of the directory ends with the process that holds it, but not while

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/internal/meter"
-	"github.com/fdtserver/fdt/txn/internal/ofd"
+	"github.com/fdtserver/fdt/internal/ofd"
 	"github.com/fdtserver/fdt/txn/internal/wal"
 	"github.com/fdtserver/fdt/txn/xa"
 )

@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/ofd"
 	"github.com/fdtserver/fdt/txn"
-	"github.com/fdtserver/fdt/txn/internal/ofd"
 )
 
 // Budget bounds the connections that all processes together keep open, whatever their number and generation. Each connection is the lock of

@@ -9,8 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/ofd"
 	"github.com/fdtserver/fdt/internal/testwait"
-	"github.com/fdtserver/fdt/txn/internal/ofd"
 )
 
 func open(t *testing.T, path string) *os.File {
