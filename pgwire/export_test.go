@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"context"
 	"strconv"
 	"time"
 
@@ -75,9 +76,9 @@ func (c *Cursor) Fetch(sql string) ([]string, error) {
 // HoldTurns takes the turns of all who compute for long, and of all who log in, until release.
 func (s *Server) HoldTurns() (release func()) {
 	s.init()
-	s.computing <- struct{}{}
-	s.greeting <- struct{}{}
-	return func() { <-s.computing; <-s.greeting }
+	s.computing.take(context.Background())
+	s.greeting.take(context.Background())
+	return func() { s.computing.rest(); s.greeting.rest() }
 }
 
 // Shared is how many bytes are taken of the memory that all sessions share.

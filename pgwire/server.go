@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/lane"
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/throttle"
 	"github.com/fdtserver/fdt/internal/trace"
@@ -90,6 +91,10 @@ type Server struct {
 	// about four times that at most, as there are copies and garbage.
 	MaxTotal int
 
+	// Lane, if set, is what long requests of all workers share, so that they leave a processor to those who ask for little. The server
+	// is the one who uses it in this process.
+	Lane *lane.Lane
+
 	// Origin makes the process numbers of this worker's sessions tell
 	// where they are; Relay passes on a CancelRequest that belongs to
 	// another worker, and may be nil.
@@ -114,8 +119,8 @@ type Server struct {
 	// sessions. slog.Default if nil.
 	Logger *slog.Logger
 
-	computing turns // of sessions with long requests
-	greeting  turns // of clients that log in
+	computing *turns // of sessions with long requests
+	greeting  *turns // of clients that log in
 	memory    pool
 
 	sessions  registry
@@ -175,7 +180,7 @@ func (s *Server) init() {
 			s.MaxTotal = DefaultMaxTotal
 		}
 		s.memory.most = int64(max(s.MaxTotal, s.MaxMemory))
-		s.computing, s.greeting = newTurns(), newTurns()
+		s.computing, s.greeting = newTurns(s.Lane), newTurns(nil)
 		s.calls = map[*procedure.Procedure]*calls{}
 		for _, name := range s.Procedures.Names() {
 			p, _ := s.Procedures.Lookup(name)

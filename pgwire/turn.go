@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fdtserver/fdt/drain"
+	"github.com/fdtserver/fdt/internal/lane"
 )
 
 // What computes for long, or for strangers, takes turns, so that it stands in
@@ -25,13 +26,37 @@ const (
 const Turns = 2
 
 // turns is a queue for turns: who comes first is first.
-type turns chan struct{}
+type turns struct {
+	one  chan struct{} // has a token while somebody has the turn
+	lane *lane.Lane    // of all workers, to whose turns it belongs, too; nil: none
+}
 
-func newTurns() turns { return make(turns, 1) }
+func newTurns(l *lane.Lane) *turns { return &turns{make(chan struct{}, 1), l} }
+
+// take waits for the turn, and returns false if ctx ends before.
+func (t *turns) take(ctx context.Context) bool {
+	select {
+	case t.one <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	if t.lane != nil && !t.lane.Take(ctx) {
+		<-t.one
+		return false
+	}
+	return true
+}
+
+func (t *turns) rest() {
+	if t.lane != nil {
+		t.lane.Rest()
+	}
+	<-t.one
+}
 
 // turn is one goroutine's place in a queue. The zero value never waits.
 type turn struct {
-	of   turns
+	of   *turns
 	held bool
 	till time.Time
 }
@@ -41,10 +66,8 @@ func (t *turn) take(ctx context.Context) {
 	if t.of == nil || t.held {
 		return
 	}
-	select {
-	case t.of <- struct{}{}:
+	if t.of.take(ctx) {
 		t.held, t.till = true, time.Now().Add(slice)
-	case <-ctx.Done():
 	}
 }
 
@@ -52,7 +75,7 @@ func (t *turn) take(ctx context.Context) {
 func (t *turn) rest() {
 	if t.held {
 		t.held = false
-		<-t.of
+		t.of.rest()
 	}
 }
 

@@ -2,15 +2,18 @@ package pgwire
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/fdtserver/fdt/internal/lane"
 	"github.com/fdtserver/fdt/internal/testwait"
 )
 
 // TestTurns shows that who waits comes first when a slice is over, and that nobody waits longer than he is there.
 func TestTurns(t *testing.T) {
-	line := newTurns()
+	line := newTurns(nil)
 	a, b := turn{of: line}, turn{of: line}
 	a.take(t.Context())
 	a.take(t.Context()) // held already
@@ -45,6 +48,41 @@ func TestTurns(t *testing.T) {
 	none.goOn(t.Context())
 	none.rest()
 	a.take(t.Context())
+}
+
+// TestTurnsOfAllWorkers shows that a turn takes a seat of all workers', too, and that who does not get that gives the turn up.
+func TestTurnsOfAllWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "lane")
+		here, err := lane.Open(path, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there, err := lane.Open(path, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there.Take(t.Context())
+		line := newTurns(here)
+		a, b := turn{of: line}, turn{of: line}
+		short, stop := context.WithTimeout(t.Context(), time.Millisecond)
+		defer stop()
+		a.take(short)
+		if a.held || len(line.one) != 0 {
+			t.Error("a turn beside another worker's, or one that nobody has")
+		}
+		there.Rest()
+		a.take(t.Context())
+		a.rest()
+		b.take(t.Context())
+		if !b.held || there.Take(short) {
+			t.Error("no turn, or another worker's beside it")
+		}
+		b.rest()
+		if !there.Take(short) {
+			t.Error("the seat was kept")
+		}
+	})
 }
 
 // TestShare shows that a session's share of the common memory follows what it holds, and that the sum is bounded.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/drain"
 	"github.com/fdtserver/fdt/internal/control"
+	"github.com/fdtserver/fdt/internal/lane"
 	"github.com/fdtserver/fdt/internal/meter"
 	"github.com/fdtserver/fdt/internal/resources"
 	"github.com/fdtserver/fdt/internal/service"
@@ -111,7 +113,12 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 			return err
 		}
 	}
+	together, err := lane.Open(filepath.Join(p.run, "txn", "lane"), runtime.NumCPU())
+	if err != nil {
+		return err
+	}
 	wire := &pgwire.Server{
+		Lane:    together,
 		Manager: manager, Procedures: procedures, Listeners: ways, IdleTimeout: cfg.Transaction.IdleTimeout, MaxTotal: int(cfg.Workers.Recycle.Memory / 4),
 		Origin: pgwire.Origin{Generation: p.gen, Slot: p.slot}, Relay: relay(filepath.Join(p.run, "worker"), p.control()), Logger: log,
 		Elsewhere:      siblings(filepath.Join(p.run, "worker"), p.control(), siblingFor, siblingAge),
