@@ -26,6 +26,16 @@ import (
 // closed: better refused than hanging.
 var ErrNothingToServe = errors.New("nothing to serve")
 
+// ErrMisconfigured is ErrNothingToServe for faults of the configuration alone, with no worker left to be looked after: another start does
+// not help before somebody has mended them.
+var ErrMisconfigured = errors.New("the configuration is at fault")
+
+// misconfigured marks a cause as ErrMisconfigured.
+type misconfigured struct{ error }
+
+func (e misconfigured) Unwrap() error        { return e.error }
+func (e misconfigured) Is(target error) bool { return target == ErrMisconfigured } //nolint:errorlint // errors.Is asks
+
 // targetOf is what plan needs to know of a configuration.
 func targetOf(svc service.Service, gen int, cfg *config.Config) *target {
 	t := &target{
@@ -214,10 +224,19 @@ func (m *Master) cold(v view) error {
 	m.coldSource = m.opt.LastGood
 	if lost := m.startable(m.opt.LastGood); lost != nil {
 		// Better refused than hanging.
+		if faulty(err) && faulty(lost) && len(v.workers) == 0 {
+			err = misconfigured{err}
+		}
 		return m.happen(Failed, err)
 	}
 	m.instead = "the last good configuration serves, for " + err.Error()
 	return m.first(m.opt.LastGood)
+}
+
+// faulty tells whether err is of what a configuration says, and not of what it meets on the host.
+func faulty(err error) bool {
+	_, ok := errors.AsType[config.Faults](err)
+	return ok
 }
 
 // startable tells what keeps the configuration in a directory from being the first one.

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/fdtserver/fdt/config"
 	"github.com/fdtserver/fdt/internal/notify"
+	"github.com/fdtserver/fdt/internal/service"
 )
 
 // TestNoState has a directory where the state should be: no rollout begins, and at a cold start the listeners are closed.
@@ -55,6 +57,53 @@ func TestLastGood(t *testing.T) {
 	}
 	if err := m.takenBack(); !errors.Is(err, ErrNothingToServe) || errorName(err) != refused {
 		t.Error(err)
+	}
+}
+
+// TestMisconfigured tells a start that is of no use before somebody mends the configuration from one that may heal.
+func TestMisconfigured(t *testing.T) {
+	for name, c := range map[string]struct {
+		etc, good string // configurations; empty: there is none
+		workers   []worker
+		other     string // configuration of the default service, which serves; this one is another then
+		hopeless  bool
+	}{
+		"a fault, and no last good one":      {etc: "wrokers: {}", hopeless: true},
+		"none at all":                        {hopeless: true},
+		"faults in both":                     {etc: "wrokers: {}", good: "{", hopeless: true},
+		"workers are left to be stopped":     {etc: "wrokers: {}", workers: []worker{{unit: "fdt-worker@1-0.service", gen: 1, phase: draining}}},
+		"the last good one is another's now": {etc: "wrokers: {}", good: "listen: {x: {address: /run/a}}", other: "listen: {x: {address: /run/a}}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, _ := against(t, refuser{"ListUnitsByPatterns": {[]found{}}})
+			m.opt.Root = t.TempDir()
+			err := errors.Join(os.Mkdir(string(m.opt.Run), 0o700), os.Mkdir(m.opt.LastGood, 0o700), os.MkdirAll(m.opt.Etc, 0o700))
+			if c.etc != "" {
+				err = errors.Join(err, os.WriteFile(filepath.Join(m.opt.Etc, "config.yaml"), []byte(c.etc), 0o600))
+			}
+			if c.good != "" {
+				err = errors.Join(err, os.WriteFile(filepath.Join(m.opt.LastGood, "config.yaml"), []byte(c.good), 0o600))
+			}
+			if c.other != "" {
+				shop, perr := service.Parse("shop")
+				etc := filepath.Join(m.opt.Root, "etc/fdt")
+				err = errors.Join(err, perr, os.MkdirAll(etc, 0o700), os.WriteFile(filepath.Join(etc, "config.yaml"), []byte(c.other), 0o600))
+				m.opt.Service = shop
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.cold(view{workers: c.workers}); err != nil {
+				t.Fatal(err)
+			}
+			err = m.takenBack()
+			if !errors.Is(err, ErrNothingToServe) || errors.Is(err, ErrMisconfigured) != c.hopeless {
+				t.Errorf("hopeless %t: %v", errors.Is(err, ErrMisconfigured), err)
+			}
+			if _, ok := errors.AsType[config.Faults](err); !ok {
+				t.Errorf("the faults are lost: %v", err)
+			}
+		})
 	}
 }
 

@@ -26,6 +26,9 @@ import (
 // version is set by the build.
 var version = "devel"
 
+// misconfigured is EX_CONFIG of sysexits(3), after which fdt.service does not start again by itself.
+const misconfigured = 78
+
 func main() {
 	undumpable.Set()
 	os.Exit(run())
@@ -35,7 +38,7 @@ func run() int {
 	svc, err := service.Own()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "fdt-master: %v\n", err)
-		return 2
+		return misconfigured
 	}
 	show := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -71,10 +74,13 @@ func run() int {
 	reloads.Wait()
 	if err != nil {
 		err = errors.Join(err, notify.Status("not serving: "+err.Error()))
-		if errors.Is(err, master.ErrNothingToServe) {
-			log.Error("fdt cannot serve; its listeners are closed", "error", config.Detail(err))
-		} else {
+		if !errors.Is(err, master.ErrNothingToServe) {
 			log.Error("the master cannot go on, and systemd starts another; what serves goes on serving", "error", config.Detail(err))
+			return 1
+		}
+		log.Error("fdt cannot serve; its listeners are closed", "error", config.Detail(err))
+		if errors.Is(err, master.ErrMisconfigured) {
+			return misconfigured
 		}
 		return 1
 	}
