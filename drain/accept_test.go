@@ -243,6 +243,40 @@ func TestListenerName(t *testing.T) {
 	}
 }
 
+// A connection whose peer closed it in the queue, with nothing sent or in the middle of it, costs no handler and no place.
+func TestEndedInQueue(t *testing.T) {
+	networks(t, func(t *testing.T, network string) {
+		l := listen(t, network)
+		for range 10 {
+			c, err := net.Dial(l.Addr().Network(), l.Addr().String())
+			must(t, err)
+			must(t, c.Close())
+		}
+		c, err := net.Dial(l.Addr().Network(), l.Addr().String())
+		must(t, err)
+		if tcp, ok := c.(*net.TCPConn); ok { // a reset
+			must(t, tcp.SetLinger(0))
+		}
+		must(t, c.Close())
+		said, err := net.Dial(l.Addr().Network(), l.Addr().String())
+		must(t, err)
+		_, err = said.Write([]byte("x"))
+		must(t, errors.Join(err, said.Close()))
+		handled := make(chan byte, 12)
+		f := startOn(t, l, &drain.Server{Threads: 1, Handler: func(_ context.Context, c *drain.Conn) {
+			var b [1]byte
+			_, _ = c.Read(b[:])
+			handled <- b[0]
+		}})
+		if got := testwait.For(t, "what was said", handled); got != 'x' {
+			t.Errorf("a handler for one that had ended, before %q", got)
+		}
+		if n := f.s.Counts().Accepted; n != 12 {
+			t.Errorf("accepted %d", n)
+		}
+	})
+}
+
 // The listener stays non-blocking for the others that have it, whatever one server does.
 func TestNonblockIsShared(t *testing.T) {
 	networks(t, func(t *testing.T, network string) {

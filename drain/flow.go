@@ -276,6 +276,12 @@ func (a *loop) recovered() {
 // start makes a connection of what accept took and serves it.
 func (a *loop) start() {
 	s := a.server
+	if ended(a.fd) { // while it was in the queue
+		a.tally.accepted.Add(1)
+		_ = unix.Close(a.fd)
+		s.give(a.place)
+		return
+	}
 	for _, o := range a.options {
 		_ = unix.SetsockoptInt(a.fd, o.level, o.name, o.value) // fails if the peer is gone: Read will tell
 	}
@@ -302,6 +308,13 @@ func (a *loop) start() {
 	a.tally.open.Add(1)
 	s.mu.Unlock()
 	go s.serve(c)
+}
+
+// ended tells whether a connection's peer has closed it, and there is nothing to be read.
+func ended(fd int) bool {
+	var b [1]byte
+	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return n == 0 && err == nil || errors.Is(err, unix.ECONNRESET)
 }
 
 // serve runs the handler; Shutdown waits for it by way of s.conns.
