@@ -266,3 +266,20 @@ func TestPlanUnfenced(t *testing.T) {
 		t.Errorf("got %+v", do)
 	}
 }
+
+// TestAwaits: who waits for the same, for another reason, has done so since the first.
+func TestAwaits(t *testing.T) {
+	s := new(Session)
+	for range 2 {
+		s.places.awaits(Wait{Resource: "bank", For: ForConnection, Why: "first"})
+		first, _ := s.Waiting()
+		s.places.awaits(Wait{Resource: "bank", For: ForConnection, Why: "next"})
+		if w, waits := s.Waiting(); !waits || w.Why != "next" || !w.Since.Equal(first.Since) || first.Since.IsZero() {
+			t.Errorf("%+v, then %+v", first, w)
+		}
+		s.places.awaits(Wait{})
+		if w, waits := s.Waiting(); waits {
+			t.Errorf("%+v", w)
+		}
+	}
+}

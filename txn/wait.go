@@ -118,10 +118,12 @@ func (s *Session) Places() []Place {
 func (p *places) awaits(w Wait) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.Since = time.Now(); w.For == "" {
-		w.Since = time.Time{}
-	} else if p.wait.For == w.For { // for another reason
+	switch w.For {
+	case "":
+	case p.wait.For: // for another reason
 		w.Since = p.wait.Since
+	default:
+		w.Since = time.Now()
 	}
 	p.wait = w
 }

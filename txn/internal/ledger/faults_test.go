@@ -231,6 +231,9 @@ func TestSpoiltDirectory(t *testing.T) {
 				if _, _, known := f.Counted("alice"); known {
 					t.Error("a directory counts")
 				}
+				if f.InDoubt() != 0 || f.InDoubtOn("bank") != 0 {
+					t.Error("in doubt by a directory")
+				}
 				if _, ok := f.claims.tally.named(byOwner, "alice"); ok {
 					t.Error("a directory has owners")
 				}
