@@ -101,6 +101,25 @@ func TestBudgetParts(t *testing.T) {
 	})
 }
 
+// TestBudgetTurn: who comes while another process waits waits behind it.
+func TestBudgetTurn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pool")
+	var both [2]*Budget
+	for i := range both {
+		b, err := OpenBudget(path, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both[i] = b
+	}
+	for _, waiting := range []bool{true, false} {
+		both[0].wait(map[bool]int{true: 1, false: -1}[waiting])
+		if ok, err := both[1].takeNow(); ok == waiting || err != nil {
+			t.Errorf("somebody waits: %v; a place: %v, %v", waiting, ok, err)
+		}
+	}
+}
+
 // TestBudgetFails: without its file a budget gives nothing away.
 func TestBudgetFails(t *testing.T) {
 	if _, err := OpenBudget(filepath.Join(t.TempDir(), "none", "pool"), 1); err == nil {
