@@ -343,6 +343,32 @@ func TestRecountForgotten(t *testing.T) {
 	}
 }
 
+// TestRecountMoving: what comes while claims are read is counted once, whether it was read or not, and what a death has left is not.
+func TestRecountMoving(t *testing.T) {
+	for _, read := range []bool{true, false} {
+		f, _ := opened(t)
+		must(t, f.rebuild(t.Context()))
+		f.claims.tally.add(tallyDoubt, 7)
+		r, err := f.NewRecount()
+		must(t, err)
+		st := State{Transaction: xa.Transaction{GID: testGID(1, 1, xa.RoleExternal), ClientGID: "x", Phase: xa.Prepared, Branches: []xa.BranchID{{Resource: "bank"}}}}
+		c, err := f.Create(t.Context(), st)
+		must(t, err)
+		must(t, c.Release())
+		if read {
+			r.Add(&st)
+		}
+		r.Done()
+		if on := f.InDoubtOn("bank"); on != 1 {
+			t.Errorf("read: %v; at the bank: %d", read, on)
+		}
+		must(t, f.Recount())
+		if n, on := f.InDoubt(), f.InDoubtOn("bank"); n != 1 || on != 1 {
+			t.Errorf("read: %v; in doubt: %d, at the bank: %d", read, n, on)
+		}
+	}
+}
+
 // TestRebuildErrorSays: a full disk is told as one.
 func TestRebuildErrorSays(t *testing.T) {
 	for why, want := range map[error]*xa.Error{unix.ENOSPC: xa.ErrNoRoom, unix.EIO: xa.ErrNoClaims} {

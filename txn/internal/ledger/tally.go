@@ -220,10 +220,13 @@ func (r *Recount) Add(st *State) {
 	}
 }
 
-// Done corrects the numbers, when all claims were read, by what they were off when it began.
+// Done corrects the numbers when all claims were read. What came or went meanwhile may have been read or not, so a number that has
+// moved is only brought between what it was before and is now.
 func (r *Recount) Done() {
-	for i, n := range r.was {
-		if by := r.is[i] - n; by != 0 {
+	for i, was := range r.was {
+		now, _ := r.tally.get(i)
+		is := r.is[i]
+		if by := is - min(max(is, min(was, now)), max(was, now)); by != 0 {
 			r.tally.add(i, by)
 		}
 	}
