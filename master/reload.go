@@ -34,7 +34,7 @@ var ErrMisconfigured = errors.New("the configuration is at fault")
 type misconfigured struct{ error }
 
 func (e misconfigured) Unwrap() error        { return e.error }
-func (e misconfigured) Is(target error) bool { return target == ErrMisconfigured } //nolint:errorlint // errors.Is asks
+func (e misconfigured) Is(target error) bool { return target == ErrMisconfigured }
 
 // targetOf is what plan needs to know of a configuration.
 func targetOf(svc service.Service, gen int, cfg *config.Config) *target {

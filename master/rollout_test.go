@@ -68,7 +68,7 @@ func TestMisconfigured(t *testing.T) {
 		other     string // configuration of the default service, which serves; this one is another then
 		hopeless  bool
 	}{
-		"a fault, and no last good one":      {etc: "wrokers: {}", hopeless: true},
+		"a fault and no last good one":       {etc: "wrokers: {}", hopeless: true},
 		"none at all":                        {hopeless: true},
 		"faults in both":                     {etc: "wrokers: {}", good: "{", hopeless: true},
 		"workers are left to be stopped":     {etc: "wrokers: {}", workers: []worker{{unit: "fdt-worker@1-0.service", gen: 1, phase: draining}}},
@@ -76,7 +76,7 @@ func TestMisconfigured(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, _ := against(t, refuser{"ListUnitsByPatterns": {[]found{}}})
-			m.opt.Root = t.TempDir()
+			m.opt.Root, m.state.Next = t.TempDir(), 2
 			err := errors.Join(os.Mkdir(string(m.opt.Run), 0o700), os.Mkdir(m.opt.LastGood, 0o700), os.MkdirAll(m.opt.Etc, 0o700))
 			if c.etc != "" {
 				err = errors.Join(err, os.WriteFile(filepath.Join(m.opt.Etc, "config.yaml"), []byte(c.etc), 0o600))
