@@ -150,7 +150,7 @@ procedures:
     steps: [{on: bank_b, sql: "SELECT seq, concat('row ', seq), if(seq % 2 = 0, seq, NULL) FROM seq_1_to_1000000 WHERE seq < :n", rows: many}]
     returns: {i: integer, words: text, even: numeric}
   plain:
-    steps: [{on: bank_b, sql: "SHOW TABLES", rows: many}]
+    steps: [{on: bank_b, sql: "SHOW TABLES LIKE 'account'", rows: many}]
     returns: {name: text}
   wide: {steps: [{on: bank_a, sql: "SELECT 1, 2", rows: many}], returns: {one: integer}}
   wide_my: {steps: [{on: bank_b, sql: "SELECT 1, 2", rows: many}], returns: {one: integer}}
