@@ -28,6 +28,7 @@ type Config struct {
 	Reload      Reload
 	Transaction Transaction
 	Resources   map[string]Resource
+	Cluster     Cluster
 	Procedures  map[string]Procedure
 	Users       map[string]User
 	Metrics     Metrics
@@ -161,6 +162,11 @@ type Transaction struct {
 
 	Answer  string // AnswerTold or AnswerDecided
 	Decider string // the resource that keeps the decisions of the transactions it takes part in; empty: none
+}
+
+// Cluster says with which other hosts this one settles transactions.
+type Cluster struct {
+	Decider string // the resource that keeps the ledger of all of them, and decisions; empty: this host keeps its own
 }
 
 // When a commit in two phases is answered.

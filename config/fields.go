@@ -126,6 +126,8 @@ func rootFields(c *Config, k knowledge) []field {
 		{key: "resources", def: "{}",
 			doc:  "The resource managers that take part in transactions, by name.",
 			kind: named(&c.Resources, &plainName, func(n string, r *Resource) kind { r.Name = n; return resourceKind(r, k) })},
+		{key: "cluster", def: "{}", kind: mapping(clusterFields(&c.Cluster)),
+			doc: "Other hosts with which this one settles transactions."},
 		{key: "procedures", def: "{}",
 			doc:  "What clients may call, by name.",
 			kind: named(&c.Procedures, &procedureName, func(n string, p *Procedure) kind { p.Name = n; return mapping(procedureFields(p)) })},
@@ -303,6 +305,13 @@ func transactionFields(t *Transaction) []field {
 			doc: "When a commit in two phases is answered: told, when all resources know it; decided, as soon as it is final. Then only the same session is sure to see it everywhere, as its next transaction waits for that."},
 		{key: "decider", kind: text(&t.Decider, schema{}, nil),
 			doc: "A postgres resource, made ready by fdtctl decider init, that keeps the decisions of the transactions in which it takes part: its commit is the decision. Default: the log on this host keeps all."},
+	}
+}
+
+func clusterFields(c *Cluster) []field {
+	return []field{
+		{key: "decider", kind: text(&c.Decider, schema{}, nil),
+			doc: "A postgres resource, made ready by fdtctl cluster init, in which all hosts that name it keep what they have promised and decided: any of them settles what any of them has prepared. It is transaction.decider, too. Default: this host keeps its own log and settles its own."},
 	}
 }
 

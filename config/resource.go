@@ -222,8 +222,15 @@ func (d *decoder) resources(c *Config) {
 
 // decider checks who keeps decisions.
 func (d *decoder) decider(c *Config) {
-	const path = "transaction.decider"
-	name := c.Transaction.Decider
+	if all, one := c.Cluster.Decider, c.Transaction.Decider; all != "" && one != "" && all != one {
+		d.at("transaction.decider", "leave it out", "cluster.decider is %s, and keeps the decisions, too", all)
+		return
+	}
+	path, name := "transaction.decider", c.Transaction.Decider
+	if c.Cluster.Decider != "" {
+		path, name = "cluster.decider", c.Cluster.Decider
+		c.Transaction.Decider = name
+	}
 	switch r, ok := c.Resources[name]; {
 	case name == "", ok && r.Type == "": // the latter is a fault by itself
 	case !ok:

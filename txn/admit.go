@@ -25,7 +25,7 @@ const recountEvery = time.Second
 
 // admit tells whether one more transaction of owner may be prepared.
 func (m *Manager) admit(ctx context.Context, owner string) error {
-	if err := m.files.Room(ctx); err != nil {
+	if err := m.ledger.Room(ctx); err != nil {
 		return m.noRoom(ctx, err)
 	}
 	refusal := m.full(owner)
@@ -35,7 +35,7 @@ func (m *Manager) admit(ctx context.Context, owner string) error {
 	m.admitted.mu.Lock()
 	defer m.admitted.mu.Unlock()
 	if time.Since(m.admitted.counted) > recountEvery {
-		if err := m.files.Recount(); err != nil {
+		if err := m.ledger.Recount(); err != nil {
 			return m.noRoom(ctx, err)
 		}
 		m.admitted.counted = time.Now()
@@ -50,7 +50,7 @@ func (m *Manager) admit(ctx context.Context, owner string) error {
 
 // full tells by the numbers whether a limit is reached.
 func (m *Manager) full(owner string) error {
-	all, mine, known := m.files.Counted(owner)
+	all, mine, known := m.ledger.Counted(owner)
 	if most := m.opt.Limits.Prepared; known && most > 0 && all >= int64(most) {
 		return fmt.Errorf("%w: %d, transaction.prepared in the configuration", ErrTooMany, most)
 	}
@@ -113,10 +113,10 @@ func (f *floods) pass(kind string) (untold int, tell bool) {
 // stay.
 func (m *Manager) trim(ctx context.Context) error {
 	most := int64(m.opt.Limits.Kept)
-	if n, err := m.files.Kept(); err != nil || most == 0 || n <= most {
+	if n, err := m.ledger.Kept(); err != nil || most == 0 || n <= most {
 		return err
 	}
-	if err := m.files.Recount(); err != nil {
+	if err := m.ledger.Recount(); err != nil {
 		return err
 	}
 	type outcome struct {

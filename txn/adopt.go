@@ -46,6 +46,9 @@ func (m *Manager) Adopt(ctx context.Context, who Principal, id LogID, force bool
 	if !who.Operator {
 		return ErrNotOwner
 	}
+	if m.host != nil {
+		return m.host.Adopt(ctx, who, id, force)
+	}
 	_, s, err := m.readAside(id)
 	if err != nil {
 		return err
@@ -195,6 +198,9 @@ func openBranches(s *ledger.Contents) []BranchID {
 func (m *Manager) Abandon(ctx context.Context, who Principal, id LogID) (left map[string]string, err error) {
 	if !who.Operator {
 		return nil, ErrNotOwner
+	}
+	if m.host != nil {
+		return m.host.Abandon(ctx, who, id)
 	}
 	if _, err := m.files.AsideDir(id); err != nil {
 		return nil, err

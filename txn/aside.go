@@ -73,6 +73,9 @@ func (m *Manager) readAside(id LogID) (*aside, *ledger.Contents, error) {
 
 // asides returns the logs that were put aside and not abandoned, each read once.
 func (m *Manager) asides() ([]*aside, error) {
+	if m.host != nil {
+		return m.host.asides()
+	}
 	m.aside.mu.Lock()
 	defer m.aside.mu.Unlock()
 	if !m.aside.some {
@@ -132,6 +135,9 @@ func (m *Manager) elsewhere(ctx context.Context, who Principal, name string, d D
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrPutAside, err)
 	}
+	if m.host != nil {
+		return m.host.elsewhere(ctx, who, name, d)
+	}
 	answer := error(ErrUnknownGID)
 	for _, a := range all {
 		st, ok := a.claims[name]
@@ -160,7 +166,14 @@ func (m *Manager) elsewhere(ctx context.Context, who Principal, name string, d D
 
 // openElsewhere tells whether a log that was put aside has an open transaction
 // of that name, which must not be given away a second time.
-func (m *Manager) openElsewhere(name string) (bool, error) {
+func (m *Manager) openElsewhere(ctx context.Context, name string) (bool, error) {
+	if m.host != nil {
+		before, err := m.openBefore(ctx, name)
+		if before || err != nil {
+			return before, err
+		}
+		return m.host.openElsewhere(ctx, name)
+	}
 	all, err := m.asides()
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrPutAside, err)

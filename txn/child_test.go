@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		testcover.Exit(m, 0)
 	}
 	code := m.Run()
-	if err := closeBank(); err != nil {
+	if err := errors.Join(closeBank(), closeClusters()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
@@ -71,7 +71,7 @@ func child(root, script, die string) error {
 		return err
 	}
 	if bank != nil {
-		opt.Resources, opt.Decider = append(opt.Resources, bank), "bank"
+		opt.Resources, opt.Decider, opt.Cluster = append(opt.Resources, bank), "bank", p.clustered()
 	}
 	txn.SetFault(&opt, hook)
 	m, err := txn.Open(ctx, opt)
@@ -182,6 +182,15 @@ func obey(ctx context.Context, m *txn.Manager, s *txn.Session, word string) erro
 		return s.Commit(ctx)
 	case "refused-commit":
 		if err := s.Commit(ctx); !errors.Is(err, txn.ErrRolledBack) {
+			return fmt.Errorf("got %w", err)
+		}
+		return nil
+	case "lost-commit", "sure-commit", "lost-prepare", "sure-prepare":
+		err := s.Commit
+		if strings.HasSuffix(verb, "prepare") {
+			err = func(ctx context.Context) error { return s.Prepare(ctx, arg) }
+		}
+		if err := err(ctx); strings.HasPrefix(verb, "lost") && err == nil || strings.HasPrefix(verb, "sure") && err != nil && !txn.InDoubt(err) {
 			return fmt.Errorf("got %w", err)
 		}
 		return nil

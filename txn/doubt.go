@@ -10,7 +10,7 @@ import (
 // countedName is the shared fact that a recovering process has come to the end of
 // a scan, with since when the oldest transaction in doubt waits, in nanoseconds
 // since 1970, so that not each has to scan. How many there are all know at any
-// time: see ledger.Files.InDoubt.
+// time: see ledger.Limits.
 const countedName = "counted"
 
 // older takes note of a transaction of which the oldest in doubt is to be found.
@@ -22,13 +22,13 @@ func older(oldest *int64, t *Transaction) {
 
 func (m *Manager) writeCounted(oldest int64) error {
 	m.oldest.Store(oldest)
-	return m.files.Share(countedName, fmt.Appendln(nil, oldest))
+	return m.ledger.Share(countedName, fmt.Appendln(nil, oldest))
 }
 
 // heard takes over what another process has counted, if it has come to the end
 // of a scan since.
 func (m *Manager) heard(ctx context.Context, since time.Time) bool {
-	_, at, err := m.files.Shared(countedName)
+	_, at, err := m.ledger.Shared(countedName)
 	if err != nil || at.Before(since) {
 		return false
 	}
@@ -37,7 +37,7 @@ func (m *Manager) heard(ctx context.Context, since time.Time) bool {
 }
 
 func (m *Manager) readCounted() error {
-	raw, _, err := m.files.Shared(countedName)
+	raw, _, err := m.ledger.Shared(countedName)
 	if err != nil {
 		return ignoreNotExist(err) // nobody has counted yet
 	}

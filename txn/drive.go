@@ -25,6 +25,7 @@ type errand struct {
 	voted    []BranchID       // likewise
 	of       *pending.Outcome // of taskFinish
 	found    *ledger.State    // of taskConclude: the claim as it was
+	own      ledger.Log       // see log; nil: none yet
 	last     ledger.DeadLog   // reads the logs of the dead
 	c        *ledger.Claim    // that it has, or had
 	said     *ledger.History  // by the last log of a dead incarnation; nil: nothing, or it is in the claim by now
@@ -78,10 +79,33 @@ func (w *errand) goOn(j job, effects []effect, in input) error {
 				break
 			}
 		}
-		j.self = w.m.ledger.Incarnation()
+		j.self = w.self()
 		j, effects = j.next(in)
 		in = input{result: done}
 	}
+}
+
+// log is the log that the errand writes, one and the same from its first look at a claim to its end: what it says in a claim about
+// itself, and the lock of that, end with the incarnation whose log it is.
+func (w *errand) log() (_ ledger.Log, err error) {
+	if w.t != nil && w.t.log != nil {
+		return w.t.log, nil
+	}
+	if w.own == nil {
+		w.own, err = w.m.ledger.Log(w.ctx)
+	}
+	return w.own, err
+}
+
+// self is the incarnation of that log; 0 if there is none yet.
+func (w *errand) self() uint64 {
+	switch {
+	case w.t != nil && w.t.log != nil:
+		return w.t.log.Incarnation()
+	case w.own != nil:
+		return w.own.Incarnation()
+	}
+	return w.m.ledger.Incarnation()
 }
 
 // goOnBeside goes on while the client hears that it is committed. Its session waits for the end of that with its next
@@ -241,7 +265,7 @@ func (w *errand) take(j *job, how act, in *input) (err error) {
 	case taskForget, taskCommit, taskRehearse, taskAsk, taskTakeIn: // those that are decided here take none
 	}
 	if !in.refused && j.task != taskConclude && (j.task != taskDecide || !w.c.Phase.Terminal()) {
-		if _, err = w.m.ledger.Log(w.ctx); err != nil {
+		if _, err = w.log(); err != nil {
 			err = errors.Join(err, w.c.Release())
 		}
 	}
@@ -318,7 +342,7 @@ func (w *errand) by(j *job) Operator {
 
 // write notes a record, or forces it.
 func (w *errand) write(j *job, e effect) error {
-	log, err := w.m.ledger.Log(w.ctx)
+	log, err := w.log()
 	if err != nil {
 		return err
 	}
@@ -411,7 +435,7 @@ func (w *errand) create(f facts) error {
 		GID: f.gid, ClientGID: w.given, Phase: f.phase, Owner: w.who.User, Addr: w.who.Addr, Database: w.who.Database,
 		Since: time.Now(), Branches: w.t.branchIDs(),
 	}}
-	if taken, err := w.m.openElsewhere(w.name); taken || err != nil {
+	if taken, err := w.m.openElsewhere(w.ctx, w.name); taken || err != nil {
 		return cmp.Or(err, error(ErrDuplicateGID))
 	}
 	err := w.m.admit(w.ctx, w.who.User)

@@ -145,3 +145,9 @@ func (m *told) Froze(ctx context.Context, pid int, file string, err error) {
 	}
 	m.log.WarnContext(ctx, "killed a process that was stopped with a lock that recovery needs", attrs...)
 }
+
+// Silenced reports a process of this cluster whose part others have ended.
+func (m *told) Silenced(ctx context.Context, incarnation uint64) {
+	m.log.WarnContext(ctx, "a process of the cluster has said nothing for long, as where it stands still or its host is cut off: its session was ended, and what it has left is settled by others",
+		slog.Uint64("incarnation", incarnation))
+}

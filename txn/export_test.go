@@ -22,7 +22,7 @@ func SetFrozen(o *Options, d time.Duration) { o.frozen = d }
 func Retry(m *Manager, ctx context.Context) { m.retry(ctx, nil) }
 
 // Rotate rewrites the log of m whatever its size.
-func Rotate(m *Manager, ctx context.Context) error { return m.files.Rotate(ctx, 0, m.dispensable) }
+func Rotate(m *Manager, ctx context.Context) error { return m.ledger.Rotate(ctx, 0, m.dispensable) }
 
 // Sweep drops the proofs of finished commits.
 func Sweep(m *Manager, ctx context.Context) error { return m.sweep(ctx) }
@@ -67,7 +67,10 @@ func ReadCount(m *Manager) error { return m.readCounted() }
 func OldestInDoubt(m *Manager) int64 { return m.oldest.Load() }
 
 // KeepRoom keeps the operator's room now.
-func KeepRoom(m *Manager) { m.files.KeepRoom() }
+func KeepRoom(m *Manager) { m.ledger.KeepRoom() }
 
 // RetryLoop tells what is left over until ctx ends, and does not scan.
 func RetryLoop(m *Manager, ctx context.Context) { m.retryLoop(ctx) }
+
+// Orphaned tells whether an incarnation of another host waits for who recovers.
+func Orphaned(m *Manager, ctx context.Context) (bool, error) { return m.ledger.Orphaned(ctx) }

@@ -17,6 +17,9 @@ import (
 // whatever it returns, the session has none any more.
 func (m *Manager) vote(ctx context.Context, t *transaction, client string) error {
 	err := checkClientGID(client)
+	if err == nil && t.outside() {
+		err = m.errOutside()
+	}
 	if err == nil {
 		_, err = m.ledger.Log(ctx)
 	}

@@ -35,10 +35,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		one  = "begin put:a put:a commit"
 		last = "begin put:a last:b commit"
 	)
-	for _, test := range []struct {
-		script, die string
-		want        outcome
-	}{
+	for _, test := range []crash{
 		{vote, "vote: claimed", nothing},
 		{vote, "vote: preparing", nothing},
 		{vote, "send prepare a", nothing},
@@ -100,16 +97,35 @@ func TestCrashAtEveryStep(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s/reboot=%t", test.script, test.die, reboot), func(t *testing.T) {
 				t.Parallel()
 				p := newFastPlace(t)
-				_, killed := p.worker(t, test.script, test.die)
-				if !killed {
-					t.Fatal("the worker did not come by that step")
-				}
+				p.crash(t, test)
 				if reboot {
 					p.reboot(t)
 				}
 				p.check(t, test.want, test.script == one)
 			})
 		}
+		t.Run(fmt.Sprintf("%s/%s/cluster", test.script, test.die), func(t *testing.T) {
+			t.Parallel()
+			p := newClusterPlace(t)
+			p.crash(t, test)
+			p.anotherHost(t).check(t, test.want, test.script == one)
+		})
+	}
+}
+
+// crash is a worker's death at a step of what it does, and what is to come of that.
+type crash struct {
+	script, die string
+	want        outcome
+}
+
+func (p place) crash(t *testing.T, c crash) {
+	t.Helper()
+	if _, killed := p.worker(t, c.script, c.die); !killed {
+		t.Fatal("the worker did not come by that step")
+	}
+	if p.clustered() {
+		p.wantGone(t)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fdtserver/fdt/txn/internal/ledger"
 	"github.com/fdtserver/fdt/txn/internal/pending"
 )
 
@@ -15,8 +16,9 @@ import (
 type transaction struct {
 	m          *Manager
 	who        Principal
-	gid        GID  // zero until a resource is used
-	named      bool // its client may ask how it ended
+	gid        GID        // zero until a resource is used
+	log        ledger.Log // in which that was given away; no other has a record of its vote or decision by this process
+	named      bool       // its client may ask how it ended
 	opt        TxOptions
 	began      time.Time
 	branches   []*enlisted

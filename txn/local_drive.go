@@ -26,6 +26,8 @@ func (m *Manager) commit(ctx context.Context, t *transaction) (warning, err erro
 		return nil, nil
 	case !t.named && (t.opt.ReadOnly || len(t.branches) == 1 && !t.branches[0].asked):
 		j.way = inOnePhase
+	case t.outside():
+		return nil, errors.Join(m.errOutside(), t.rollback(ctx))
 	default:
 		if t.deciding = m.deciding(t); t.deciding != nil {
 			j.way, w.at = byDecider, t.deciding.id

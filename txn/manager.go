@@ -61,7 +61,10 @@ type Options struct {
 	// Neighbours returns the LogDir of each other service of this machine, with how an operator settles what is in there, as
 	// "fdt@shop: fdtctl --service shop txn"; nil: there are none.
 	Neighbours func() map[string]string
-	Decider    string // names the one of Resources, a Decider, that keeps the decisions of transactions it takes part in; empty: the log keeps all
+	// Cluster has the Decider keep the ledger as well, for all hosts that do the same: any of them settles what any of them has prepared.
+	Cluster bool
+	Host    string // of a cluster: the name of this host, for the record; empty: as hostname(1) says
+	Decider string // names the one of Resources, a Decider, that keeps the decisions of transactions it takes part in; empty: the log keeps all
 
 	fault  ledger.Fault
 	frozen time.Duration // frozenFor, but for tests
@@ -73,7 +76,9 @@ type Manager struct {
 	opt       Options
 	log       *slog.Logger
 	ledger    ledger.Ledger
-	files     *ledger.Files // what of it is on this host
+	files     *ledger.Files // the log of this host, which is the ledger unless there is a cluster
+	host      *Manager      // of that, where there is a cluster; nil otherwise
+	kin       []LogID       // logs for which another ledger of this process answers
 	resources map[string]Resource
 	decider   Decider // nil without one
 
@@ -86,7 +91,7 @@ type Manager struct {
 	waiting     atomic.Int64     // of those, how many an operator has to decide about
 	oldest      atomic.Int64     // of those, in nanoseconds since 1970; 0 if there is none
 	gates       map[string]*gate // by resource
-	work        work
+	work        *work            // with host's
 	pending     *pending.Queue
 	swept       sweeper
 	fences      fences
@@ -105,8 +110,7 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 	if opt.Neighbours == nil {
 		opt.Neighbours = func() map[string]string { return nil }
 	}
-	m := &Manager{opt: opt, log: opt.Logger, resources: map[string]Resource{}, gates: map[string]*gate{}, pending: pending.NewQueue()}
-	m.swept.init()
+	m := (&Manager{opt: opt, log: opt.Logger, work: new(work), resources: map[string]Resource{}, gates: map[string]*gate{}}).fresh()
 	for _, r := range opt.Resources {
 		if m.resources[r.Name()] != nil {
 			return nil, fmt.Errorf("two resources are named %q", r.Name())
@@ -119,7 +123,7 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 			return nil, fmt.Errorf("no resource %q that can keep decisions", opt.Decider)
 		}
 	}
-	m.meters.init(opt.Resources)
+	m = m.fresh()
 	machine, err := []byte(opt.MachineID), error(nil)
 	if len(machine) == 0 {
 		machine, err = os.ReadFile("/etc/machine-id")
@@ -152,7 +156,22 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 			slog.Any("error", foreign), slog.String("file", filepath.Join(opt.LogDir, "old-*")), event(eventForeign))
 	}
 	m.aside.some = len(aside) > 0
-	return m, nil
+	if !opt.Cluster {
+		return m, nil
+	}
+	all, err := m.join(ctx)
+	if err != nil {
+		return nil, errors.Join(err, m.Close(ctx))
+	}
+	return all, nil
+}
+
+// fresh is a Manager of the same resources, with a memory of its own.
+func (m *Manager) fresh() *Manager {
+	is := &Manager{opt: m.opt, log: m.log, work: m.work, resources: m.resources, decider: m.decider, gates: m.gates, pending: pending.NewQueue()}
+	is.swept.init()
+	is.meters.init(m.opt.Resources)
+	return is
 }
 
 // lastLog reads which log served last on the machine.
@@ -174,7 +193,7 @@ func (m *Manager) lastLog(ctx context.Context) (id LogID, err error) {
 	return id, err
 }
 
-// Log names the log of this Manager's transactions.
+// Log names the log on this host. Of a cluster it is the host's own, without which it must not start: see Options.LastLog.
 func (m *Manager) Log() LogID { return m.files.ID() }
 
 func (l *Limits) defaults() {
@@ -219,7 +238,10 @@ func (m *Manager) Close(ctx context.Context) error {
 		m.warn(ctx, "drop decisions", err)
 		settled = err == nil
 	}
-	errs = append(errs, m.files.Close(ctx, settled, m.dispensable))
+	errs = append(errs, m.ledger.Close(ctx, settled, m.dispensable))
+	if m.host != nil {
+		errs = append(errs, m.host.Close(ctx))
+	}
 	return errors.Join(errs...)
 }
 
@@ -228,9 +250,16 @@ func (m *Manager) NewSession(p Principal) *Session { return &Session{m: m, who: 
 
 // Counts returns a snapshot; it reads memory only.
 func (m *Manager) Counts() Counts {
-	c := Counts{Active: int(m.active.Load()), InDoubt: m.files.InDoubt(), Pending: m.pending.Count(), Aside: int(m.waiting.Load()), Unexplained: int(m.unexplained.Load())}
+	c := Counts{Active: int(m.active.Load()), InDoubt: m.ledger.InDoubt(), Pending: m.pending.Count(), Aside: int(m.waiting.Load()), Unexplained: int(m.unexplained.Load())}
 	if at := m.oldest.Load(); c.InDoubt > 0 && at != 0 {
 		c.Oldest = time.Unix(0, at)
+	}
+	if m.host != nil {
+		own := m.host.Counts()
+		c.InDoubt, c.Unexplained, c.Aside, c.Pending = c.InDoubt+own.InDoubt, c.Unexplained+own.Unexplained, c.Aside+own.Aside, c.Pending+own.Pending
+		if !own.Oldest.IsZero() && (c.Oldest.IsZero() || own.Oldest.Before(c.Oldest)) {
+			c.Oldest = own.Oldest
+		}
 	}
 	return c
 }
@@ -250,6 +279,17 @@ type Counts struct {
 // or finished with an outcome that is still kept, oldest first. The error names
 // what cannot be read; the list has the rest.
 func (m *Manager) List(ctx context.Context) ([]Transaction, error) {
+	all, err := m.list(ctx)
+	if m.host != nil && all != nil {
+		own, bad := m.host.list(ctx)
+		all, err = append(all, own...), errors.Join(err, bad)
+	}
+	slices.SortStableFunc(all, func(a, b Transaction) int { return a.Since.Compare(b.Since) })
+	return all, err
+}
+
+// list is List of the ledger alone, in no order.
+func (m *Manager) list(ctx context.Context) ([]Transaction, error) {
 	all := []Transaction{}
 	oldest := int64(0)
 	bad, err := m.ledger.Each(ctx, func(st *ledger.State) {
@@ -266,7 +306,6 @@ func (m *Manager) List(ctx context.Context) ([]Transaction, error) {
 		bad = fmt.Errorf("list transactions: %w", bad)
 	}
 	m.oldest.Store(oldest)
-	slices.SortStableFunc(all, func(a, b Transaction) int { return a.Since.Compare(b.Since) })
 	return all, bad
 }
 

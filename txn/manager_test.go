@@ -85,10 +85,19 @@ func (p place) spools(t testing.TB) []txn.Resource {
 
 func (p place) options(t testing.TB) txn.Options {
 	t.Helper()
-	return txn.Options{
+	opt := txn.Options{
 		LogDir: p.dir("log"), ClaimDir: p.dir("claims"), MachineID: "m1", Resources: p.spools(t),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Program: "test",
 	}
+	if p.clustered() {
+		bank, err := bankOf(p, steps{}.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = bank.Close() })
+		opt.Resources, opt.Decider, opt.Cluster = append(opt.Resources, bank), "bank", true
+	}
+	return opt
 }
 
 // open begins a worker's life in this process.

@@ -64,7 +64,7 @@ func (m *Manager) Stats() Stats {
 		s.Transactions[e] = m.meters.ends[e].Load()
 	}
 	for name, r := range m.resources {
-		rs := ResourceStats{Exhausted: m.meters.exhausted[name].Load(), InDoubt: m.files.InDoubtOn(name), Untold: m.pending.CountOn(name)}
+		rs := ResourceStats{Exhausted: m.meters.exhausted[name].Load(), InDoubt: m.ledger.InDoubtOn(name), Untold: m.pending.CountOn(name)}
 		if p, ok := r.(Pooled); ok {
 			rs.InUse, rs.Limit, rs.Waiting = p.Pool()
 			rs.Waiting += int(m.gates[name].waiting.Load())

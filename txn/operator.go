@@ -55,7 +55,7 @@ func (m *Manager) find(ctx context.Context, name string) (Transaction, error) {
 		st, err = m.known(ctx, gid.String())
 		if errors.Is(err, fs.ErrNotExist) && gid.Role == RoleExternal {
 			var all []Transaction
-			all, err = m.List(ctx)
+			all, err = m.list(ctx)
 			if i := slices.IndexFunc(all, func(t Transaction) bool { return t.GID == gid }); i >= 0 {
 				return all[i], nil
 			}
@@ -63,6 +63,9 @@ func (m *Manager) find(ctx context.Context, name string) (Transaction, error) {
 				err = fs.ErrNotExist
 			}
 		}
+	}
+	if errors.Is(err, fs.ErrNotExist) && m.host != nil {
+		return m.host.find(ctx, name)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err := m.elsewhere(ctx, Principal{Operator: true}, ledger.ClientName(name), Commit)
@@ -131,7 +134,7 @@ func (m *Manager) Decide(ctx context.Context, who Principal, name string, d Deci
 	if !who.Operator {
 		return ErrNotOwner
 	}
-	if err := m.settle(ctx, who, ledger.ClaimName(&t), d, true); err != nil {
+	if err := m.settleAll(ctx, who, ledger.ClaimName(&t), d, true); err != nil {
 		return err
 	}
 	return nil
@@ -150,7 +153,7 @@ func (m *Manager) Forget(ctx context.Context, who Principal, name string) error 
 	if !t.Phase.Terminal() {
 		return fmt.Errorf("%w: it is %s, and only what is over can be forgotten", ErrBusyGID, t.Phase)
 	}
-	if err := m.forget(ledger.ClaimName(&t), true); err != nil {
+	if err := m.forgetAll(ledger.ClaimName(&t), true); err != nil {
 		return err
 	}
 	m.log.LogAttrs(ctx, slog.LevelInfo, "an operator had an outcome forgotten", who.attrs(eventForgotten,
@@ -178,6 +181,10 @@ func (m *Manager) ForgetAll(ctx context.Context, who Principal, before time.Time
 			continue
 		}
 		n++
+	}
+	if m.host != nil {
+		own, err := m.host.ForgetAll(ctx, who, before)
+		n, errs = n+own, append(errs, err)
 	}
 	if n > 0 {
 		m.log.LogAttrs(ctx, slog.LevelInfo, "an operator had outcomes forgotten", who.attrs(eventForgotten,

@@ -27,6 +27,11 @@ func (m *Manager) Recover(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { m.retryLoop(ctx) })
 	wg.Go(func() { m.scanLoop(ctx) })
+	if m.host != nil {
+		wg.Go(func() {
+			m.warn(ctx, "recover what this host had open before it joined the cluster", m.host.Recover(ctx))
+		})
+	}
 	wg.Wait()
 	return m.Err()
 }
@@ -50,7 +55,7 @@ func (m *Manager) skipOthers(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	return m.files.SkipOthers(context.WithoutCancel(ctx), shown)
+	return m.ledger.SkipOthers(context.WithoutCancel(ctx), shown)
 }
 
 // sweepEvery bounds how long a resource keeps the proof of a finished commit.
@@ -90,11 +95,30 @@ func (m *Manager) scanLoop(ctx context.Context) {
 		// Another that is at it may leave or die before it is done: then its work is ours, at once.
 		for !m.scanned(ctx) && m.rest(ctx, scanAgain) && !m.heard(ctx, begun) {
 		}
-		m.warn(ctx, "shorten the log", m.files.Rotate(ctx, ledger.RotateAt, m.dispensable))
-		m.files.KeepRoom()
+		m.warn(ctx, "shorten the log", m.ledger.Rotate(ctx, ledger.RotateAt, m.dispensable))
+		m.ledger.KeepRoom()
 		every := max(m.opt.Limits.Scan, 10*time.Since(begun)) // never more than a tenth of the time
-		more = m.rest(ctx, every/3+rand.N(every*2/3))
+		more = m.watch(ctx, every/3+rand.N(every*2/3))
 	}
+}
+
+// watchEvery is how often is looked for an incarnation that has died on another host, on average.
+const watchEvery = time.Second
+
+// watch is rest that ends as soon as such a one is found.
+func (m *Manager) watch(ctx context.Context, pause time.Duration) bool {
+	if m.host == nil {
+		return m.rest(ctx, pause)
+	}
+	for over := time.Now().Add(pause); time.Now().Before(over); {
+		if !m.rest(ctx, watchEvery/2+rand.N(watchEvery)) {
+			return false
+		}
+		if orphaned, err := m.ledger.Orphaned(ctx); err == nil && orphaned {
+			return true
+		}
+	}
+	return true
 }
 
 // scanned scans, and tells whether it could: false if another process is at it.
@@ -127,8 +151,10 @@ func (m *Manager) Scan(ctx context.Context) error {
 func (m *Manager) tryScan(ctx context.Context) (mine bool, err error) {
 	_, err = m.Asides() // counted, also if another recovers
 	m.warn(ctx, "read a log that was put aside", err)
-	mine, err = m.files.Recovering(ctx, false, func() error {
-		m.reportAside(ctx)
+	mine, err = m.ledger.Recovering(ctx, false, func() error {
+		if m.host == nil {
+			m.reportAside(ctx)
+		}
 		return errors.Join(m.scan(ctx), m.trim(ctx))
 	})
 	if !mine && err == nil {
@@ -139,6 +165,6 @@ func (m *Manager) tryScan(ctx context.Context) (mine bool, err error) {
 
 // scanNow is Scan that waits for another process that recovers.
 func (m *Manager) scanNow(ctx context.Context) error {
-	_, err := m.files.Recovering(ctx, true, func() error { return m.scan(ctx) })
+	_, err := m.ledger.Recovering(ctx, true, func() error { return m.scan(ctx) })
 	return err
 }

@@ -33,6 +33,10 @@ func (m *Manager) ResolveAll(ctx context.Context, who Principal, rest Decision) 
 	}
 	scanned := m.scanNow(ctx)
 	m.retry(ctx, nil)
+	if m.host != nil {
+		scanned = errors.Join(scanned, m.host.scanNow(ctx))
+		m.host.retry(ctx, nil)
+	}
 	all, err := m.List(ctx)
 	if all == nil {
 		return nil, errors.Join(scanned, err)
@@ -103,12 +107,12 @@ func (m *Manager) resolveEach(ctx context.Context, who Principal, all []Transact
 func (m *Manager) resolve(ctx context.Context, who Principal, t *Transaction, rest Decision) error {
 	switch t.Phase {
 	case Committing:
-		return m.settle(ctx, who, ledger.ClaimName(t), Commit, true)
+		return m.settleAll(ctx, who, ledger.ClaimName(t), Commit, true)
 	case Aborting:
-		return m.settle(ctx, who, ledger.ClaimName(t), Abort, true)
+		return m.settleAll(ctx, who, ledger.ClaimName(t), Abort, true)
 	case Prepared:
 		if rest != 0 {
-			return m.settle(ctx, who, ledger.ClaimName(t), rest, true)
+			return m.settleAll(ctx, who, ledger.ClaimName(t), rest, true)
 		}
 	case Preparing, Committed, Aborted:
 	}

@@ -60,6 +60,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	}
 	actions := plan(r.s, findings{dead: r.dead, found: r.found, fenced: r.fenced, own: own, atWork: atWork, decided: r.decided.of, blind: r.decided.blind})
 	r.apply(ctx, actions)
+	r.help(ctx, own)
 	r.add(r.unexplained(ctx, actions, own))
 	r.tell(ctx)
 	err = r.restate(ctx)
@@ -74,7 +75,7 @@ func (m *Manager) scan(ctx context.Context) error {
 // look reads all claims, and keeps those that something may be done about. One
 // that cannot be read is reported, and the scan goes on with the others.
 func (r *recovery) look(ctx context.Context) error {
-	again, err := r.m.files.NewRecount()
+	again, err := r.m.ledger.NewRecount()
 	if err != nil {
 		return err
 	}

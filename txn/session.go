@@ -394,7 +394,7 @@ func (s *Session) decide(ctx context.Context, gid string, d Decision) error {
 	}
 	s.settled()
 	ctx = s.observed(ctx)
-	err := s.m.noRoom(ctx, s.m.settle(ctx, s.who, ledger.ClientName(gid), d, false))
+	err := s.m.noRoom(ctx, s.m.settleAll(ctx, s.who, ledger.ClientName(gid), d, false))
 	if err == nil {
 		s.m.meters.decided.Add(d.String())
 		s.decided = gid
@@ -421,7 +421,7 @@ func (s *Session) Acknowledge() error {
 	}
 	name := ledger.ClientName(s.decided)
 	s.decided = ""
-	return ignoreBusy(s.m.forget(name, false)) // who looks at it may be told of it
+	return ignoreBusy(s.m.forgetAll(name, false)) // who looks at it may be told of it
 }
 
 // Warnings returns what the last Commit has to add, and forgets it.

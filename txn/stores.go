@@ -20,13 +20,13 @@ func (m *Manager) holds(r Resource, is string, b BranchID) (bool, error) {
 	if sameStore(r, is, b.Identity) {
 		return true, nil
 	}
-	carried, _, err := m.files.Succeeded(b, is)
+	carried, _, err := m.ledger.Succeeded(b, is)
 	return carried, err
 }
 
 // givenUp is what becomes of a branch that its resource does not hold, for the reason why: nothing yet, unless its store is lost.
 func (m *Manager) givenUp(b BranchID, d Decision, why error) (hazard string, err error) {
-	_, lost, err := m.files.Succeeded(b, "")
+	_, lost, err := m.ledger.Succeeded(b, "")
 	if err != nil || !lost {
 		return "", errors.Join(why, err)
 	}
@@ -64,7 +64,7 @@ func (m *Manager) succeed(ctx context.Context, who Principal, resource string, c
 			return nil, fmt.Errorf("%w: resource %q does not say which store it is: %w", ErrUnreachable, resource, err)
 		}
 	}
-	err = m.files.Succeed(ctx, func() (said []ledger.Succession, err error) {
+	err = m.ledger.Succeed(ctx, func() (said []ledger.Succession, err error) {
 		stores, err = m.missed(ctx, r, resource, is)
 		switch {
 		case err != nil || len(stores) > 0:
@@ -81,6 +81,9 @@ func (m *Manager) succeed(ctx context.Context, who Principal, resource string, c
 		}
 		return said, err
 	})
+	if m.host != nil && err != nil {
+		return m.host.succeed(ctx, who, resource, carried)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +100,7 @@ func (m *Manager) noResource(name string) error {
 // missed returns the stores on which open transactions have branches of the resource that r, which is now store is, does not hold; r may be
 // nil.
 func (m *Manager) missed(ctx context.Context, r Resource, resource, is string) (stores []string, err error) {
-	all, err := m.List(ctx)
+	all, err := m.list(ctx)
 	for _, t := range all {
 		for _, b := range t.Branches {
 			if t.Phase.Terminal() || b.Resource != resource || slices.Contains(stores, b.Identity) {

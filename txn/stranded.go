@@ -18,10 +18,13 @@ const identifyWithin = 5 * time.Second
 // manager's resources do not hold: on a resource that is not configured, or
 // whose name has come to mean another store. The error names them, by resource.
 // A resource that cannot be reached is given the benefit of the doubt.
-func (m *Manager) Stranded(ctx context.Context) error {
-	all, err := m.List(ctx)
+func (m *Manager) Stranded(ctx context.Context) (strays error) {
+	all, err := m.list(ctx)
 	if err != nil {
 		return err
+	}
+	if m.host != nil {
+		defer func(ctx context.Context) { strays = errors.Join(strays, m.host.Stranded(ctx)) }(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, identifyWithin)
 	defer cancel()
@@ -54,7 +57,7 @@ func (m *Manager) Stranded(ctx context.Context) error {
 // strange tells why a branch cannot be reached by its resource; empty if it
 // can, or if nobody knows.
 func (m *Manager) strange(ctx context.Context, known map[string]string, b BranchID) string {
-	if _, lost, err := m.files.Succeeded(b, ""); lost && err == nil {
+	if _, lost, err := m.ledger.Succeeded(b, ""); lost && err == nil {
 		return ""
 	}
 	r := m.resources[b.Resource]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,6 +133,11 @@ func (m *Manager) sweep(ctx context.Context) error {
 	}
 	j, err := m.ledger.Log(ctx)
 	if err == nil {
+		// What was noted in a log that is no longer ours is for who recovers, which drops proofs, too.
+		maps.DeleteFunc(all, func(gid GID, p proofs) bool {
+			return p.decision && gid.Incarnation != j.Incarnation() || p.end != (ledger.Mark{}) && !j.Wrote(p.end)
+		})
+		maps.DeleteFunc(forgot, func(_ GID, f forgotten) bool { return !j.Wrote(f.noted) })
 		var last ledger.Mark
 		for _, p := range all {
 			last = last.Later(p.end)

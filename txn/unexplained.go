@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -35,14 +36,19 @@ const mostUnexplained = 1000
 // not settle, as of the last scans; of very many the first.
 func (m *Manager) Unexplained() ([]Unexplained, error) {
 	all, err := m.readUnexplained()
-	return slices.DeleteFunc(all, func(u Unexplained) bool { return !u.stays() }), err
+	all = slices.DeleteFunc(all, func(u Unexplained) bool { return !u.stays() })
+	if m.host != nil {
+		own, bad := m.host.Unexplained()
+		all, err = append(all, own...), errors.Join(err, bad)
+	}
+	return all, err
 }
 
 // unexplainedName is the shared fact that has them.
 const unexplainedName = "unexplained"
 
 func (m *Manager) readUnexplained() (all []Unexplained, err error) {
-	raw, _, err := m.files.Shared(unexplainedName)
+	raw, _, err := m.ledger.Shared(unexplainedName)
 	if err != nil {
 		return nil, ignoreNotExist(err)
 	}
@@ -54,9 +60,9 @@ func (m *Manager) readUnexplained() (all []Unexplained, err error) {
 
 // countUnexplained takes over how many there are.
 func (m *Manager) countUnexplained() error {
-	all, err := m.Unexplained()
+	all, err := m.readUnexplained()
 	if err == nil {
-		all = slices.DeleteFunc(all, func(u Unexplained) bool { return u.Service != "" }) // that tells of them
+		all = slices.DeleteFunc(all, func(u Unexplained) bool { return !u.stays() || u.Service != "" }) // those that a service has, it tells of
 		m.unexplained.Store(int64(len(all)))
 	}
 	return err
@@ -104,7 +110,7 @@ func (r *recovery) unexplained(ctx context.Context, actions []action, own uint64
 		return err
 	}
 	text, _ := json.Marshal(is) // never fails: there is no value of a field that has no text
-	return r.m.files.Share(unexplainedName, append(text, '\n'))
+	return r.m.ledger.Share(unexplainedName, append(text, '\n'))
 }
 
 // foreign meets the branches of logs that are not here. Such a log is another machine's, which is at work and soon ends what it has
@@ -115,7 +121,7 @@ func (r *recovery) foreign(ctx context.Context, met func(Unexplained) *Unexplain
 	left := mostUnexplained
 	for _, name := range slices.Sorted(maps.Keys(r.other)) {
 		for _, b := range r.other[name] {
-			if slices.Contains(asides, b.GID.Log) || left == 0 {
+			if slices.Contains(asides, b.GID.Log) || r.m.isKin(b.GID.Log) || left == 0 {
 				continue
 			}
 			left--

@@ -39,6 +39,9 @@ func (s *Session) XID(ctx context.Context) (XID, error) {
 	if err != nil {
 		return 0, err
 	}
+	if s.tx.outside() {
+		return 0, s.m.errOutside()
+	}
 	if !s.tx.named {
 		if err := j.Force(ledger.Record{Kind: ledger.KindNamed, GID: s.tx.gid}); err != nil {
 			return 0, err
@@ -50,9 +53,13 @@ func (s *Session) XID(ctx context.Context) (XID, error) {
 
 // number makes sure that the open transaction has a gid.
 func (s *Session) number(ctx context.Context) (ledger.Log, error) {
-	j, err := s.m.ledger.Log(ctx)
-	if err == nil && s.tx.gid.IsZero() {
+	if s.tx.log != nil {
+		return s.tx.log, nil
+	}
+	j, err := s.m.logOf(ctx)
+	if err == nil {
 		if s.tx.gid, err = j.Number(RoleLocal); err == nil {
+			s.tx.log = j
 			s.m.work.begin(s.tx.gid)
 			if s.numbered != nil {
 				s.numbered(s.tx.gid)

@@ -43,6 +43,7 @@ func commands() []command {
 		{name: "resume", usage: "RESOURCE | --all [--json]", about: "end a pause: who waits goes on", run: runResume},
 		{name: "txn", usage: "list|show|commit|rollback|forget|resolve", about: "transactions in doubt: list, show, settle", run: settle.Txn},
 		{name: "decider", usage: "init [--print] RESOURCE", about: "prepare a database for the decisions of transactions", run: settle.Decider},
+		{name: "cluster", usage: "init [--print] RESOURCE | status [--json]", about: "prepare a database for several hosts; list their processes", run: settle.Cluster},
 		{name: "user", usage: "add|passwd|remove|list", about: "users who log in with a password: change config.d/users.yaml", run: runUser},
 		{name: "password", usage: "USER", about: "make a line for users: from a password", run: runPassword},
 		{name: "check", usage: "[--live] [--json] [--quiet | --schema] [DIR]", about: "report every fault of the configuration", run: runCheck},

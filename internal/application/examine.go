@@ -104,7 +104,7 @@ func (app *Application) practise(ctx context.Context, cfg *config.Config, proced
 	}
 	m, err := txn.Open(ctx, txn.Options{
 		LogDir: filepath.Join(p.lib, "txn"), ClaimDir: filepath.Join(p.run, "txn"), LastLog: p.last, Resources: list,
-		Limits: limits(&cfg.Transaction), Decider: decider, Logger: slog.New(slog.DiscardHandler), Program: "fdtctl check " + service.Instance(p.gen, p.slot),
+		Limits: limits(&cfg.Transaction), Decider: decider, Cluster: decider != "" && cfg.Cluster.Decider == decider, Logger: slog.New(slog.DiscardHandler), Program: "fdtctl check " + service.Instance(p.gen, p.slot),
 	})
 	if err != nil {
 		return fmt.Errorf("transaction log: %w", err)

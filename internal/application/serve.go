@@ -92,7 +92,7 @@ func (app *Application) serve(ctx context.Context, p place, log *slog.Logger, mo
 	}()
 	manager, err := txn.Open(ctx, txn.Options{
 		LogDir: filepath.Join(p.lib, "txn"), ClaimDir: filepath.Join(p.run, "txn"), LastLog: p.last, Resources: rms,
-		Limits: limits(&cfg.Transaction), Decider: cfg.Transaction.Decider,
+		Limits: limits(&cfg.Transaction), Decider: cfg.Transaction.Decider, Cluster: cfg.Cluster.Decider != "",
 		AnswerDecided: cfg.Transaction.Answer == config.AnswerDecided,
 		Neighbours:    func() map[string]string { return service.LogsBeside(p.lib) },
 		Logger:        log, Program: "fdt-worker " + service.Instance(p.gen, p.slot),

@@ -59,7 +59,7 @@ type txnCommand struct {
 	asJSON        bool
 	all           bool         // of list: what is over, too; of forget and resolve: not one gid
 	force         bool         // of adopt
-	fresh         bool         // of decider: the configuration is that of etc, though another serves
+	fresh         bool         // of a preparation: the configuration is that of etc, though another serves
 	source        string       // where the configuration was read
 	before        time.Time    // of forget --all
 	rest          txn.Decision // of resolve: what becomes of those in doubt
@@ -83,6 +83,8 @@ var txnVerbs = map[string]func(*txnCommand, context.Context, *txn.Manager, txn.P
 	"abandon":  (*txnCommand).abandon,
 	"rebind":   (*txnCommand).rebind,
 	"give-up":  (*txnCommand).giveUp,
+
+	clusterStatus: (*txnCommand).clusterStatus,
 }
 
 // Txn lists, shows and settles transactions, whether the service runs or
@@ -109,7 +111,7 @@ func txnIn(ctx context.Context, own *Own, args []string, stdout, stderr io.Write
 		fmt.Fprint(stderr, txnUsage)
 		return 2
 	}
-	if args[0] != "list" && args[0] != deciderInit && args[0] != deciderPrint && txnVerbs[args[0]] == nil {
+	if args[0] != "list" && preparations[args[0]].of == "" && txnVerbs[args[0]] == nil {
 		fmt.Fprintf(stderr, "fdtctl txn: unknown subcommand %q\n%s", args[0], txnUsage)
 		return 2
 	}
@@ -161,7 +163,7 @@ func (c *txnCommand) parse(verb string, args []string) (rest []string, code int,
 	case "adopt":
 		flags.BoolVar(&c.force, "force", false, "")
 	}
-	c.fresh = verb == deciderInit || verb == deciderPrint
+	c.fresh = preparations[verb].of != ""
 	if rest, code, done = cli.Parse(flags, args, cli.AnyNumber, c.stderr); done {
 		return nil, code, true
 	}
@@ -181,7 +183,10 @@ func (c *txnCommand) parse(verb string, args []string) (rest []string, code int,
 // name is how a person calls the subcommand.
 func (c *txnCommand) name(verb string) string {
 	if c.fresh {
-		return "decider"
+		return preparations[verb].of
+	}
+	if verb == clusterStatus {
+		return "cluster status"
 	}
 	return "txn " + verb
 }
@@ -189,7 +194,7 @@ func (c *txnCommand) name(verb string) string {
 // wants is what each subcommand takes; one without a name takes nothing.
 var wants = map[string]string{
 	"show": "a GID", "commit": "a GID", "rollback": "a GID", "forget": "a GID, or --all and --before", "adopt": "a LOG", "abandon": "a LOG",
-	"rebind": "a RESOURCE", "give-up": "a RESOURCE", deciderInit: "a RESOURCE", deciderPrint: "a RESOURCE",
+	"rebind": "a RESOURCE", "give-up": "a RESOURCE", deciderInit: "a RESOURCE", deciderPrint: "a RESOURCE", clusterInit: "a RESOURCE", clusterPrint: "a RESOURCE",
 }
 
 // wrong tells what is wrong with flags and arguments together; empty if nothing is.
@@ -230,16 +235,19 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 
 func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err error) {
 	if c.fresh {
-		return c.decider(ctx, verb, strings.Join(args, ""))
+		return c.prepare(ctx, preparations[verb], strings.Join(args, ""))
 	}
 	var rms []txn.Resource
 	var limits txn.Limits
-	if verb != "list" { // the list needs no resource, and must work when one is down
-		cfg, err := c.config()
-		if err != nil {
-			return err
-		}
-		limits.Retain = cfg.Transaction.Retain
+	var cluster string
+	cfg, err := c.config()
+	switch {
+	case verb == "list" && (err != nil || cfg.Cluster.Decider == ""):
+		err = nil // the list needs no resource, and must work when one is down
+	case err != nil:
+		return err
+	default:
+		limits.Retain, cluster = cfg.Transaction.Retain, cfg.Cluster.Decider
 		if rms, err = resources.Open(cfg, "", c.own.Openers); err != nil {
 			return err
 		}
@@ -250,6 +258,7 @@ func (c *txnCommand) do(ctx context.Context, verb string, args []string) (err er
 		}
 	}()
 	m, err := txn.Open(ctx, txn.Options{
+		Decider: cluster, Cluster: cluster != "",
 		LogDir: filepath.Join(c.lib, "txn"), ClaimDir: filepath.Join(c.run, "txn"), LastLog: filepath.Join(c.etc, filepath.Base(lastlog.File)), Resources: rms, Limits: limits, Program: "fdtctl", Operator: true,
 		Neighbours: func() map[string]string { return service.LogsBeside(c.lib) },
 		Logger:     slog.New(slog.NewMultiHandler(c.journal, notes{out: c.stderr})),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -47,7 +48,13 @@ func appName(id txn.LogID, incarnation uint64) string {
 }
 
 func (r *Resource) dial(ctx context.Context, app string) (*conn, error) {
+	return r.dialWith(ctx, app, nil)
+}
+
+// dialWith is dial with further parameters of the session.
+func (r *Resource) dialWith(ctx context.Context, app string, params map[string]string) (*conn, error) {
 	config := r.config.Copy()
+	maps.Copy(config.RuntimeParams, params)
 	config.RuntimeParams["application_name"] = app
 	if app != recoveryApp && r.opt.LockTimeout > 0 {
 		config.RuntimeParams["lock_timeout"] = milliseconds(r.opt.LockTimeout)

@@ -57,23 +57,26 @@ func (st *State) Record(k Kind) Record {
 type Claim struct {
 	State
 
-	row   row
+	row   Row
 	ended bool // it was removed, given back or kept
 }
 
-// row is where a ledger keeps a claim, locked.
-type row interface {
-	// write replaces what it was.
-	write(was, is State) error
-	// remove deletes it, and frees its lock whatever happens.
-	remove(was State) error
-	// release frees its lock.
-	release() error
+// Row is where a ledger keeps a claim, locked.
+type Row interface {
+	// Write replaces what it was.
+	Write(was, is State) error
+	// Remove deletes it, and frees its lock whatever happens.
+	Remove(was State) error
+	// Release frees its lock.
+	Release() error
 }
+
+// Held is a claim that this process has just locked in its row.
+func Held(st State, row Row) *Claim { return &Claim{State: st, row: row} }
 
 // Set writes a new state.
 func (c *Claim) Set(st State) error {
-	if err := c.row.write(c.State, st); err != nil {
+	if err := c.row.Write(c.State, st); err != nil {
 		return err
 	}
 	c.State = st
@@ -93,7 +96,7 @@ func (c *Claim) Acknowledge(resources ...string) error {
 // Remove deletes the claim, which is given back by that.
 func (c *Claim) Remove() error {
 	c.ended = true
-	return c.row.remove(c.State)
+	return c.row.Remove(c.State)
 }
 
 // Release gives the claim back, unless it was removed, given back or kept before.
@@ -102,8 +105,11 @@ func (c *Claim) Release() error {
 		return nil
 	}
 	c.ended = true
-	return c.row.release()
+	return c.row.Release()
 }
+
+// Keep has nobody give the claim back any more: its lock ends with the process, or with its incarnation.
+func (c *Claim) Keep() { c.ended = true }
 
 // With calls f with a claim, and gives it back when f returns, if f has not.
 func With(c *Claim, f func(*Claim) error) error { return errors.Join(f(c), c.Release()) }

@@ -100,7 +100,7 @@ func (c claims) create(ctx context.Context, st State) (*Claim, error) {
 		return nil, errors.Join(err, ofd.Close(lock))
 	}
 	c.tally.moved(nil, &st)
-	return &Claim{State: st, row: &claimFile{c, f, lock, c.path(name)}}, nil
+	return Held(st, &claimFile{c, f, lock, c.path(name)}), nil
 }
 
 // fresh makes the file of a claim, locked: whole before it has its name. The
@@ -179,7 +179,7 @@ func (c claims) open(name string, get func(*os.File, int64) error, getFile func(
 	if err != nil {
 		return nil, errors.Join(err, ofd.Close(lock))
 	}
-	return &Claim{State: st, row: &claimFile{c, f, lock, c.path(name)}}, nil
+	return Held(st, &claimFile{c, f, lock, c.path(name)}), nil
 }
 
 // openFile opens and reads the file of a claim. The caller holds the lock of the name.
@@ -208,8 +208,8 @@ type claimFile struct {
 	path string
 }
 
-// write appends a state as one line, so that a reader and whoever comes after a death find the last one that is whole.
-func (c *claimFile) write(was, is State) error {
+// Write appends a state as one line, so that a reader and whoever comes after a death find the last one that is whole.
+func (c *claimFile) Write(was, is State) error {
 	if err := c.append(is); err != nil {
 		return err
 	}
@@ -239,7 +239,8 @@ func (c *claimFile) again(st State) error {
 	return err
 }
 
-func (c *claimFile) remove(was State) error {
+// Remove deletes the file, if nobody has by hand.
+func (c *claimFile) Remove(was State) error {
 	err := os.Remove(c.path)
 	if err == nil {
 		c.tally.moved(&was, nil)
@@ -250,7 +251,8 @@ func (c *claimFile) remove(was State) error {
 	return errors.Join(err, ofd.Close(c.file), ofd.Close(c.lock))
 }
 
-func (c *claimFile) release() error { return errors.Join(ofd.Close(c.file), ofd.Close(c.lock)) }
+// Release gives both locks back.
+func (c *claimFile) Release() error { return errors.Join(ofd.Close(c.file), ofd.Close(c.lock)) }
 
 // line is the state as it is appended to a claim's file, whose last line may
 // have been cut off.

@@ -209,6 +209,20 @@ func (s *Contents) Given(n uint64) bool {
 
 func (s *Contents) know(g given) { s.Highest, s.skipped = g.highest, g.skipped }
 
+// Skipped notes that incarnations were never given away, both ends included.
+func (s *Contents) Skipped(from, through uint64) { s.skipped = append(s.skipped, span{from, through}) }
+
+// Last is the place of the last record of log n that was read; 0 if there is none.
+func (s *Contents) Last(n uint64) int64 {
+	if list := s.records[n]; len(list) > 0 {
+		return list[len(list)-1].offset
+	}
+	return 0
+}
+
+// Count is how many records of log n were read.
+func (s *Contents) Count(n uint64) int { return len(s.records[n]) }
+
 // Begin notes that log n was there, though no record of it may be.
 func (s *Contents) Begin(n uint64) { s.records[n] = []logged{} }
 
@@ -333,6 +347,21 @@ func readRecords(n uint64, id xa.LogID, from wal.Position, replay func(func([]by
 // AddAt is Add of a record that is at an offset of its log.
 func (s *Contents) AddAt(n uint64, offset int64, r Record) {
 	s.records[n] = append(s.records[n], logged{offset, s.Add(n, r), kinds[r.Kind].rank, r.Kind == KindDecider})
+}
+
+// Decoded adds what Record.Encode wrote, at its place in log n. A record of a newer version has its transaction left alone; one of
+// no transaction has the whole log taken for damaged.
+func (s *Contents) Decoded(n uint64, place int64, payload []byte) {
+	r, known, err := decodeRecord(payload)
+	if err == nil && !known && r.GID.IsZero() {
+		err = fmt.Errorf("record %q of a newer version", r.Kind)
+	}
+	if err != nil {
+		s.Damaged[n] = errors.Join(s.Damaged[n], err)
+		return
+	}
+	r.share()
+	s.AddAt(n, place, r)
 }
 
 // Add adds a record of log n, and returns the history it belongs to.

@@ -40,6 +40,8 @@ type Events interface {
 	Damaged(ctx context.Context, file string, err error)
 	// Froze is called when a stopped process was killed for the lock it held, or with the reason why it could not be.
 	Froze(ctx context.Context, pid int, file string, err error)
+	// Silenced is called when the session of a process of a cluster was ended that had said nothing for long.
+	Silenced(ctx context.Context, incarnation uint64)
 }
 
 // Fault lets a test die at a step, or make a system call fail. It is nil
@@ -241,7 +243,7 @@ func (f *Files) KeepRoom() { f.dir.keepRoom() }
 // decide what this process may have decided, or could not publish. It returns
 // what to answer.
 func (f *Files) KeepLocked(c *Claim, err error) error {
-	c.ended = true
+	c.Keep()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.held = append(f.held, c)
@@ -338,7 +340,7 @@ func (f *Files) Close(ctx context.Context, settled bool, dispensable func(xa.GID
 		errs = append(errs, f.own.close(finished))
 	}
 	for _, c := range f.held {
-		errs = append(errs, c.row.release())
+		errs = append(errs, c.row.Release())
 	}
 	errs = append(errs, f.claims.tally.close(), f.index.close())
 	f.number.Store(0)

@@ -29,6 +29,8 @@ func (silent) Full(_ context.Context, err error) error   { return err }
 func (silent) Damaged(context.Context, string, error)    {}
 func (silent) Froze(context.Context, int, string, error) {}
 
+func (silent) Silenced(context.Context, uint64) {}
+
 func FuzzRecord(f *testing.F) {
 	for _, r := range []Record{
 		{Kind: KindOpen, Log: xa.LogID{1}, Incarnation: 1, Through: 65536},

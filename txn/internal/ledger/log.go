@@ -189,6 +189,16 @@ type Mark struct {
 	number   wal.Number
 }
 
+// MarkIn is the place of a record in the log of an incarnation that has one log for all its life.
+func MarkIn(incarnation, place uint64) Mark {
+	return Mark{int(incarnation), wal.Number(place)} //nolint:gosec // far below its limit, xa.MaxIncarnation
+}
+
+// In tells whether MarkIn made it for that incarnation, and for which place.
+func (k Mark) In(incarnation uint64) (place uint64, ok bool) {
+	return uint64(k.number), uint64(k.rotation) == incarnation //nolint:gosec // not negative
+}
+
 // Later returns whichever record lies behind the other.
 func (k Mark) Later(o Mark) Mark {
 	if o.rotation > k.rotation || o.rotation == k.rotation && o.number > k.number {
@@ -272,6 +282,9 @@ func (j *logFile) Forced(k Mark) error {
 	}
 	return j.wait(k.number)
 }
+
+// Wrote is so of every mark: a process has one log of this kind.
+func (j *logFile) Wrote(Mark) bool { return true }
 
 // size is how many bytes the records take.
 func (j *logFile) size() int64 {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 	"unique"
 
@@ -49,6 +51,9 @@ var kinds = map[Kind]struct {
 	KindTaken:  {0, true},
 	KindForget: {3, true}, KindDecider: {3, false},
 }
+
+// Kinds returns those that are known.
+func Kinds() []Kind { return slices.Collect(maps.Keys(kinds)) }
 
 // Record is one entry of a log, as JSON: fields are only ever added.
 type Record struct {

@@ -59,10 +59,16 @@ func (f *Files) Succeed(ctx context.Context, say func() ([]Succession, error)) e
 // Succeeded tells what was said of the store on which a branch is: whether it is lost, or carried on by store is.
 func (f *Files) Succeeded(b xa.BranchID, is string) (carried, lost bool, err error) {
 	list, err := f.dir.successions()
+	carried, lost = SucceededIn(list, b, is)
+	return carried, lost, err
+}
+
+// SucceededIn tells what a list says of the store on which a branch is: whether it is lost, or carried on by store is.
+func SucceededIn(list []Succession, b xa.BranchID, is string) (carried, lost bool) {
 	for _, s := range list {
 		if s.Resource == b.Resource && s.Was == b.Identity {
 			carried, lost = carried || s.Is != "" && s.Is == is, lost || s.Is == ""
 		}
 	}
-	return carried, lost, err
+	return carried, lost
 }

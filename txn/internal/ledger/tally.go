@@ -192,15 +192,15 @@ func (t *tally) zero() {
 	}
 }
 
-// Recount sets the numbers right by the claims that there are, as somebody reads them.
-type Recount struct {
+// recount sets the numbers right by the claims that there are, as somebody reads them.
+type recount struct {
 	tally   *tally
 	was, is map[int]int64
 }
 
 // NewRecount begins before the first claim is read.
-func (f *Files) NewRecount() (*Recount, error) {
-	r := &Recount{tally: f.claims.tally, was: map[int]int64{}, is: map[int]int64{}}
+func (f *Files) NewRecount() (Recounting, error) {
+	r := &recount{tally: f.claims.tally, was: map[int]int64{}, is: map[int]int64{}}
 	for i := range tallyLen {
 		if i < tallyPairs || (i-tallyPairs)%2 == 1 {
 			n, err := r.tally.get(i)
@@ -214,7 +214,7 @@ func (f *Files) NewRecount() (*Recount, error) {
 }
 
 // Add counts a claim.
-func (r *Recount) Add(st *State) {
+func (r *recount) Add(st *State) {
 	for _, i := range r.tally.counts(st) {
 		r.is[i]++
 	}
@@ -222,14 +222,19 @@ func (r *Recount) Add(st *State) {
 
 // Done corrects the numbers when all claims were read. What came or went meanwhile may have been read or not, so a number that has
 // moved is only brought between what it was before and is now.
-func (r *Recount) Done() {
+func (r *recount) Done() {
 	for i, was := range r.was {
 		now, _ := r.tally.get(i)
 		is := r.is[i]
-		if by := is - min(max(is, min(was, now)), max(was, now)); by != 0 {
+		if by := Off(was, now, is); by != 0 {
 			r.tally.add(i, by)
 		}
 	}
+}
+
+// Off is by how much a number has to be corrected of which so many were counted, while it went from what it was to what it is now.
+func Off(was, now, counted int64) int64 {
+	return counted - min(max(counted, min(was, now)), max(was, now))
 }
 
 // Counted returns how many transactions have not ended, in all and of one owner; not known: there are no numbers, so no

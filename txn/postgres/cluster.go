@@ -1,0 +1,460 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fdtserver/fdt/internal/ofd"
+	"github.com/fdtserver/fdt/txn"
+	"github.com/fdtserver/fdt/txn/internal/ledger"
+)
+
+// cluster is the ledger of several hosts, in tables of a database. What must be agreed on is agreed on by the server:
+//
+// All that an incarnation writes it writes in one session, its life, which has an advisory lock in the incarnation's name. Whoever gets
+// hold of that lock, or sees that nobody has it, knows that the session has ended, and with it all that it had under way: nothing more
+// will come of that incarnation. So nobody needs a clock to take over what it left; a clock only tells when to end a session that has said
+// nothing for long. The locks of claims are the session's, too.
+//
+// A process whose session has ended begins another incarnation. What it had begun in the one before is another's to it, as that of a
+// process that died: it finds out how that ended as all do, by the tables.
+type cluster struct {
+	r    *Resource
+	opt  ledger.SharedOptions
+	is   remembered
+	dead sync.Map // incarnations that this process knows to be dead and readable
+
+	alive context.Context // ends when this process may write no more, whatever the session
+	kill  context.CancelCauseFunc
+
+	mu     sync.Mutex
+	life   *life // nil: none was needed, or it has ended
+	closed bool
+
+	counting counting
+}
+
+var (
+	_ ledger.Ledger = (*cluster)(nil)
+	_ ledger.Opener = (*Resource)(nil)
+)
+
+// remembered is what a host remembers of the ledger.
+type remembered struct {
+	ID          txn.LogID `json:"id"`
+	Incarnation uint64    `json:"incarnation"` // the highest that this host was given
+}
+
+// OpenLedger opens the ledger of several hosts in the resource's database. Where that cannot be reached it is the one that the host
+// remembers, and the first use of it fails.
+func (r *Resource) OpenLedger(ctx context.Context, opt ledger.SharedOptions) (ledger.Ledger, error) {
+	c := &cluster{r: r, opt: opt, counting: counting{is: counts{}}}
+	if c.opt.Silent == 0 {
+		c.opt.Silent = silent
+	}
+	c.alive, c.kill = context.WithCancelCause(context.Background())
+	known, err := readMemory(opt.Memory)
+	if err != nil {
+		return nil, err
+	}
+	id, err := r.clusterID(ctx)
+	switch {
+	case errors.Is(err, txn.ErrUnreachable) && known.ID != (txn.LogID{}):
+		id = known.ID
+	case err != nil:
+		return nil, err
+	case known.ID != (txn.LogID{}) && known.ID != id:
+		return nil, fmt.Errorf("resource %s has the cluster %s, and this host has been in %s (%s): if nothing of that is open any more, remove that file",
+			r.opt.Name, id, known.ID, opt.Memory)
+	}
+	c.is = known
+	c.is.ID = id
+	return c, nil
+}
+
+// readMemory reads what the host remembers; nothing, if there is no file.
+func readMemory(file string) (is remembered, err error) {
+	raw, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return is, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &is)
+	}
+	if err != nil {
+		return is, fmt.Errorf("%s: %w", file, err)
+	}
+	return is, nil
+}
+
+// remember keeps which incarnation was given to this host, and tells which was the highest before.
+func (c *cluster) remember(ctx context.Context, n uint64) (before uint64, err error) {
+	lock, err := os.OpenFile(c.opt.Memory+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, ofd.Close(lock)) }()
+	if err := ofd.Lock(ctx, lock); err != nil {
+		return 0, err
+	}
+	was, err := readMemory(c.opt.Memory)
+	if err != nil || n <= was.Incarnation && was.ID == c.is.ID {
+		return was.Incarnation, err
+	}
+	raw, _ := json.Marshal(remembered{c.is.ID, n}) // never fails: texts
+	temp, err := os.OpenFile(c.opt.Memory+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	_, err = temp.Write(append(raw, '\n'))
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
+		err = os.Rename(c.opt.Memory+".new", c.opt.Memory)
+	}
+	return was.Incarnation, err
+}
+
+// ID is the cluster's, part of every gid.
+func (c *cluster) ID() txn.LogID { return c.is.ID }
+
+// Incarnation is that of the session that this process has now; 0 if it has none.
+func (c *cluster) Incarnation() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life == nil || c.life.ended() {
+		return 0
+	}
+	return c.life.number
+}
+
+// Log returns the log of this process's incarnation, beginning one if need be. An error for which txn.ErrUnreachable holds says that the
+// database is not there.
+func (c *cluster) Log(ctx context.Context) (ledger.Log, error) {
+	l, err := c.living(ctx)
+	if err != nil {
+		return nil, err // not an interface of a nil pointer
+	}
+	return l, nil
+}
+
+func (c *cluster) living(ctx context.Context) (*life, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return nil, txn.ErrClosed
+	case c.alive.Err() != nil:
+		return nil, c.Err()
+	case c.life != nil && !c.life.ended():
+		return c.life, nil
+	}
+	l, err := c.begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("begin an incarnation: %w", err)
+	}
+	c.life = l
+	return l, nil
+}
+
+// Fail ends this process's part.
+func (c *cluster) Fail(err error) {
+	if c.Err() != nil {
+		return
+	}
+	c.kill(err)
+	c.end(err)
+	c.opt.Events.Failed("the ledger in resource "+c.r.opt.Name, err)
+}
+
+// end ends the session, if there is one.
+func (c *cluster) end(err error) {
+	c.mu.Lock()
+	l := c.life
+	c.mu.Unlock()
+	if l != nil {
+		l.lose(err)
+	}
+}
+
+// Failed is closed when this process has to exit. The end of a session is no reason.
+func (c *cluster) Failed() <-chan struct{} { return c.alive.Done() }
+
+// Err returns why Failed is closed, nil if it is not.
+func (c *cluster) Err() error { return context.Cause(c.alive) }
+
+// KeepLocked ends the incarnation: from then on its log tells how its transactions ended, and all can read that.
+func (c *cluster) KeepLocked(held *ledger.Claim, err error) error {
+	if held != nil {
+		held.Keep()
+	}
+	if !errors.Is(err, txn.ErrPoisoned) {
+		err = fmt.Errorf("%w: %w", txn.ErrPoisoned, err)
+	}
+	c.end(err)
+	return err
+}
+
+// Close ends the session. The incarnation goes if nobody needs what it has.
+func (c *cluster) Close(ctx context.Context, settled bool, dispensable func(txn.GID) bool) error {
+	c.mu.Lock()
+	l := c.life
+	c.life, c.closed = nil, true
+	c.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	defer l.lose(txn.ErrClosed)
+	if !settled || l.ended() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+	defer cancel()
+	s, err := c.Read(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // recovery looks later: to leave is no failure
+	}
+	s.Cleared(l.number)
+	if s.Damaged[l.number] != nil || len(s.Needed(l.number, c.Done, dispensable)) > 0 {
+		return nil
+	}
+	return c.forget(ctx, l.number)
+}
+
+// leaveWithin bounds how long a process that ends looks whether its log may go with it.
+const leaveWithin = 2 * time.Second
+
+// silent is for how long a session may have said nothing before another process ends it: its process stands still, or its host is cut
+// off. A living one says something every beat.
+const (
+	silent = 15 * time.Second
+	beat   = 2 * time.Second // at most; a sixth of what is allowed, if that is less
+)
+
+// one is one incarnation as the server has it.
+type one struct {
+	number uint64
+	sealed bool // it is known to be dead
+	held   bool // its session lives
+	silent bool // and has said nothing for long
+	pid    int
+}
+
+// all lists the incarnations. That of a session that begins is seen when it has its lock.
+func (c *cluster) all(ctx context.Context) (list []one, err error) {
+	err = c.r.privileged(ctx, func(on *conn) error {
+		list = nil
+		rows, err := on.pg.Query(ctx, "SELECT number, dead IS NOT NULL, coalesce(beat < pg_catalog.clock_timestamp() - $1::interval, false) FROM fdt_txn.incarnation ORDER BY number",
+			c.opt.Silent)
+		if err != nil {
+			return err
+		}
+		var is one
+		if _, err = pgx.ForEachRow(rows, []any{&is.number, &is.sealed, &is.silent}, func() error {
+			list = append(list, is)
+			return nil
+		}); err != nil {
+			return err
+		}
+		held, err := on.locks(ctx)
+		for i := range list {
+			list[i].pid, list[i].held = held[c.key("incarnation", fmt.Sprint(list[i].number))]
+		}
+		return err
+	})
+	if err != nil {
+		return nil, c.silence(err)
+	}
+	return list, nil
+}
+
+// Members lists the incarnations of all hosts, the oldest first.
+func (c *cluster) Members(ctx context.Context) (list []ledger.Member, err error) {
+	open := map[uint64]int{}
+	if _, err := c.Each(ctx, func(st *ledger.State) {
+		if !st.Phase.Terminal() && !st.Forgotten() {
+			open[st.Claimant]++
+		}
+	}); err != nil {
+		return nil, err
+	}
+	err = c.r.privileged(ctx, func(on *conn) error {
+		list = nil
+		rows, err := on.pg.Query(ctx, "SELECT number, host, program, began, beat < pg_catalog.clock_timestamp() - $1::interval FROM fdt_txn.incarnation ORDER BY number", c.opt.Silent)
+		if err != nil {
+			return err
+		}
+		var is ledger.Member
+		if _, err = pgx.ForEachRow(rows, []any{&is.Incarnation, &is.Host, &is.Program, &is.Began, &is.Silent}, func() error {
+			list = append(list, is)
+			return nil
+		}); err != nil {
+			return err
+		}
+		held, err := on.locks(ctx)
+		recovers := held[c.key("claim", recoveryName)]
+		for i := range list {
+			is := &list[i]
+			pid, alive := held[c.key("incarnation", fmt.Sprint(is.Incarnation))]
+			is.Alive, is.Silent, is.Recovers, is.Open = alive, alive && is.Silent, alive && pid == recovers, open[is.Incarnation]
+		}
+		return err
+	})
+	return list, c.silence(err)
+}
+
+// silence is the class of a failure to ask the database. Of its cause there is the text alone: that a socket is not there must not be taken
+// for what fs.ErrNotExist says of a claim.
+func (c *cluster) silence(err error) error {
+	if err == nil || definite(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %s", txn.ErrUnreachable, strings.TrimPrefix(err.Error(), txn.ErrUnreachable.Error()+": "))
+}
+
+// locks are the advisory locks that sessions in the database have, and whose they are.
+func (c *conn) locks(ctx context.Context) (map[int64]int, error) {
+	rows, err := c.pg.Query(ctx, `SELECT (l.classid::bigint << 32) | l.objid::bigint, l.pid FROM pg_catalog.pg_locks l
+		JOIN pg_catalog.pg_database d ON d.oid = l.database WHERE d.datname = pg_catalog.current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted`)
+	if err != nil {
+		return nil, err
+	}
+	held := map[int64]int{}
+	var key int64
+	var pid int
+	_, err = pgx.ForEachRow(rows, []any{&key, &pid}, func() error {
+		held[key] = pid
+		return nil
+	})
+	return held, err
+}
+
+// key is that of an advisory lock. Two names of one key only wait for each other.
+func (c *cluster) key(kind, name string) int64 {
+	sum := sha256.Sum256([]byte("fdt " + c.is.ID.String() + " " + kind + " " + name))
+	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any bits will do
+}
+
+// Alive tells whether the session of an incarnation lives.
+func (c *cluster) Alive(n uint64) (bool, error) {
+	if _, known := c.dead.Load(n); known {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(c.alive, askWithin)
+	defer cancel()
+	list, err := c.all(ctx)
+	for _, is := range list {
+		if is.number == n {
+			return is.held, err
+		}
+	}
+	return false, err
+}
+
+// askWithin bounds a question that has no limit of its own.
+const askWithin = 10 * time.Second
+
+// Gone tells whether nothing is kept of an incarnation any more. Where nobody can tell, it is not.
+func (c *cluster) Gone(n uint64) bool {
+	ctx, cancel := context.WithTimeout(c.alive, askWithin)
+	defer cancel()
+	list, err := c.all(ctx)
+	for _, is := range list {
+		if is.number == n {
+			return false
+		}
+	}
+	return err == nil
+}
+
+// Orphaned tells whether the session of an incarnation has ended, or should be, that nobody has seen to.
+func (c *cluster) Orphaned(ctx context.Context) (bool, error) {
+	list, err := c.all(ctx)
+	for _, is := range list {
+		if !is.sealed && (!is.held || is.silent) && is.number != c.Incarnation() {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+// SealDead notes which incarnations are dead. One that has said nothing for long is ended first. What can be read of them is durable, and
+// on the standbys for which the server waits: what a session committed that was ended while it waited for one can be seen before.
+func (c *cluster) SealDead(ctx context.Context) (map[uint64]bool, error) {
+	list, err := c.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dead := map[uint64]bool{}
+	var fresh []int64
+	for _, is := range list {
+		if is.held && is.silent && is.number != c.Incarnation() {
+			ended, err := c.terminate(ctx, is)
+			if err != nil {
+				return nil, err
+			}
+			is.held = !ended
+		}
+		if is.held {
+			continue
+		}
+		dead[is.number] = true
+		if !is.sealed {
+			fresh = append(fresh, int64(is.number)) //nolint:gosec // at most xa.MaxIncarnation
+		}
+	}
+	if err := c.keep(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "UPDATE fdt_txn.incarnation SET dead = pg_catalog.clock_timestamp() WHERE number = ANY ($1) AND dead IS NULL", fresh)
+		return err
+	}, len(fresh) > 0); err != nil {
+		return nil, err
+	}
+	for n := range dead {
+		c.dead.Store(n, true)
+	}
+	return dead, nil
+}
+
+// terminate ends the session of an incarnation that has said nothing for long, and tells whether it has ended.
+func (c *cluster) terminate(ctx context.Context, is one) (ended bool, err error) {
+	err = c.r.privileged(ctx, func(on *conn) error {
+		return on.pg.QueryRow(ctx, "SELECT pg_catalog.pg_terminate_backend($1, $2)", is.pid, terminateWait).Scan(&ended)
+	})
+	if err == nil && ended {
+		c.opt.Events.Silenced(ctx, is.number)
+	}
+	return ended, c.silence(err)
+}
+
+// keep changes the tables beside the session of this process, durably.
+func (c *cluster) keep(ctx context.Context, f func(pgx.Tx) error, some bool) error {
+	if !some {
+		return nil
+	}
+	return c.silence(c.r.privileged(ctx, func(on *conn) error { return on.keep(ctx, f) }))
+}
+
+// sealed makes sure of a dead incarnation that what can be read of it is durable.
+func (c *cluster) sealed(ctx context.Context, n uint64) error {
+	if _, known := c.dead.Load(n); known {
+		return nil
+	}
+	if err := c.r.privileged(ctx, func(on *conn) error { return on.replicated(ctx) }); err != nil {
+		return c.silence(err)
+	}
+	c.dead.Store(n, true)
+	return nil
+}
+
+// hexed is bytes as the server takes them for bytea in text form.
+func hexed(raw []byte) string { return `\x` + hex.EncodeToString(raw) }
