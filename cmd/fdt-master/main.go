@@ -48,7 +48,7 @@ func run() int {
 	}
 	// The umask of fdt.service keeps snapshots from others; what readers need has its mode set.
 	signal.Ignore(unix.SIGPIPE) // a journald that restarts sends it to whoever writes to the old stream
-	log := slog.New(journal.New(os.Stderr, slog.LevelInfo))
+	log := slog.New(journal.About(journal.New(os.Stderr, slog.LevelInfo), svc.String()+".service"))
 	defer journal.Flush(log.Handler(), time.Second)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()

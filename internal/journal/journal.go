@@ -65,6 +65,18 @@ func New(w *os.File, level slog.Leveler) slog.Handler {
 	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
 }
 
+// About has what root logs by h shown by journalctl -u UNIT whatever happens: journald finds the unit of a process out by looking at it, and
+// one that ends at once after its last words may have gone by then (systemd.journal-fields(7), OBJECT_SYSTEMD_UNIT).
+func About(h slog.Handler, unit string) slog.Handler {
+	native, ok := h.(*Handler)
+	if !ok {
+		return h
+	}
+	about := *native
+	about.unit = unit
+	return &about
+}
+
 // Attached reports whether w, a standard stream of this process, is one that systemd connected to the journal; or
 // would have, had journald been there: it gives /dev/null then, for the whole life of the process.
 func Attached(w *os.File) bool {
@@ -87,6 +99,7 @@ type Handler struct {
 	sink   *sink
 	level  slog.Leveler
 	ident  string
+	unit   string // see About; empty: journald finds out
 	group  string // prefix of field names, "" or "A_B_"
 	fields []field
 }
@@ -149,6 +162,9 @@ func (h *Handler) record(r slog.Record) (line string, data []byte) {
 	appendField(&b, "MESSAGE", message)
 	appendField(&b, "PRIORITY", strconv.Itoa(priority(r.Level)))
 	appendField(&b, "SYSLOG_IDENTIFIER", h.ident)
+	if h.unit != "" {
+		appendField(&b, "OBJECT_SYSTEMD_UNIT", h.unit)
+	}
 	if r.PC != 0 {
 		frame, _ := runtime.CallersFrames([]uintptr{r.PC}).Next()
 		appendField(&b, "CODE_FILE", frame.File)
