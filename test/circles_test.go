@@ -64,7 +64,8 @@ tries[sys.argv[1]]()
 // instance is the name of one running worker, without what stands around it.
 func (m machine) instance() string {
 	m.Helper()
-	return strings.TrimSuffix(strings.TrimPrefix(m.workers()[0], "fdt-worker@"), ".service")
+	all := m.workers() // those of an old generation first, which may be about to end
+	return strings.TrimSuffix(strings.TrimPrefix(all[len(all)-1], "fdt-worker@"), ".service")
 }
 
 // denied demands that a user cannot do any of these.

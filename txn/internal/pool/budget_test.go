@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,14 +38,15 @@ func TestBudget(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		why, waiting := "", 0
+		why := ""
+		var waiting atomic.Int64
 		told := func(s string) { why = s }
-		time.AfterFunc(time.Second/2, func() { waiting = young.Waiting() })
+		time.AfterFunc(time.Second/2, func() { waiting.Store(int64(young.Waiting())) })
 		if _, _, err := young.Get(ctx, "k", told); !errors.Is(err, txn.ErrExhausted) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("beyond the budget: %v", err)
 		}
-		if why != "the service's pool of 3 is used up" || waiting != 1 || young.Waiting() != 0 {
-			t.Errorf("it waits, as %q, and is counted as %d, then %d", why, waiting, young.Waiting())
+		if why != "the service's pool of 3 is used up" || waiting.Load() != 1 || young.Waiting() != 0 {
+			t.Errorf("it waits, as %q, and is counted as %d, then %d", why, waiting.Load(), young.Waiting())
 		}
 		old.Put("k", 1) // nobody waits any more: it stays
 		if gone := oldConns.gone(); len(gone) != 0 {
