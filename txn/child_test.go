@@ -213,6 +213,9 @@ func obey(ctx context.Context, m *txn.Manager, s *txn.Session, word string) erro
 		return s.Acknowledge()
 	case "scan":
 		return m.Scan(ctx)
+	case "try-scan": // somebody else may have taken over
+		_ = m.Scan(ctx)
+		return nil
 	case "recover":
 		err := m.Scan(ctx)
 		txn.Retry(m, ctx)

@@ -289,7 +289,9 @@ func TestClusterFrozen(t *testing.T) {
 				orphaned, err := txn.Orphaned(m, t.Context())
 				return err == nil && orphaned
 			})
-			p.recover(t, m)
+			for range 2 { // one ends the session, the next sees that
+				p.recover(t, m)
+			}
 			p.wantNoneOpen(t, m)
 			if n := m.Counts().InDoubt; test.want == doubt != (n == 1) {
 				t.Errorf("%d in doubt", n)
@@ -304,6 +306,26 @@ func TestClusterFrozen(t *testing.T) {
 			closeAll(t, m)
 		})
 	}
+}
+
+// TestClusterFrozenRecovering: who stands still while it recovers does not keep the others from it.
+func TestClusterFrozenRecovering(t *testing.T) {
+	t.Parallel()
+	p := newClusterPlace(t)
+	p.crash(t, crash{"begin put:a put:b commit", "commit: durable", delivered})
+	goOn := p.stopped(t, "try-scan", "send fence bank")
+	m := p.anotherHost(t).open(t, func(o *txn.Options) { txn.SetFrozen(o, time.Second) })
+	testwait.Until(t, "another to recover", func() bool {
+		_ = m.Scan(t.Context()) // one ends the session of who stands still, the next recovers
+		txn.Retry(m, t.Context())
+		list, err := m.List(t.Context())
+		return err == nil && len(list) == 0 && len(p.delivered(t, "a")) == 1
+	})
+	goOn()
+	p.recover(t, m)
+	p.wantMessages(t, 1, 1)
+	p.wantTidy(t)
+	closeAll(t, m)
 }
 
 // TestClusterDeciderDown: while the ledger is not there, what is on one resource goes on, all else is refused, and nothing of it is left.
@@ -583,7 +605,7 @@ func TestClusterServerCrash(t *testing.T) {
 	}
 	wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "x"), txn.ErrUnreachable)
 	wantErr(t, server.Start(), nil)
-	p.recover(t, m)
+	testwait.Until(t, "recovery to find the server again", func() bool { return m.Scan(t.Context()) == nil })
 	txn.Rested(m)
 	p.recover(t, m)
 	wantErr(t, m.NewSession(alice).CommitPrepared(t.Context(), "x"), nil)

@@ -257,7 +257,7 @@ func (w *errand) take(j *job, how act, in *input) (err error) {
 	in.owed = w.m.pending.Has(w.c.GID)
 	switch j.task {
 	case taskDecide:
-		in.refused = !w.who.Operator && w.who.User != w.c.Owner
+		in.refused = !w.who.Operator && w.who.User != w.c.Owner || !j.gid.IsZero() && j.gid != w.c.GID
 	case taskConclude:
 		in.refused = w.c.GID != j.gid || w.c.Phase != w.found.Phase || w.c.Claimant != w.found.Claimant
 	case taskVote, taskAdopt, taskFinish:

@@ -127,7 +127,9 @@ func (r *recovery) help(ctx context.Context, own uint64) {
 	}
 	severally(len(list), func(i int) {
 		st := &list[i]
-		if err := r.m.settle(ctx, Principal{Operator: true}, ledger.ClaimName(&st.Transaction), st.Decision, false); err != nil && !InDoubt(err) {
+		w := &errand{m: r.m, name: ledger.ClaimName(&st.Transaction), who: Principal{Operator: true}}
+		err := w.run(ctx, job{task: taskDecide, gid: st.GID, wants: st.Decision})
+		if err != nil && !InDoubt(err) && !errors.Is(err, ErrUnknownGID) && !errors.Is(err, ErrNotOwner) { // it is over, or another has its name
 			r.add(fmt.Errorf("go on with %s for another host: %w", st.GID, err))
 		}
 	})
@@ -141,4 +143,24 @@ func (r *recovery) reaches(ctx context.Context, st *ledger.State) bool {
 		_, err := r.m.resource(ctx, b)
 		return err == nil && !r.m.pending.Paused(b.Resource, time.Now())
 	})
+}
+
+// decidedTogether has the decider of a cluster asked about whatever dead incarnations have prepared. One that has lost its session may
+// live, and decide there for the first time after its log was found empty and dropped: a row that says to roll back keeps it out.
+func (r *recovery) decidedTogether(own uint64) {
+	if r.m.host == nil {
+		return
+	}
+	for _, list := range r.found {
+		for _, b := range list {
+			n := b.GID.Incarnation
+			if n == own || !r.s.Given(n) || r.s.Has(n) && !r.dead[n] {
+				continue
+			}
+			r.dead[n] = true
+			if r.s.Deciders[n] == nil {
+				r.s.Deciders[n] = []BranchID{{Resource: r.m.opt.Decider}}
+			}
+		}
+	}
 }

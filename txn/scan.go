@@ -54,6 +54,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	}
 	r.s.Supersede(r.dead)
 	r.last = m.ledger.DeadLogsOf(ctx, r.s, r.dead)
+	r.decidedTogether(own)
 	r.askDeciders(ctx, own, atWork)
 	if err := r.look(ctx); err != nil {
 		return err

@@ -39,9 +39,14 @@ type cluster struct {
 	alive context.Context // ends when this process may write no more, whatever the session
 	kill  context.CancelCauseFunc
 
-	mu     sync.Mutex
-	life   *life // nil: none was needed, or it has ended
-	closed bool
+	mu        sync.Mutex
+	life      *life // nil: none was needed, or it has ended
+	closed    bool
+	failed    error // why none could be begun the last time, which was at
+	at        time.Time
+	beginning chan struct{}   // closed when the attempt to begin one is over; nil: there is none
+	leave     context.Context // ends with Close
+	left      context.CancelFunc
 
 	counting counting
 }
@@ -64,6 +69,7 @@ func (r *Resource) OpenLedger(ctx context.Context, opt ledger.SharedOptions) (le
 	if c.opt.Silent == 0 {
 		c.opt.Silent = silent
 	}
+	c.leave, c.left = context.WithCancel(context.Background())
 	c.alive, c.kill = context.WithCancelCause(context.Background())
 	known, err := readMemory(opt.Memory)
 	if err != nil {
@@ -148,24 +154,57 @@ func (c *cluster) Log(ctx context.Context) (ledger.Log, error) {
 	return l, nil
 }
 
+// living returns the session of this process's incarnation. One is begun beside the callers, who wait no longer than their contexts last,
+// and not at all where it could not be begun a moment ago: what is on one resource goes on without, and must not wait for it, one
+// transaction after another.
 func (c *cluster) living(ctx context.Context) (*life, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.closed:
-		return nil, txn.ErrClosed
-	case c.alive.Err() != nil:
-		return nil, c.Err()
-	case c.life != nil && !c.life.ended():
-		return c.life, nil
+	for {
+		c.mu.Lock()
+		l, failed, wait := c.life, c.failed, c.beginning
+		again := wait == nil && (failed == nil || time.Since(c.at) >= againAfter)
+		switch {
+		case c.closed:
+			c.mu.Unlock()
+			return nil, txn.ErrClosed
+		case c.alive.Err() != nil:
+			c.mu.Unlock()
+			return nil, c.Err()
+		case l != nil && !l.ended():
+			c.mu.Unlock()
+			return l, nil
+		case again:
+			wait = make(chan struct{})
+			c.beginning = wait
+			go c.attempt(wait)
+		}
+		c.mu.Unlock()
+		if failed != nil {
+			return nil, failed
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: begin an incarnation: %w", txn.ErrUnreachable, context.Cause(ctx))
+		}
 	}
+}
+
+// attempt begins an incarnation.
+func (c *cluster) attempt(over chan struct{}) {
+	ctx, cancel := context.WithTimeout(c.leave, beginWithin)
+	defer cancel()
 	l, err := c.begin(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("begin an incarnation: %w", err)
+		err = fmt.Errorf("begin an incarnation: %w", err)
 	}
-	c.life = l
-	return l, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.life, c.failed, c.at, c.beginning = l, err, time.Now(), nil
+	close(over)
 }
+
+// beginWithin bounds an attempt to begin an incarnation.
+const beginWithin = 15 * time.Second
 
 // Fail ends this process's part.
 func (c *cluster) Fail(err error) {
@@ -193,23 +232,34 @@ func (c *cluster) Failed() <-chan struct{} { return c.alive.Done() }
 // Err returns why Failed is closed, nil if it is not.
 func (c *cluster) Err() error { return context.Cause(c.alive) }
 
-// KeepLocked ends the incarnation: from then on its log tells how its transactions ended, and all can read that.
+// KeepLocked ends the incarnation that has the claim: from then on its log tells how its transactions ended, and all can read that. Without
+// a claim it has ended: only a force leaves it open then whether it was done.
 func (c *cluster) KeepLocked(held *ledger.Claim, err error) error {
 	if held != nil {
 		held.Keep()
+		if r, ok := held.Row().(*row); ok {
+			r.l.lose(err)
+		}
 	}
 	if !errors.Is(err, txn.ErrPoisoned) {
 		err = fmt.Errorf("%w: %w", txn.ErrPoisoned, err)
 	}
-	c.end(err)
 	return err
 }
 
 // Close ends the session. The incarnation goes if nobody needs what it has.
 func (c *cluster) Close(ctx context.Context, settled bool, dispensable func(txn.GID) bool) error {
 	c.mu.Lock()
+	c.closed = true
+	wait := c.beginning
+	c.mu.Unlock()
+	c.left()
+	if wait != nil {
+		<-wait
+	}
+	c.mu.Lock()
 	l := c.life
-	c.life, c.closed = nil, true
+	c.life = nil
 	c.mu.Unlock()
 	if l == nil {
 		return nil
@@ -231,6 +281,9 @@ func (c *cluster) Close(ctx context.Context, settled bool, dispensable func(txn.
 	return c.forget(ctx, l.number)
 }
 
+// againAfter is how long nobody tries to begin an incarnation after one could not.
+const againAfter = time.Second
+
 // leaveWithin bounds how long a process that ends looks whether its log may go with it.
 const leaveWithin = 2 * time.Second
 
@@ -247,7 +300,6 @@ type one struct {
 	sealed bool // it is known to be dead
 	held   bool // its session lives
 	silent bool // and has said nothing for long
-	pid    int
 }
 
 // all lists the incarnations. That of a session that begins is seen when it has its lock.
@@ -268,7 +320,8 @@ func (c *cluster) all(ctx context.Context) (list []one, err error) {
 		}
 		held, err := on.locks(ctx)
 		for i := range list {
-			list[i].pid, list[i].held = held[c.key("incarnation", fmt.Sprint(list[i].number))]
+			by, held := held[c.key("incarnation", fmt.Sprint(list[i].number))]
+			list[i].held, list[i].silent = held, list[i].silent && !by.waits
 		}
 		return err
 	})
@@ -305,8 +358,8 @@ func (c *cluster) Members(ctx context.Context) (list []ledger.Member, err error)
 		recovers := held[c.key("claim", recoveryName)]
 		for i := range list {
 			is := &list[i]
-			pid, alive := held[c.key("incarnation", fmt.Sprint(is.Incarnation))]
-			is.Alive, is.Silent, is.Recovers, is.Open = alive, alive && is.Silent, alive && pid == recovers, open[is.Incarnation]
+			by, alive := held[c.key("incarnation", fmt.Sprint(is.Incarnation))]
+			is.Alive, is.Silent, is.Recovers, is.Open = alive, alive && is.Silent && !by.waits, alive && by.pid == recovers.pid, open[is.Incarnation]
 		}
 		return err
 	})
@@ -322,18 +375,24 @@ func (c *cluster) silence(err error) error {
 	return fmt.Errorf("%w: %s", txn.ErrUnreachable, strings.TrimPrefix(err.Error(), txn.ErrUnreachable.Error()+": "))
 }
 
+// holder is the session that has a lock.
+type holder struct {
+	pid   int
+	waits bool // for a standby, which keeps it from saying anything
+}
+
 // locks are the advisory locks that sessions in the database have, and whose they are.
-func (c *conn) locks(ctx context.Context) (map[int64]int, error) {
-	rows, err := c.pg.Query(ctx, `SELECT (l.classid::bigint << 32) | l.objid::bigint, l.pid FROM pg_catalog.pg_locks l
-		JOIN pg_catalog.pg_database d ON d.oid = l.database WHERE d.datname = pg_catalog.current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted`)
+func (c *conn) locks(ctx context.Context) (map[int64]holder, error) {
+	rows, err := c.pg.Query(ctx, `SELECT (l.classid::bigint << 32) | l.objid::bigint, l.pid, coalesce(a.wait_event = 'SyncRep', false) FROM pg_catalog.pg_locks l
+		JOIN pg_catalog.pg_database d ON d.oid = l.database LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid WHERE d.datname = pg_catalog.current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted`)
 	if err != nil {
 		return nil, err
 	}
-	held := map[int64]int{}
+	held := map[int64]holder{}
 	var key int64
-	var pid int
-	_, err = pgx.ForEachRow(rows, []any{&key, &pid}, func() error {
-		held[key] = pid
+	var by holder
+	_, err = pgx.ForEachRow(rows, []any{&key, &by.pid, &by.waits}, func() error {
+		held[key] = by
 		return nil
 	})
 	return held, err
@@ -395,20 +454,19 @@ func (c *cluster) SealDead(ctx context.Context) (map[uint64]bool, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.endSilent(ctx, list); err != nil {
+		return nil, err
+	}
 	dead := map[uint64]bool{}
 	var fresh []int64
+	news := false
 	for _, is := range list {
-		if is.held && is.silent && is.number != c.Incarnation() {
-			ended, err := c.terminate(ctx, is)
-			if err != nil {
-				return nil, err
-			}
-			is.held = !ended
-		}
-		if is.held {
+		if is.held { // or was until now: then the next scan sees that it has gone
 			continue
 		}
 		dead[is.number] = true
+		_, known := c.dead.Load(is.number)
+		news = news || !known
 		if !is.sealed {
 			fresh = append(fresh, int64(is.number)) //nolint:gosec // at most xa.MaxIncarnation
 		}
@@ -419,21 +477,39 @@ func (c *cluster) SealDead(ctx context.Context) (map[uint64]bool, error) {
 	}, len(fresh) > 0); err != nil {
 		return nil, err
 	}
+	if news && len(fresh) == 0 { // who has noted that may have been ended while it waited for a standby
+		if err := c.barrier(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for n := range dead {
 		c.dead.Store(n, true)
 	}
 	return dead, nil
 }
 
-// terminate ends the session of an incarnation that has said nothing for long, and tells whether it has ended.
-func (c *cluster) terminate(ctx context.Context, is one) (ended bool, err error) {
-	err = c.r.privileged(ctx, func(on *conn) error {
-		return on.pg.QueryRow(ctx, "SELECT pg_catalog.pg_terminate_backend($1, $2)", is.pid, terminateWait).Scan(&ended)
-	})
-	if err == nil && ended {
-		c.opt.Events.Silenced(ctx, is.number)
+// endSilent ends the sessions of others that have said nothing for long.
+func (c *cluster) endSilent(ctx context.Context, list []one) error {
+	for _, is := range list {
+		if is.held && is.silent && is.number != c.Incarnation() {
+			if err := c.terminate(ctx, is); err != nil {
+				return err
+			}
+		}
 	}
-	return ended, c.silence(err)
+	return nil
+}
+
+// terminate ends the sessions of an incarnation that has said nothing for long. One that waits for a standby stays as long as it does: see
+// Resource.end.
+func (c *cluster) terminate(ctx context.Context, is one) error {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	if err := c.r.Fence(ctx, c.is.ID, is.number); err != nil {
+		return c.silence(err)
+	}
+	c.opt.Events.Silenced(ctx, is.number)
+	return nil
 }
 
 // keep changes the tables beside the session of this process, durably.
@@ -449,11 +525,19 @@ func (c *cluster) sealed(ctx context.Context, n uint64) error {
 	if _, known := c.dead.Load(n); known {
 		return nil
 	}
-	if err := c.r.privileged(ctx, func(on *conn) error { return on.replicated(ctx) }); err != nil {
-		return c.silence(err)
+	if err := c.barrier(ctx); err != nil {
+		return err
 	}
 	c.dead.Store(n, true)
 	return nil
+}
+
+// barrier returns when all that can be read is durable, and on the standbys for which the server waits.
+func (c *cluster) barrier(ctx context.Context) error {
+	return c.keep(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, lifeForce)
+		return err
+	}, true)
 }
 
 // hexed is bytes as the server takes them for bytea in text form.

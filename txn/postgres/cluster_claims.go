@@ -175,7 +175,7 @@ func (c *cluster) lock(ctx context.Context, name string, wait bool) (*row, *ledg
 		switch {
 		case err != nil:
 			l.claims.give(name)
-			return nil, nil, err
+			return nil, nil, c.silence(err)
 		case *outs[0].First == "t":
 			st, err := parse(outs[1].First)
 			if err != nil {
@@ -275,7 +275,8 @@ func (c *cluster) RemoveForgotten(ctx context.Context, name string, gid txn.GID)
 
 // Peek reads a claim; fs.ErrNotExist if there is none.
 func (c *cluster) Peek(ctx context.Context, name string) (st ledger.State, err error) {
-	err = c.states(ctx, " WHERE name = $1", func(is *ledger.State) { st = *is }, name)
+	bad, err := c.states(ctx, " WHERE name = $1", func(is *ledger.State) { st = *is }, name)
+	err = errors.Join(err, bad)
 	if err == nil && st.GID.IsZero() {
 		err = fmt.Errorf("claim %s: %w", name, fs.ErrNotExist)
 	}
@@ -284,33 +285,38 @@ func (c *cluster) Peek(ctx context.Context, name string) (st ledger.State, err e
 
 // Each calls f for every claim.
 func (c *cluster) Each(ctx context.Context, f func(*ledger.State)) (bad, err error) {
-	err = c.states(ctx, "", f)
-	return nil, err
+	return c.states(ctx, "", f)
 }
 
-func (c *cluster) states(ctx context.Context, where string, f func(*ledger.State), args ...any) error {
+func (c *cluster) states(ctx context.Context, where string, f func(*ledger.State), args ...any) (bad, err error) {
 	var all []*ledger.State
-	err := c.r.privileged(ctx, func(on *conn) error {
-		all = nil
-		rows, err := on.pg.Query(ctx, "SELECT state FROM fdt_txn.claim"+where, args...)
+	var unread []error
+	err = c.r.privileged(ctx, func(on *conn) error {
+		all, unread = nil, nil
+		rows, err := on.pg.Query(ctx, "SELECT name, state FROM fdt_txn.claim"+where, args...)
 		if err != nil {
 			return err
 		}
+		var name string
 		var raw []byte
-		_, err = pgx.ForEachRow(rows, []any{&raw}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&name, &raw}, func() error {
 			st := new(ledger.State)
+			if bad := json.Unmarshal(raw, st); bad != nil { // of a newer version
+				unread = append(unread, fmt.Errorf("claim %s: %w", name, bad))
+				return nil
+			}
 			all = append(all, st)
-			return json.Unmarshal(raw, st)
+			return nil
 		})
 		return err
 	})
 	if err != nil {
-		return c.silence(err)
+		return nil, c.silence(err)
 	}
 	for _, st := range all {
 		f(st)
 	}
-	return nil
+	return errors.Join(unread...), nil
 }
 
 // counts are how many claims there are: of each standing, of each owner's that are open, and of each resource's in doubt.

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/fdtserver/fdt/txn"
 	"github.com/fdtserver/fdt/txn/internal/ledger"
 	"github.com/fdtserver/fdt/txn/xa"
@@ -54,7 +56,7 @@ var errLifeOver = errors.New("the session of this incarnation in the decider has
 // params are those of a life. What a role or a database is given by ALTER must not end it; keepalive has the server notice within some ten
 // seconds that a host is gone.
 var lifeParams = map[string]string{
-	"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0", "idle_in_transaction_session_timeout": "0",
+	"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0", "idle_in_transaction_session_timeout": "10s",
 	"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3", "tcp_user_timeout": "11000",
 }
 
@@ -94,34 +96,36 @@ func (c *cluster) begin(ctx context.Context) (l *life, err error) {
 
 // number gives the session an incarnation.
 func (c *cluster) number(ctx context.Context, on *conn) (n uint64, err error) {
-	err = on.finally(func() error {
-		tx, err := on.pg.Begin(ctx)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback(ctx) }() // unless it was committed
-		if _, err = tx.Exec(ctx, on.lasting()); err != nil {
-			return err
-		}
-		if err = tx.QueryRow(ctx, "UPDATE fdt_txn.cluster SET highest = highest + 1 RETURNING highest").Scan(&n); err != nil {
-			return err
-		}
-		if _, err = tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_lock($1)", c.key("incarnation", fmt.Sprint(n))); err != nil {
-			return err
-		}
-		if _, err = tx.Exec(ctx, "SELECT pg_catalog.set_config('application_name', $1, false)", appName(c.is.ID, n)); err != nil {
-			return err
-		}
-		if _, err = tx.Exec(ctx, "INSERT INTO fdt_txn.incarnation (number, host, program, beat) VALUES ($1, $2, $3, pg_catalog.clock_timestamp())",
-			int64(n), c.opt.Host, c.opt.Program); err != nil { //nolint:gosec // checked below
-			return err
-		}
-		return tx.Commit(ctx)
-	})
-	if err == nil && n > xa.MaxIncarnation {
+	tx, err := on.pg.Begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // unless it was committed
+	if _, err = tx.Exec(ctx, on.lasting()); err != nil {
+		return 0, err
+	}
+	var store string
+	err = tx.QueryRow(ctx, "UPDATE fdt_txn.cluster SET highest = highest + 1 WHERE log_id = $1::text::uuid RETURNING highest, coalesce(store, '')", c.is.ID.String()).Scan(&n, &store)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), err == nil && !c.r.Succeeds(on.identity, store):
+		return 0, txn.Refused.Mark(fmt.Errorf("resource %s is %s now, which does not have the cluster %s", c.r.opt.Name, on.identity, c.is.ID))
+	case err == nil && n > xa.MaxIncarnation:
 		err = errors.New("no incarnation numbers left")
 	}
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	if _, err = tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_lock($1)", c.key("incarnation", fmt.Sprint(n))); err != nil {
+		return 0, err
+	}
+	if _, err = tx.Exec(ctx, "SELECT pg_catalog.set_config('application_name', $1, false)", appName(c.is.ID, n)); err != nil {
+		return 0, err
+	}
+	if _, err = tx.Exec(ctx, "INSERT INTO fdt_txn.incarnation (number, host, program, beat) VALUES ($1, $2, $3, pg_catalog.clock_timestamp())",
+		int64(n), c.opt.Host, c.opt.Program); err != nil { //nolint:gosec // at most xa.MaxIncarnation
+		return 0, err
+	}
+	return n, on.finally(func() error { return tx.Commit(ctx) })
 }
 
 // ended tells whether the session is over.
@@ -182,10 +186,10 @@ func (l *life) flush(all []*entry) {
 		done(all, errLifeOver)
 		return
 	}
-	level, place := "off", l.place
+	level, place, bare := "off", l.place, false
 	for _, e := range all {
 		if e.force {
-			level = l.on.level
+			level, bare = l.on.level, bare || e.rec == nil
 		}
 	}
 	list := []txn.Statement{{SQL: "BEGIN"}, {SQL: lifeLevel, Args: []any{level}}}
@@ -198,7 +202,7 @@ func (l *life) flush(all []*entry) {
 		e.at = place
 		list = append(list, l.insert(place, e.rec))
 	}
-	if level != "off" && len(list) == 2 {
+	if bare { // what else there is may change nothing, and be committed without a force then
 		list = append(list, txn.Statement{SQL: lifeForce})
 	}
 	began := time.Now()

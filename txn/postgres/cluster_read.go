@@ -252,15 +252,32 @@ const recoveryName = "recovery"
 // Recovering runs g as the one process of all hosts that recovers. Another, whose session ends meanwhile, is replaced: all that recovery
 // does may be done twice.
 func (c *cluster) Recovering(ctx context.Context, wait bool, g func() error) (mine bool, err error) {
-	r, _, err := c.lock(ctx, recoveryName, wait)
-	if errors.Is(err, ledger.ErrHeld) {
-		return false, nil
+	for {
+		r, _, err := c.lock(ctx, recoveryName, false)
+		if err == nil {
+			return true, errors.Join(g(), r.Release())
+		}
+		if !errors.Is(err, ledger.ErrHeld) {
+			return false, err
+		}
+		// Who has it may stand still, and nobody else would end that one's session.
+		list, err := c.all(ctx)
+		if err == nil {
+			err = c.endSilent(ctx, list)
+		}
+		if err != nil || !wait {
+			return false, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(recoveryPause):
+		}
 	}
-	if err != nil {
-		return false, err
-	}
-	return true, errors.Join(g(), r.Release())
 }
+
+// recoveryPause is between two looks whether another has recovered.
+const recoveryPause = 200 * time.Millisecond
 
 // beyond is how many incarnations a lost copy of the tables may have begun beyond what is known of it.
 const beyond = 4096
@@ -316,9 +333,14 @@ func (c *cluster) Shared(name string) (content []byte, at time.Time, err error) 
 	defer cancel()
 	var age time.Duration
 	err = c.r.privileged(ctx, func(on *conn) error {
-		return on.pg.QueryRow(ctx, "SELECT content, pg_catalog.clock_timestamp() - at FROM fdt_txn.fact WHERE name = $1", name).Scan(&content, &age)
+		content = nil
+		err := on.pg.QueryRow(ctx, "SELECT content, pg_catalog.clock_timestamp() - at FROM fdt_txn.fact WHERE name = $1", name).Scan(&content, &age)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
+	if err == nil && content == nil {
 		return nil, at, fmt.Errorf("fact %s: %w", name, fs.ErrNotExist)
 	}
 	return content, time.Now().Add(-age), c.silence(err)

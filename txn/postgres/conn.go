@@ -54,11 +54,11 @@ func (r *Resource) dial(ctx context.Context, app string) (*conn, error) {
 // dialWith is dial with further parameters of the session.
 func (r *Resource) dialWith(ctx context.Context, app string, params map[string]string) (*conn, error) {
 	config := r.config.Copy()
-	maps.Copy(config.RuntimeParams, params)
 	config.RuntimeParams["application_name"] = app
 	if app != recoveryApp && r.opt.LockTimeout > 0 {
 		config.RuntimeParams["lock_timeout"] = milliseconds(r.opt.LockTimeout)
 	}
+	maps.Copy(config.RuntimeParams, params)
 	var err error
 	if config.Password, err = r.password(); err != nil {
 		return nil, err

@@ -71,6 +71,9 @@ type Row interface {
 	Release() error
 }
 
+// Row is where it is kept.
+func (c *Claim) Row() Row { return c.row }
+
 // Held is a claim that this process has just locked in its row.
 func Held(st State, row Row) *Claim { return &Claim{State: st, row: row} }
 
