@@ -32,7 +32,12 @@ func TestShow(t *testing.T) {
 		master, slave := terminal(t)
 		show(printable.NewWriter(slave), "a  ready  \x1b\n")
 		got := make([]byte, 100)
-		n, err := master.Read(got)
+		n, err := 0, error(nil)
+		for err == nil && !strings.HasSuffix(string(got[:n]), "\n") { // it may come in parts
+			var more int
+			more, err = master.Read(got[n:])
+			n += more
+		}
 		if err != nil || strings.Contains(string(got[:n]), "\x1b[32mready\x1b[m") != c.coloured || !strings.HasSuffix(string(got[:n]), "\\u001b\r\n") {
 			t.Errorf("%s: %v, %q", about, err, got[:n])
 		}

@@ -8,14 +8,15 @@ import (
 
 // TestAbout: what is logged about a unit says so in the field by which journalctl -u finds it.
 func TestAbout(t *testing.T) {
+	t.Setenv("INVOCATION_ID", "0123456789abcdef0123456789abcdef")
 	path, next := journald(t)
 	h, err := open(path, os.Stderr, slog.LevelInfo)
 	if err != nil {
 		t.Fatal(err)
 	}
 	slog.New(About(h, "fdt@shop.service")).Info("last words")
-	if got := next()["OBJECT_SYSTEMD_UNIT"]; got != "fdt@shop.service" {
-		t.Errorf("of unit %q", got)
+	if got := next(); got["OBJECT_SYSTEMD_UNIT"] != "fdt@shop.service" || got["OBJECT_SYSTEMD_INVOCATION_ID"] != "0123456789abcdef0123456789abcdef" {
+		t.Errorf("of %q", got)
 	}
 	slog.New(h).Info("others")
 	if got, is := next()["OBJECT_SYSTEMD_UNIT"]; is {

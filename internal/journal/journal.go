@@ -66,7 +66,8 @@ func New(w *os.File, level slog.Leveler) slog.Handler {
 }
 
 // About has what root logs by h shown by journalctl -u UNIT whatever happens: journald finds the unit of a process out by looking at it, and
-// one that ends at once after its last words may have gone by then (systemd.journal-fields(7), OBJECT_SYSTEMD_UNIT).
+// one that ends at once after its last words may have gone by then (systemd.journal-fields(7), OBJECT_SYSTEMD_UNIT). By $INVOCATION_ID of
+// systemd.exec(5) journalctl --invocation finds it likewise.
 func About(h slog.Handler, unit string) slog.Handler {
 	native, ok := h.(*Handler)
 	if !ok {
@@ -164,6 +165,7 @@ func (h *Handler) record(r slog.Record) (line string, data []byte) {
 	appendField(&b, "SYSLOG_IDENTIFIER", h.ident)
 	if h.unit != "" {
 		appendField(&b, "OBJECT_SYSTEMD_UNIT", h.unit)
+		appendField(&b, "OBJECT_SYSTEMD_INVOCATION_ID", os.Getenv("INVOCATION_ID"))
 	}
 	if r.PC != 0 {
 		frame, _ := runtime.CallersFrames([]uintptr{r.PC}).Next()
