@@ -168,7 +168,7 @@ func (m *Manager) elsewhere(ctx context.Context, who Principal, name string, d D
 // of that name, which must not be given away a second time.
 func (m *Manager) openElsewhere(ctx context.Context, name string) (bool, error) {
 	if m.host != nil {
-		before, err := m.openBefore(ctx, name)
+		before, err := m.host.open(ctx, name)
 		if before || err != nil {
 			return before, err
 		}

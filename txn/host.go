@@ -33,13 +33,13 @@ func (m *Manager) join(ctx context.Context) (*Manager, error) {
 	var err error
 	all.ledger, err = keeper.OpenLedger(ctx, ledger.SharedOptions{
 		Host: name, Program: m.opt.Program, Memory: filepath.Join(m.opt.LogDir, memoryName), Retain: m.opt.Limits.Retain,
-		Silent: m.opt.frozen, Forces: &all.meters.forces, Events: (*told)(all), Fault: m.opt.fault,
+		Silent: m.opt.frozen, Forces: &all.meters.forces, Events: (*told)(all),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger of the cluster: %w", err)
 	}
 	all.files, all.host = m.files, m
-	all.kin, m.kin = []LogID{m.ledger.ID()}, []LogID{all.ledger.ID()}
+	all.kin, m.kin = m.ledger.ID(), all.ledger.ID()
 	return all, nil
 }
 
@@ -81,12 +81,9 @@ func (m *Manager) forgetAll(name string, operator bool) error {
 	return err
 }
 
-// openBefore tells whether the host has a transaction of that name open from before.
-func (m *Manager) openBefore(ctx context.Context, name string) (bool, error) {
-	if m.host == nil {
-		return false, nil
-	}
-	st, err := m.host.known(ctx, name)
+// open tells whether there is a transaction of that name that has not ended.
+func (m *Manager) open(ctx context.Context, name string) (bool, error) {
+	st, err := m.known(ctx, name)
 	return err == nil && !st.Phase.Terminal(), ignoreNotExist(err)
 }
 
@@ -109,9 +106,6 @@ func (m *Manager) Members(ctx context.Context) ([]Member, error) {
 	}
 	return all.Members(ctx)
 }
-
-// isKin tells whether another ledger of this process answers for a log.
-func (m *Manager) isKin(id LogID) bool { return slices.Contains(m.kin, id) }
 
 // help goes on with what a living process of another host has decided and cannot tell: where a resource is cut off from that host and not
 // from this one, or is this host's alone, as a spool.

@@ -78,7 +78,7 @@ type Manager struct {
 	ledger    ledger.Ledger
 	files     *ledger.Files // the log of this host, which is the ledger unless there is a cluster
 	host      *Manager      // of that, where there is a cluster; nil otherwise
-	kin       []LogID       // logs for which another ledger of this process answers
+	kin       LogID         // log for which another ledger of this process answers; zero: there is none
 	resources map[string]Resource
 	decider   Decider // nil without one
 
@@ -110,7 +110,7 @@ func Open(ctx context.Context, opt Options) (*Manager, error) {
 	if opt.Neighbours == nil {
 		opt.Neighbours = func() map[string]string { return nil }
 	}
-	m := (&Manager{opt: opt, log: opt.Logger, work: new(work), resources: map[string]Resource{}, gates: map[string]*gate{}}).fresh()
+	m := &Manager{opt: opt, log: opt.Logger, work: new(work), resources: map[string]Resource{}, gates: map[string]*gate{}}
 	for _, r := range opt.Resources {
 		if m.resources[r.Name()] != nil {
 			return nil, fmt.Errorf("two resources are named %q", r.Name())

@@ -121,7 +121,7 @@ func (r *recovery) foreign(ctx context.Context, met func(Unexplained) *Unexplain
 	left := mostUnexplained
 	for _, name := range slices.Sorted(maps.Keys(r.other)) {
 		for _, b := range r.other[name] {
-			if slices.Contains(asides, b.GID.Log) || r.m.isKin(b.GID.Log) || left == 0 {
+			if slices.Contains(asides, b.GID.Log) || b.GID.Log == r.m.kin || left == 0 {
 				continue
 			}
 			left--

@@ -296,32 +296,33 @@ const (
 
 // one is one incarnation as the server has it.
 type one struct {
-	number uint64
+	ledger.Member
+
 	sealed bool // it is known to be dead
-	held   bool // its session lives
-	silent bool // and has said nothing for long
 }
 
-// all lists the incarnations. That of a session that begins is seen when it has its lock.
+// all lists the incarnations, the oldest first, without what is open of them. That of a session that begins is seen when it has its lock.
 func (c *cluster) all(ctx context.Context) (list []one, err error) {
 	err = c.r.privileged(ctx, func(on *conn) error {
 		list = nil
-		rows, err := on.pg.Query(ctx, "SELECT number, dead IS NOT NULL, coalesce(beat < pg_catalog.clock_timestamp() - $1::interval, false) FROM fdt_txn.incarnation ORDER BY number",
+		rows, err := on.pg.Query(ctx, "SELECT number, host, program, began, dead IS NOT NULL, beat < pg_catalog.clock_timestamp() - $1::interval FROM fdt_txn.incarnation ORDER BY number",
 			c.opt.Silent)
 		if err != nil {
 			return err
 		}
 		var is one
-		if _, err = pgx.ForEachRow(rows, []any{&is.number, &is.sealed, &is.silent}, func() error {
+		if _, err = pgx.ForEachRow(rows, []any{&is.Incarnation, &is.Host, &is.Program, &is.Began, &is.sealed, &is.Silent}, func() error {
 			list = append(list, is)
 			return nil
 		}); err != nil {
 			return err
 		}
 		held, err := on.locks(ctx)
+		recovers := held[c.key("claim", recoveryName)]
 		for i := range list {
-			by, held := held[c.key("incarnation", fmt.Sprint(list[i].number))]
-			list[i].held, list[i].silent = held, list[i].silent && !by.waits
+			is := &list[i]
+			by, alive := held[c.key("incarnation", fmt.Sprint(is.Incarnation))]
+			is.Alive, is.Silent, is.Recovers = alive, alive && is.Silent && !by.waits, alive && by.pid == recovers.pid
 		}
 		return err
 	})
@@ -341,29 +342,12 @@ func (c *cluster) Members(ctx context.Context) (list []ledger.Member, err error)
 	}); err != nil {
 		return nil, err
 	}
-	err = c.r.privileged(ctx, func(on *conn) error {
-		list = nil
-		rows, err := on.pg.Query(ctx, "SELECT number, host, program, began, beat < pg_catalog.clock_timestamp() - $1::interval FROM fdt_txn.incarnation ORDER BY number", c.opt.Silent)
-		if err != nil {
-			return err
-		}
-		var is ledger.Member
-		if _, err = pgx.ForEachRow(rows, []any{&is.Incarnation, &is.Host, &is.Program, &is.Began, &is.Silent}, func() error {
-			list = append(list, is)
-			return nil
-		}); err != nil {
-			return err
-		}
-		held, err := on.locks(ctx)
-		recovers := held[c.key("claim", recoveryName)]
-		for i := range list {
-			is := &list[i]
-			by, alive := held[c.key("incarnation", fmt.Sprint(is.Incarnation))]
-			is.Alive, is.Silent, is.Recovers, is.Open = alive, alive && is.Silent && !by.waits, alive && by.pid == recovers.pid, open[is.Incarnation]
-		}
-		return err
-	})
-	return list, c.silence(err)
+	all, err := c.all(ctx)
+	for _, is := range all {
+		is.Open = open[is.Incarnation]
+		list = append(list, is.Member)
+	}
+	return list, err
 }
 
 // silence is the class of a failure to ask the database. Of its cause there is the text alone: that a socket is not there must not be taken
@@ -413,8 +397,8 @@ func (c *cluster) Alive(n uint64) (bool, error) {
 	defer cancel()
 	list, err := c.all(ctx)
 	for _, is := range list {
-		if is.number == n {
-			return is.held, err
+		if is.Incarnation == n {
+			return is.Alive, err
 		}
 	}
 	return false, err
@@ -429,7 +413,7 @@ func (c *cluster) Gone(n uint64) bool {
 	defer cancel()
 	list, err := c.all(ctx)
 	for _, is := range list {
-		if is.number == n {
+		if is.Incarnation == n {
 			return false
 		}
 	}
@@ -440,7 +424,7 @@ func (c *cluster) Gone(n uint64) bool {
 func (c *cluster) Orphaned(ctx context.Context) (bool, error) {
 	list, err := c.all(ctx)
 	for _, is := range list {
-		if !is.sealed && (!is.held || is.silent) && is.number != c.Incarnation() {
+		if !is.sealed && (!is.Alive || is.Silent) && is.Incarnation != c.Incarnation() {
 			return true, nil
 		}
 	}
@@ -461,26 +445,27 @@ func (c *cluster) SealDead(ctx context.Context) (map[uint64]bool, error) {
 	var fresh []int64
 	news := false
 	for _, is := range list {
-		if is.held { // or was until now: then the next scan sees that it has gone
+		if is.Alive { // or was until now: then the next scan sees that it has gone
 			continue
 		}
-		dead[is.number] = true
-		_, known := c.dead.Load(is.number)
+		dead[is.Incarnation] = true
+		_, known := c.dead.Load(is.Incarnation)
 		news = news || !known
 		if !is.sealed {
-			fresh = append(fresh, int64(is.number)) //nolint:gosec // at most xa.MaxIncarnation
+			fresh = append(fresh, int64(is.Incarnation)) //nolint:gosec // at most xa.MaxIncarnation
 		}
 	}
-	if err := c.keep(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, "UPDATE fdt_txn.incarnation SET dead = pg_catalog.clock_timestamp() WHERE number = ANY ($1) AND dead IS NULL", fresh)
-		return err
-	}, len(fresh) > 0); err != nil {
+	switch {
+	case len(fresh) > 0:
+		err = c.keep(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "UPDATE fdt_txn.incarnation SET dead = pg_catalog.clock_timestamp() WHERE number = ANY ($1) AND dead IS NULL", fresh)
+			return err
+		})
+	case news: // who has noted that may have been ended while it waited for a standby
+		err = c.barrier(ctx)
+	}
+	if err != nil {
 		return nil, err
-	}
-	if news && len(fresh) == 0 { // who has noted that may have been ended while it waited for a standby
-		if err := c.barrier(ctx); err != nil {
-			return nil, err
-		}
 	}
 	for n := range dead {
 		c.dead.Store(n, true)
@@ -491,7 +476,7 @@ func (c *cluster) SealDead(ctx context.Context) (map[uint64]bool, error) {
 // endSilent ends the sessions of others that have said nothing for long.
 func (c *cluster) endSilent(ctx context.Context, list []one) error {
 	for _, is := range list {
-		if is.held && is.silent && is.number != c.Incarnation() {
+		if is.Alive && is.Silent && is.Incarnation != c.Incarnation() {
 			if err := c.terminate(ctx, is); err != nil {
 				return err
 			}
@@ -505,18 +490,15 @@ func (c *cluster) endSilent(ctx context.Context, list []one) error {
 func (c *cluster) terminate(ctx context.Context, is one) error {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	if err := c.r.Fence(ctx, c.is.ID, is.number); err != nil {
+	if err := c.r.Fence(ctx, c.is.ID, is.Incarnation); err != nil {
 		return c.silence(err)
 	}
-	c.opt.Events.Silenced(ctx, is.number)
+	c.opt.Events.Silenced(ctx, is.Incarnation)
 	return nil
 }
 
 // keep changes the tables beside the session of this process, durably.
-func (c *cluster) keep(ctx context.Context, f func(pgx.Tx) error, some bool) error {
-	if !some {
-		return nil
-	}
+func (c *cluster) keep(ctx context.Context, f func(pgx.Tx) error) error {
 	return c.silence(c.r.privileged(ctx, func(on *conn) error { return on.keep(ctx, f) }))
 }
 
@@ -537,7 +519,7 @@ func (c *cluster) barrier(ctx context.Context) error {
 	return c.keep(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, lifeForce)
 		return err
-	}, true)
+	})
 }
 
 // hexed is bytes as the server takes them for bytea in text form.

@@ -27,17 +27,10 @@ type names struct {
 // take waits for a name until ctx ends.
 func (n *names) take(ctx context.Context, name string) error {
 	for {
-		n.mu.Lock()
-		busy := n.held[name]
+		busy := n.try(name)
 		if busy == nil {
-			if n.held == nil {
-				n.held = map[string]chan struct{}{}
-			}
-			n.held[name] = make(chan struct{})
-			n.mu.Unlock()
 			return nil
 		}
-		n.mu.Unlock()
 		select {
 		case <-busy:
 		case <-ctx.Done():
@@ -46,18 +39,18 @@ func (n *names) take(ctx context.Context, name string) error {
 	}
 }
 
-// try is take that does not wait.
-func (n *names) try(name string) bool {
+// try is take that does not wait: busy is closed when the name is free again, and nil if it was.
+func (n *names) try(name string) (busy <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.held[name] != nil {
-		return false
+	if is := n.held[name]; is != nil {
+		return is
 	}
 	if n.held == nil {
 		n.held = map[string]chan struct{}{}
 	}
 	n.held[name] = make(chan struct{})
-	return true
+	return nil
 }
 
 func (n *names) give(name string) {
@@ -71,7 +64,6 @@ const (
 	claimLock   = "SELECT pg_catalog.pg_try_advisory_lock($1)"
 	claimUnlock = "SELECT pg_catalog.pg_advisory_unlock($1)"
 	claimRead   = "SELECT pg_catalog.encode(state, 'hex') FROM fdt_txn.claim WHERE name = $1"
-	claimMake   = "INSERT INTO fdt_txn.claim (name, state, owner, standing, resources) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"
 	claimWrite  = "INSERT INTO fdt_txn.claim (name, state, owner, standing, resources) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) " +
 		"DO UPDATE SET state = excluded.state, owner = excluded.owner, standing = excluded.standing, resources = excluded.resources"
 	claimDelete = "DELETE FROM fdt_txn.claim WHERE name = $1"
@@ -89,7 +81,7 @@ type row struct {
 
 // Write replaces what it was.
 func (r *row) Write(was, is ledger.State) error {
-	err := r.l.write(&entry{list: put(claimWrite, r.name, &is)})
+	err := r.l.write(&entry{list: put(r.name, &is)})
 	if err == nil {
 		r.l.c.counting.moved(&was, &is)
 	}
@@ -97,13 +89,13 @@ func (r *row) Write(was, is ledger.State) error {
 }
 
 // put is what writes a claim.
-func put(sql, name string, st *ledger.State) []txn.Statement {
+func put(name string, st *ledger.State) []txn.Statement {
 	text, _ := json.Marshal(st) // never fails: there is no value of a field that has no text
 	var quoted []string
 	for _, name := range resourcesOf(st) {
 		quoted = append(quoted, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(name)+`"`)
 	}
-	return []txn.Statement{{SQL: sql, Args: []any{name, hexed(text), hexed([]byte(st.Owner)), standing(st), "{" + strings.Join(quoted, ",") + "}"}}}
+	return []txn.Statement{{SQL: claimWrite, Args: []any{name, hexed(text), hexed([]byte(st.Owner)), standing(st), "{" + strings.Join(quoted, ",") + "}"}}}
 }
 
 // resourcesOf are those of a transaction in doubt, for the numbers; of any other none.
@@ -161,7 +153,7 @@ func (c *cluster) lock(ctx context.Context, name string, wait bool) (*row, *ledg
 	if err != nil {
 		return nil, nil, err
 	}
-	if !wait && !l.claims.try(name) {
+	if !wait && l.claims.try(name) != nil {
 		return nil, nil, ledger.ErrHeld
 	}
 	if wait {
@@ -215,15 +207,8 @@ func (c *cluster) Create(ctx context.Context, st ledger.State) (*ledger.Claim, e
 	if err != nil {
 		return nil, err
 	}
-	if was == nil {
-		err = r.l.write(&entry{list: put(claimMake, name, &st), check: func(outs []txn.Outcome) error {
-			if outs[0].Rows == 0 {
-				return fs.ErrExist
-			}
-			return nil
-		}})
-	} else {
-		err = fs.ErrExist
+	if err = fs.ErrExist; was == nil {
+		err = r.l.write(&entry{list: put(name, &st)})
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("claim %s: %w", name, err), r.Release())

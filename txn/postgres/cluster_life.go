@@ -23,9 +23,8 @@ type life struct {
 	number uint64
 	claims names
 
-	over  context.Context
-	stop  context.CancelCauseFunc
-	beats sync.WaitGroup
+	over context.Context
+	stop context.CancelCauseFunc
 
 	next    atomic.Uint64 // sequence number that was given away last
 	decider atomic.Pointer[txn.BranchID]
@@ -44,8 +43,7 @@ type entry struct {
 	list  []txn.Statement
 	rec   *ledger.Record // to be inserted, at the next place
 	force bool
-	check func([]txn.Outcome) error // of list
-	at    uint64                    // place of the record
+	at    uint64 // place of the record
 	done  bool
 	err   error
 }
@@ -84,7 +82,7 @@ func (c *cluster) begin(ctx context.Context) (l *life, err error) {
 		case n > before:
 			l = &life{c: c, on: on, number: n}
 			l.over, l.stop = context.WithCancelCause(context.Background())
-			l.beats.Go(l.beat)
+			go l.beat() // until it ends
 			return l, nil
 		}
 		// The tables are older than what this host has seen: what has been given away since, from this number on, is lost with the rest.
@@ -206,7 +204,7 @@ func (l *life) flush(all []*entry) {
 		list = append(list, txn.Statement{SQL: lifeForce})
 	}
 	began := time.Now()
-	outs, err := l.transact(list)
+	err := l.transact(list)
 	if level != "off" {
 		l.c.opt.Forces.Observe(time.Since(began))
 	}
@@ -218,17 +216,7 @@ func (l *life) flush(all []*entry) {
 	if level != "off" {
 		l.kept = place
 	}
-	outs = outs[2:]
-	for _, e := range all {
-		if e.check != nil {
-			e.err = e.check(outs[:len(e.list)])
-		}
-		outs = outs[len(e.list):]
-		if e.rec != nil {
-			outs = outs[1:]
-		}
-		e.done = true
-	}
+	done(all, nil)
 }
 
 func done(all []*entry, err error) {
@@ -249,18 +237,16 @@ func (l *life) insert(place uint64, r *ledger.Record) txn.Statement {
 }
 
 // transact runs statements in one transaction and one round trip.
-func (l *life) transact(list []txn.Statement) (outs []txn.Outcome, err error) {
+func (l *life) transact(list []txn.Statement) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lifeWithin)
 	defer cancel()
-	err = l.on.finally(func() error {
-		var tag string
-		outs, tag, err = l.on.pipelineThen(ctx, list, "COMMIT")
+	return l.on.finally(func() error {
+		_, tag, err := l.on.pipelineThen(ctx, list, "COMMIT")
 		if err == nil && tag != "COMMIT" {
 			err = &tagError{want: "COMMIT", got: tag}
 		}
 		return err
 	})
-	return outs, err
 }
 
 // lifeWithin bounds how long a session waits for the server. One that has had no answer for so long ends, and with it the incarnation.

@@ -182,7 +182,7 @@ func (c *cluster) forget(ctx context.Context, n uint64) error {
 			_, err = tx.Exec(ctx, "DELETE FROM fdt_txn.incarnation WHERE number = $1", int64(n)) //nolint:gosec // likewise
 		}
 		return err
-	}, true)
+	})
 }
 
 // shorten drops all of a log but what is at these places, through the last that was read.
@@ -190,7 +190,7 @@ func (c *cluster) shorten(ctx context.Context, n uint64, needed []int64, through
 	return c.keep(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "DELETE FROM fdt_txn.record WHERE incarnation = $1 AND place <= $3 AND place <> ALL ($2)", int64(n), append([]int64{}, needed...), through) //nolint:gosec // at most xa.MaxIncarnation
 		return err
-	}, true)
+	})
 }
 
 // Compact drops from the logs of the dead what nobody needs.
@@ -285,6 +285,9 @@ const beyond = 4096
 // SkipOthers keeps incarnations from being given away that were given away by tables which are lost, as where the database was set back to
 // a backup.
 func (c *cluster) SkipOthers(ctx context.Context, shown uint64) error {
+	if shown == 0 {
+		return nil
+	}
 	return c.keep(ctx, func(tx pgx.Tx) error {
 		var highest int64
 		err := tx.QueryRow(ctx, "SELECT highest FROM fdt_txn.cluster FOR UPDATE").Scan(&highest)
@@ -292,7 +295,7 @@ func (c *cluster) SkipOthers(ctx context.Context, shown uint64) error {
 			return err
 		}
 		return gap(ctx, tx, highest+1, shown)
-	}, shown > 0)
+	})
 }
 
 // skip takes back an incarnation that lost tables have given away before, and keeps all from there on from being given away.
@@ -303,7 +306,7 @@ func (c *cluster) skip(ctx context.Context, first, shown uint64) error {
 			err = gap(ctx, tx, int64(first), shown) //nolint:gosec // likewise
 		}
 		return err
-	}, true)
+	})
 }
 
 // gap notes that incarnations were not given away by these tables, through some beyond the last that is known of.

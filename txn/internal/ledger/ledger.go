@@ -99,7 +99,6 @@ type SharedOptions struct {
 	Forces  *meter.Histogram
 	Events  Events
 	Silent  time.Duration // how long a process may say nothing before another ends its session; 0: 15 s
-	Fault   Fault         // of tests; nil otherwise
 }
 
 // Claims are what all processes agree on: one for each transaction of an outside coordinator, and for each local one that
