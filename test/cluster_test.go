@@ -20,21 +20,8 @@ printf "max_prepared_transactions = 200\nmax_connections = 200\nunix_socket_dire
 sed -i '1i local bank fdt trust' $(echo /etc/postgresql/*/main/pg_hba.conf)
 printf '[mysqld]\nsocket = /srv/shared/mysqld.sock\n[client]\nsocket = /srv/shared/mysqld.sock\n' >/etc/mysql/mariadb.conf.d/99-shared.cnf
 systemctl restart 'postgresql@*.service' mariadb
-cd /
-su postgres -c 'psql -q -v ON_ERROR_STOP=1' <<-END
-	CREATE ROLE root LOGIN SUPERUSER;
-	CREATE ROLE fdt LOGIN;
-	GRANT pg_read_all_stats, pg_signal_backend TO fdt;
-	CREATE DATABASE bank OWNER fdt;
-END
-mariadb <<-END
-	CREATE DATABASE bank;
-	CREATE USER fdt@localhost;
-	GRANT PROCESS ON *.* TO fdt@localhost;
-	GRANT ALL ON bank.* TO fdt@localhost;
-END
-psql -q -v ON_ERROR_STOP=1 bank -c "CREATE TABLE note (body text PRIMARY KEY); GRANT ALL ON note TO fdt"
-mariadb bank -e "CREATE TABLE note (body varchar(80) PRIMARY KEY)"
+` + bankDatabases + `
+mariadb -e "ALTER USER fdt@localhost IDENTIFIED BY ''"
 `
 
 // clusterConfig is that of both hosts.

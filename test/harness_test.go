@@ -106,11 +106,9 @@ func installed(t *testing.T, o bed.Options) machine {
 	return m
 }
 
-// bankSetup makes two databases with a table, and bankResources are they.
+// bankDatabases makes two databases with a table in servers that run, bankSetup has the servers take them, and bankResources are they.
 const (
-	bankSetup = `
-printf 'max_prepared_transactions = 200\nmax_connections = 200\n' >$(echo /etc/postgresql/*/main/conf.d)/bank.conf
-systemctl restart 'postgresql@*.service'
+	bankDatabases = `
 cd /
 su postgres -c 'psql -q -v ON_ERROR_STOP=1' <<-END
 	CREATE ROLE root LOGIN SUPERUSER;
@@ -127,6 +125,10 @@ END
 psql -q -v ON_ERROR_STOP=1 bank -c "CREATE TABLE note (body text PRIMARY KEY); GRANT ALL ON note TO fdt"
 mariadb bank -e "CREATE TABLE note (body varchar(80) PRIMARY KEY)"
 `
+	bankSetup = `
+printf 'max_prepared_transactions = 200\nmax_connections = 200\n' >$(echo /etc/postgresql/*/main/conf.d)/bank.conf
+systemctl restart 'postgresql@*.service'
+` + bankDatabases
 	bankResources = `
 resources:
   bank_a: {type: postgres, dsn: "host=/run/postgresql dbname=bank user=fdt"}
